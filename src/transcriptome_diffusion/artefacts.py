@@ -1,0 +1,94 @@
+"""Fitted models on disk: a folder with ``model.json`` and ``tensors.safetensors``, written whole or not at all.
+
+Nothing here unpickles: JSON holds settings, gene lists and the training record, safetensors holds arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DESCRIPTION_FILE = "model.json"
+TENSOR_FILE = "tensors.safetensors"
+
+
+class ArtefactError(ValueError):
+    """A model folder is missing, incomplete or of another kind than asked for."""
+
+
+@contextmanager
+def replaced_when_whole(final: Path) -> Iterator[Path]:
+    """Yield a staging path beside ``final`` that takes its place only if the block ends without an error.
+
+    The block creates a file or a folder at the staging path. Whatever stood at ``final`` stays untouched
+    until then; after an error nothing is left behind.
+    """
+    final = Path(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    staging = workshop / final.name
+    try:
+        yield staging
+        if final.is_dir():
+            os.replace(final, workshop / "previous")
+        os.replace(staging, final)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def write_model(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a model folder; ``description`` must be plain JSON (no NaN), ``tensors`` numeric arrays.
+
+    Raises:
+        TypeError, ValueError: if the description is not JSON; the old folder then stays as it was.
+    """
+    from safetensors.numpy import save_file
+
+    text = json.dumps(description, indent=2, allow_nan=False)
+    with replaced_when_whole(folder) as staging:
+        staging.mkdir()
+        (staging / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+        # safetensors writes the buffer as it lies, so views have to be made contiguous first
+        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, staging / TENSOR_FILE)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The JSON description of a model folder.
+
+    Raises:
+        ArtefactError: if the folder or its description is missing or is not JSON.
+    """
+    path = Path(folder) / DESCRIPTION_FILE
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtefactError(
+            f"no model at {folder}: expected a folder with {DESCRIPTION_FILE} and {TENSOR_FILE}. "
+            "Run the pipeline that trains it first."
+        ) from error
+    except ValueError as error:
+        raise ArtefactError(f"{path} is not valid JSON ({error}); train the model again.") from error
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a model folder.
+
+    Raises:
+        ArtefactError: if the file is missing, truncated or not safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = Path(folder) / TENSOR_FILE
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise ArtefactError(f"cannot read the weights in {path} ({error}); train the model again.") from error

@@ -1,0 +1,52 @@
+"""What the catalog promises about a dataset, checked when it is loaded and saved (``validator:`` in the catalog)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from transcriptome_diffusion.expression.profiles import GENE_COLUMNS, dense
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class ExpressionContract:
+    """Finite float32 profiles in one unit, with the sample and gene columns every stage relies on.
+
+    Args:
+        unit: what ``uns["unit"]`` has to say.
+        obs: columns the sample table needs.
+    """
+
+    def __init__(self, unit: str, obs: Sequence[str] = ("tissue",)) -> None:
+        self.unit = unit
+        self.obs = tuple(obs)
+
+    def validate(self, data: AnnData) -> AnnData:
+        """Return ``data`` as it is.
+
+        Raises:
+            ValueError: with what was found, what was expected and where to mend it.
+        """
+        import numpy as np
+
+        values = dense(data)
+        if (found := data.uns.get("unit")) != self.unit:
+            extent = f"values from {values.min():.4g} to {values.max():.4g}" if values.size else "no values"
+            raise ValueError(
+                f"expected expression in {self.unit}, found {found!r} with {extent}. Set uns['unit'] where the "
+                "profiles are made, or `unit` in conf/<env>/globals.yml if this cohort has another unit."
+            )
+        if values.dtype != np.float32:
+            raise ValueError(
+                f"expected float32 values, found {values.dtype}; cast where the profiles are made."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{int((~np.isfinite(values)).sum())} values are NaN or infinite; drop or impute them."
+            )
+        for what, columns, table in (("obs", self.obs, data.obs), ("var", GENE_COLUMNS, data.var)):
+            if missing := [column for column in columns if column not in table]:
+                raise ValueError(f"{what} lacks {missing}; it has {list(table.columns)}.")
+        return data

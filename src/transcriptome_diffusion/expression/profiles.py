@@ -1,0 +1,75 @@
+"""The one shape in which profiles travel: AnnData, float32, samples x genes, with a declared unit.
+
+``obs`` holds ``tissue``, ``donor``, ``study`` and further covariates; ``var`` holds ``symbol``, ``entrez_id``,
+``ensembl_id`` and ``is_landmark``; ``uns["unit"]`` names the unit, for instance ``log2(FPKM + 1)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+GENE_COLUMNS = ("symbol", "entrez_id", "ensembl_id", "is_landmark")
+
+
+def make_profiles(
+    values: np.ndarray,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    unit: str,
+    generator: Mapping[str, Any] | None = None,
+) -> ad.AnnData:
+    """Bundle values (n_samples, n_genes) with their sample and gene tables; float32, the tables are copied.
+
+    ``generator`` (name, seed, settings) marks synthetic profiles and lands in ``uns["generator"]``.
+
+    Raises:
+        ValueError: if values hold NaN or infinities, or an index repeats itself.
+    """
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(
+            f"{int((~np.isfinite(values)).sum())} of {values.size} values are NaN or infinite, the first in "
+            f"sample {obs.index[row]!r}, gene {var.index[column]!r}; profiles must be finite."
+        )
+    for what, index in (("sample", obs.index), ("gene", var.index)):
+        if not index.is_unique:
+            raise ValueError(f"{what} names repeat, for instance {index[index.duplicated()][0]!r}.")
+    profiles = ad.AnnData(X=values, obs=obs.copy(), var=var.copy())
+    profiles.uns["unit"] = unit
+    if generator is not None:
+        profiles.uns["generator"] = dict(generator)
+    return profiles
+
+
+def dense(profiles: ad.AnnData) -> np.ndarray:
+    """The values of ``profiles`` as a plain (n_samples, n_genes) array, without a copy where it is dense."""
+    values = profiles.X
+    return values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+
+
+def require_same_genes(profiles: ad.AnnData, genes: pd.Index, model: str) -> None:
+    """Refuse profiles whose genes or their order differ from those a model was fitted on.
+
+    Raises:
+        ValueError: naming how many genes are missing or unknown.
+    """
+    if profiles.var_names.equals(genes):
+        return
+    missing, unknown = genes.difference(profiles.var_names), profiles.var_names.difference(genes)
+    if len(missing) or len(unknown):
+        what = (
+            f"{len(missing)} genes of the model are missing (first: {list(missing[:3])}) and "
+            f"{len(unknown)} are unknown to it (first: {list(unknown[:3])})"
+        )
+    else:
+        what = "the genes are the same but stand in another order"
+    raise ValueError(
+        f"{model} was fitted on {len(genes)} genes, the profiles have {profiles.n_vars}: {what}. "
+        "Select and order the genes as in training, or train again on these profiles."
+    )

@@ -1,0 +1,196 @@
+"""The generator's contract: fit, sample, save, load, and the labels every generator is conditioned on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from transcriptome_diffusion.artefacts import ArtefactError, read_description, read_tensors, write_model
+from transcriptome_diffusion.expression.profiles import make_profiles, require_same_genes
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The categorical covariates a generator is conditioned on, each with its known categories in order."""
+
+    categories: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, obs: pd.DataFrame, names: Sequence[str]) -> Self:
+        """Read the categories of the columns ``names`` from a sample table.
+
+        Raises:
+            ValueError: if a column is missing or holds missing values.
+        """
+        for name in names:
+            if name not in obs:
+                raise ValueError(
+                    f"condition {name!r} is not a column of the sample table, which has {list(obs.columns)}; "
+                    "mend `conditions` in the parameters."
+                )
+            if obs[name].isna().any():
+                raise ValueError(
+                    f"condition {name!r} is missing for {int(obs[name].isna().sum())} of {len(obs)} samples."
+                )
+        return cls({name: tuple(sorted(obs[name].astype(str).unique())) for name in names})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.categories)
+
+    def encode(self, labels: pd.DataFrame) -> np.ndarray:
+        """Category codes, (n_samples, n_conditions) int64.
+
+        Raises:
+            ValueError: if a condition is missing or a label is not among those seen in training.
+        """
+        codes = np.empty((len(labels), len(self.categories)), dtype=np.int64)
+        for column, (name, known) in enumerate(self.categories.items()):
+            if name not in labels:
+                raise ValueError(f"labels lack the condition {name!r}; they have {list(labels.columns)}.")
+            values = labels[name].astype(str)
+            codes[:, column] = pd.Categorical(values, categories=list(known)).codes
+            if (codes[:, column] < 0).any():
+                unknown = sorted(set(values[codes[:, column] < 0]))
+                raise ValueError(
+                    f"unknown {name}: {unknown}. The model knows {list(known)}; "
+                    "ask for these, or train on a cohort that has the others."
+                )
+        return codes
+
+    def strata(self, codes: np.ndarray) -> np.ndarray:
+        """One integer per sample for the combination of its conditions, (n_samples,) int64."""
+        shape = [len(known) for known in self.categories.values()]
+        return np.ravel_multi_index(tuple(codes.T), shape).astype(np.int64)
+
+
+@dataclass(eq=False)
+class Generator(ABC):
+    """A fitted generator of expression profiles.
+
+    A subclass names itself, gives its options type, and implements four methods: ``fit``, ``_draw``,
+    ``_state`` and ``_restore``. Labels, units, gene lists and the folder on disk are handled here.
+
+    Attributes:
+        genes: the gene table (``var``) of the profiles, in order.
+        conditions: the covariates the generator is conditioned on.
+        unit: the unit of the profiles it was trained on and that it returns.
+        settings: the options it was fitted with, as plain JSON.
+        record: what happened in training, as plain JSON (losses, seconds, chosen values).
+    """
+
+    name: ClassVar[str]
+    options_type: ClassVar[type[BaseModel]]
+
+    genes: pd.DataFrame
+    conditions: Conditions
+    unit: str
+    settings: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ what a subclass provides
+    @classmethod
+    @abstractmethod
+    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> Self:
+        """Fit on ``train``; ``validation`` (other donors) serves choices only.
+
+        Both are (n_samples, n_genes) AnnData in the same log unit with the same genes.
+        """
+
+    @abstractmethod
+    def _draw(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
+        """Profiles (n, n_genes) in the training unit for category codes (n, n_conditions)."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, np.ndarray]:
+        """Every array needed to sample again."""
+
+    @abstractmethod
+    def _restore(self, tensors: dict[str, np.ndarray]) -> None:
+        """Take the arrays of ``_state`` back; the public attributes are already set."""
+
+    # ------------------------------------------------------------------ what all generators share
+    @classmethod
+    def _common(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> dict[str, Any]:
+        """The constructor's public arguments, after the checks every ``fit`` needs."""
+        require_same_genes(validation, train.var_names, f"{cls.name} (its training data)")
+        conditions = Conditions.of(train.obs, options.conditions)
+        conditions.encode(validation.obs)
+        return {
+            "genes": train.var.copy(),
+            "conditions": conditions,
+            "unit": str(train.uns["unit"]),
+            "settings": options.model_dump(mode="json"),
+        }
+
+    def sample(self, labels: pd.DataFrame, seed: int, batch_size: int = 1024) -> ad.AnnData:
+        """Draw one profile per row of ``labels``, in the unit of training.
+
+        Args:
+            labels: a sample table with a column per condition; its rows set number and order.
+            seed: the same seed gives the same profiles.
+            batch_size: how many profiles are in work at once; it bounds memory.
+
+        Raises:
+            ValueError: if a label is unknown to the model, or the model yields non-finite values.
+        """
+        codes = self.conditions.encode(labels)
+        return self._bundle(self._draw(codes, seed, batch_size), labels, seed, name=self.name)
+
+    def _bundle(
+        self, values: np.ndarray, labels: pd.DataFrame, seed: int, name: str, **details: Any
+    ) -> ad.AnnData:
+        """Profiles of ``values`` (n, n_genes) with their labels; ``name`` and ``details`` go into ``uns``."""
+        obs = labels[list(self.conditions.names)].astype(str)
+        obs.index = pd.Index([f"{name}-{i}" for i in range(len(obs))], name="sample")
+        return make_profiles(
+            values,
+            obs,
+            self.genes,
+            self.unit,
+            generator={"name": name, "seed": seed, "settings": self.settings, **details},
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` and ``tensors.safetensors`` into ``folder``, whole or not at all."""
+        description = {
+            "kind": "generator",
+            "name": self.name,
+            "unit": self.unit,
+            "conditions": {name: list(known) for name, known in self.conditions.categories.items()},
+            "genes": {"index": list(self.genes.index), **{c: self.genes[c].tolist() for c in self.genes}},
+            "settings": self.settings,
+            "record": self.record,
+        }
+        write_model(Path(folder), description, self._state())
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ArtefactError: if the folder is missing, broken, or holds another kind of model.
+        """
+        found = read_description(folder)
+        if found.get("kind") != "generator" or found.get("name") != cls.name:
+            raise ArtefactError(
+                f"{folder} holds {found.get('kind')} {found.get('name')!r}, expected generator {cls.name!r}."
+            )
+        genes = pd.DataFrame(found["genes"]).set_index("index").rename_axis(None)
+        model = cls(
+            genes=genes,
+            conditions=Conditions({k: tuple(v) for k, v in found["conditions"].items()}),
+            unit=found["unit"],
+            settings=found["settings"],
+            record=found["record"],
+        )
+        model._restore(read_tensors(folder))
+        return model

@@ -1,0 +1,32 @@
+"""Fixtures shared by the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+RNASEQDB = Path("rnaseqdb") / "normalized"
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The root of this checkout."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def rnaseqdb_folder() -> Path:
+    """The real cohort's folder: $RNASEQDB_DIR, data/01_raw, or a ``data`` folder beside the checkout."""
+    candidates = [PROJECT / "data" / "01_raw" / RNASEQDB, *sorted(PROJECT.parent.glob(f"*/data/{RNASEQDB}"))]
+    if "RNASEQDB_DIR" in os.environ:
+        candidates.insert(0, Path(os.environ["RNASEQDB_DIR"]))
+    for folder in candidates:
+        if any(folder.glob("*-rsem-fpkm-*.txt.gz")):
+            return folder
+    pytest.skip(
+        "SKIPPED FOR LACK OF DATA: the RNAseqDB cohort was not found; "
+        "set RNASEQDB_DIR to the folder with its *-rsem-fpkm-*.txt.gz files"
+    )

@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DatasetError
+
+from transcriptome_diffusion.contracts import ExpressionContract
+from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, ModelDataset
+from transcriptome_diffusion.expression.profiles import make_profiles
+
+
+@pytest.fixture
+def profiles():
+    obs = pd.DataFrame({"tissue": ["liver", "lung", "lung"], "donor": list("abc"), "study": "S"}, index=list("xyz"))
+    var = pd.DataFrame(
+        {"symbol": ["TP53", "MYC"], "entrez_id": ["7157", "4609"], "ensembl_id": "", "is_landmark": True}
+    )
+    var.index = pd.Index(["TP53", "MYC"])
+    return make_profiles(
+        np.arange(6).reshape(3, 2), obs, var, "log2(TPM + 1)", {"name": "x", "seed": 1, "settings": {}}
+    )
+
+
+def test_profiles_come_back_with_tables_unit_and_provenance(tmp_path, profiles):
+    dataset = AnnDataDataset(filepath=str(tmp_path / "deep" / "profiles.h5ad"))
+    assert not dataset.exists()
+    dataset.save(profiles)
+    found = dataset.load()
+    np.testing.assert_array_equal(found.X, profiles.X)
+    assert found.X.dtype == np.float32
+    assert found.obs["tissue"].tolist() == ["liver", "lung", "lung"]
+    assert found.var["entrez_id"].tolist() == ["7157", "4609"]
+    assert found.uns["unit"] == "log2(TPM + 1)"
+    assert found.uns["generator"]["name"] == "x"
+
+
+def test_a_missing_file_says_so(tmp_path):
+    with pytest.raises(DatasetError, match="run the pipeline that makes it first"):
+        AnnDataDataset(filepath=str(tmp_path / "none.h5ad")).load()
+
+
+def test_a_failed_save_leaves_the_old_profiles(tmp_path, profiles):
+    dataset = AnnDataDataset(filepath=str(tmp_path / "profiles.h5ad"))
+    dataset.save(profiles)
+    broken = profiles.copy()
+    broken.uns["unsaveable"] = object()
+    with pytest.raises(DatasetError):
+        dataset.save(broken)
+    assert dataset.load().uns["unit"] == "log2(TPM + 1)"
+    assert [path.name for path in tmp_path.iterdir()] == ["profiles.h5ad"]
+
+
+def test_a_preview_shows_a_corner(tmp_path, profiles):
+    dataset = AnnDataDataset(filepath=str(tmp_path / "profiles.h5ad"))
+    dataset.save(profiles)
+    preview = dataset.preview(nrows=2, ncolumns=1)
+    assert preview["columns"] == ["sample", "tissue", "donor", "study", "TP53"]
+    assert [row[0] for row in preview["data"]] == ["x", "y"]
+
+
+def test_a_model_of_unknown_kind_is_refused(tmp_path):
+    from transcriptome_diffusion.artefacts import write_model
+
+    write_model(tmp_path / "m", {"kind": "classifier"}, {"a": np.ones(1)})
+    with pytest.raises(DatasetError, match="'classifier'; expected a generator or a reconstructor"):
+        ModelDataset(filepath=str(tmp_path / "m")).load()
+
+
+def test_a_cohort_cannot_be_overwritten(profiles):
+    with pytest.raises(DatasetError, match="never written"):
+        CohortDataset(reader="simulated").save(profiles)
+
+
+def test_an_unknown_reader_names_the_known_ones():
+    with pytest.raises(DatasetError, match=r"rnaseqdb"):
+        CohortDataset(reader="excel").load()
+
+
+class TestExpressionContract:
+    def test_good_profiles_pass_unchanged(self, profiles):
+        assert ExpressionContract("log2(TPM + 1)", ["tissue", "donor"]).validate(profiles) is profiles
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (
+                lambda p: p.uns.update(unit="TPM"),
+                r"expected expression in log2\(TPM \+ 1\), found 'TPM' with values from 0 to 5",
+            ),
+            (lambda p: setattr(p, "X", p.X.astype(np.float64)), "expected float32 values, found float64"),
+            (lambda p: p.X.__setitem__((0, 0), np.nan), "1 values are NaN or infinite"),
+            (lambda p: p.obs.drop(columns="donor", inplace=True), r"obs lacks \['donor'\]"),  # noqa: PD002
+            (lambda p: p.var.drop(columns="entrez_id", inplace=True), r"var lacks \['entrez_id'\]"),  # noqa: PD002
+        ],
+    )
+    def test_each_broken_promise_is_named(self, profiles, spoil, message):
+        spoil(profiles)
+        with pytest.raises(ValueError, match=message):
+            ExpressionContract("log2(TPM + 1)", ["tissue", "donor"]).validate(profiles)
