@@ -1,0 +1,80 @@
+"""Which cohorts can be read. To add one: write its reader, name it here with its options.
+
+Readers are named by path, so that a run imports only the one it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from transcriptome_diffusion import parameters
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Where a reader lives, which options it takes, and whether it reads from a path."""
+
+    function: str
+    options: type[BaseModel]
+    needs_path: bool = True
+
+
+READERS: dict[str, Reader] = {
+    "rnaseqdb": Reader("transcriptome_diffusion.cohorts.rnaseqdb:read_rnaseqdb", parameters.RNAseqDBOptions),
+    "simulated": Reader(
+        "transcriptome_diffusion.cohorts.simulated:read_simulated",
+        parameters.SimulationOptions,
+        needs_path=False,
+    ),
+    "simulated_oracle": Reader(
+        "transcriptome_diffusion.cohorts.simulated:read_oracle",
+        parameters.SimulationOptions,
+        needs_path=False,
+    ),
+    "none": Reader("transcriptome_diffusion.cohorts.readers:no_cohort", parameters.Options, needs_path=False),
+}
+
+
+def no_cohort(options: parameters.Options) -> AnnData:
+    """A cohort without samples and genes, for catalog entries that a cohort cannot fill, such as its oracle."""
+    import anndata as ad
+
+    return ad.AnnData()
+
+
+def read_cohort(name: str, path: str | Path | None, options: Mapping[str, Any] | None = None) -> AnnData:
+    """Read a cohort with the reader ``name``.
+
+    Args:
+        name: a key of ``READERS``.
+        path: the folder or file the reader reads; None for simulated cohorts.
+        options: the reader's options as plain values.
+
+    Returns:
+        Linear profiles (n_samples, n_genes): ``uns["unit"]`` such as ``FPKM``; ``obs`` with ``donor``,
+        ``study``, ``sample_type`` (``tumor`` or ``normal``) and ``source``; ``var`` with ``symbol``,
+        ``entrez_id`` and ``ensembl_id`` ("" where unknown) and ``is_landmark`` (false until matched).
+
+    Raises:
+        ValueError: if the reader is unknown, a path is missing, or an option is unknown or impossible.
+    """
+    if name not in READERS:
+        raise ValueError(f"no cohort reader is called {name!r}; the known ones are {sorted(READERS)}.")
+    reader = READERS[name]
+    settings = reader.options.model_validate(dict(options or {}))
+    module, _, function = reader.function.partition(":")
+    read = getattr(import_module(module), function)
+    if not reader.needs_path:
+        return read(settings)
+    if path is None:
+        raise ValueError(f"the cohort reader {name!r} needs a path; set `filepath` of the cohort in the catalog.")
+    return read(Path(path), settings)

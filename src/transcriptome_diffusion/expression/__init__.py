@@ -1,0 +1,1 @@
+"""Units, genes, landmark panel, filters and splits of expression profiles."""

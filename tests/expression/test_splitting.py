@@ -1,0 +1,96 @@
+"""Splits by donor and by sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from transcriptome_diffusion.expression.profiles import make_profiles
+from transcriptome_diffusion.expression.splitting import split_profiles, summarise_splits
+from transcriptome_diffusion.parameters import SplitOptions
+
+
+def make_cohort(donors: dict[str, list[str]]):
+    """Profiles whose tissues' samples come from the donors listed."""
+    rows = [(tissue, donor) for tissue, names in donors.items() for donor in names]
+    obs = pd.DataFrame(rows, columns=["tissue", "donor"]).set_index(pd.Index([f"s{i}" for i in range(len(rows))]))
+    return make_profiles(np.zeros((len(rows), 2)), obs, pd.DataFrame(index=["a", "b"]), "FPKM")
+
+
+@pytest.fixture
+def cohort():
+    """Two hundred donors; half give both tissues, and every fourth gives a tissue twice."""
+    donors = [f"d{i}" for i in range(200)]
+    return make_cohort({"lung": donors + donors[::4], "liver": donors[:100], "rare": donors[150:165]})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_donor_is_in_two_splits_and_every_tissue_is_in_each(cohort, seed):
+    splits = split_profiles(cohort, SplitOptions(seed=seed))
+    assert list(splits) == ["train", "validation", "test"]
+    donors = [set(part.obs["donor"]) for part in splits.values()]
+    assert sum(map(len, donors)) == cohort.obs["donor"].nunique()
+    assert sorted(np.concatenate([part.obs_names for part in splits.values()])) == sorted(cohort.obs_names)
+    shares = {name: part.n_obs / cohort.n_obs for name, part in splits.items()}
+    assert shares == pytest.approx({"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.03)
+    for part in splits.values():
+        assert set(part.obs["tissue"]) == {"lung", "liver", "rare"}
+        lung = (part.obs["tissue"] == "lung").mean()
+        assert lung == pytest.approx((cohort.obs["tissue"] == "lung").mean(), abs=0.1)
+
+
+def test_the_seed_decides_the_split(cohort):
+    first, again, other = (
+        split_profiles(cohort, SplitOptions(seed=seed))["test"].obs_names.tolist() for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_the_random_split_of_the_paper_takes_samples_and_lets_donors_leak(cohort):
+    cohort = cohort[cohort.obs["tissue"] != "rare"].copy()
+    splits = split_profiles(cohort, SplitOptions(strategy="random"))
+    assert sum(part.n_obs for part in splits.values()) == cohort.n_obs
+    assert splits["test"].n_obs / cohort.n_obs == pytest.approx(0.2, abs=0.01)
+    assert set(splits["test"].obs["donor"]) & set(splits["train"].obs["donor"])
+
+
+def test_a_tissue_with_one_donor_is_refused_by_name(cohort):
+    lone = make_cohort({"lung": [f"d{i}" for i in range(30)], "spleen": ["d1"] * 20})
+    with pytest.raises(ValueError, match="too few donors to split into 10 folds: spleen has 1"):
+        split_profiles(lone, SplitOptions())
+    # as samples they suffice
+    assert split_profiles(lone, SplitOptions(strategy="random"))["test"].n_obs == 10
+
+
+def test_a_tissue_absent_from_a_split_is_refused_by_name():
+    scarce = make_cohort({"lung": [f"d{i}" for i in range(500)], "spleen": [f"e{i}" for i in range(10)]})
+    messages = set()
+    for seed in range(20):
+        try:
+            split_profiles(scarce, SplitOptions(strategy="random", seed=seed))
+        except ValueError as error:
+            messages.add(str(error).split(";")[0])
+    assert "no sample of ['spleen'] fell into validation" in messages
+
+
+def test_folds_have_to_leave_something_to_train_on():
+    with pytest.raises(ValidationError, match="leave nothing of n_folds=3"):
+        SplitOptions(n_folds=3, test_folds=2, validation_folds=1)
+
+
+def test_the_summary_counts_samples_and_donors():
+    parts = {
+        "train": make_cohort({"lung": ["a", "a", "b"], "liver": ["a"]}),
+        "test": make_cohort({"lung": ["c"], "liver": ["c", "d"]}),
+    }
+    assert summarise_splits(parts).to_numpy().tolist() == [
+        ["all", "train", 4, 2],
+        ["all", "test", 3, 2],
+        ["liver", "train", 1, 1],
+        ["liver", "test", 2, 2],
+        ["lung", "train", 3, 2],
+        ["lung", "test", 1, 1],
+    ]

@@ -1,0 +1,78 @@
+"""Linear and logarithmic units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from transcriptome_diffusion.expression.profiles import make_profiles
+from transcriptome_diffusion.expression.units import linear_unit, log2_unit, to_linear, to_log2
+
+
+def profiles(values, unit="FPKM", generator=None):
+    values = np.atleast_2d(np.asarray(values, dtype=np.float32))
+    obs = pd.DataFrame(index=[f"s{i}" for i in range(len(values))])
+    var = pd.DataFrame(index=[f"g{i}" for i in range(values.shape[1])])
+    return make_profiles(values, obs, var, unit, generator)
+
+
+def test_the_logarithm_is_that_of_x_plus_one_over_the_whole_range_of_real_values():
+    values = np.array([0, 1e-6, 1, 3, 1023, 1e8, 6.7e9])
+    logged = to_log2(profiles(values))
+    np.testing.assert_allclose(logged.X[0], np.log2(np.float64(np.float32(values)) + 1), rtol=1e-6)
+    assert logged.X.dtype == np.float32
+    assert logged.uns["unit"] == "log2(FPKM + 1)"
+
+
+def test_there_and_back_gives_the_values_the_unit_and_the_generator_again():
+    before = profiles([[0, 0.5, 2000], [3, 1e4, 7]], "CPM", {"name": "any"})
+    after = to_linear(to_log2(before))
+    np.testing.assert_allclose(after.X, before.X, rtol=1e-5)
+    assert after.uns == before.uns
+
+
+def test_the_input_is_left_as_it_was():
+    before = profiles([0, 100])
+    to_log2(before)
+    assert before.X.max() == 100
+    assert before.uns["unit"] == "FPKM"
+
+
+def test_unit_names_are_inverse_to_each_other():
+    assert linear_unit(log2_unit("TPM")) == "TPM"
+    assert linear_unit("TPM") is None
+    assert linear_unit("log2(TPM + 0.001)") is None
+
+
+def test_a_second_logarithm_is_refused():
+    with pytest.raises(ValueError, match=r"already in log2\(FPKM \+ 1\)"):
+        to_log2(to_log2(profiles([0, 100])))
+
+
+def test_values_that_look_like_logarithms_are_refused_though_declared_linear():
+    with pytest.raises(ValueError, match=r"declared linear \(TPM\).*14\.2.*log2\(TPM \+ 1\)"):
+        to_log2(profiles([0, 14.2], "TPM"))
+
+
+def test_negative_values_are_refused_with_their_place_and_a_hint_at_toil():
+    with pytest.raises(ValueError, match="-3 in sample 's0', gene 'g1'") as caught:
+        to_log2(profiles([100, -3]))
+    assert "Toil" not in str(caught.value)
+    with pytest.raises(ValueError, match="Toil"):
+        to_log2(profiles([100, np.log2(0.001)], "TPM"))
+
+
+def test_a_missing_unit_is_refused():
+    undeclared = profiles([0, 100])
+    del undeclared.uns["unit"]
+    with pytest.raises(ValueError, match="declare no unit"):
+        to_log2(undeclared)
+
+
+def test_only_logarithms_are_turned_back_and_generated_values_below_zero_become_zero():
+    with pytest.raises(ValueError, match="found 'FPKM'"):
+        to_linear(profiles([0, 100]))
+    with pytest.raises(ValueError, match="reach 100"):
+        to_linear(profiles([0, 100], "log2(FPKM + 1)"))
+    assert to_linear(profiles([-0.3, 2], "log2(FPKM + 1)")).X.tolist() == [[0, 3]]
