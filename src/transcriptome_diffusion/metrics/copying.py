@@ -1,0 +1,48 @@
+"""Whether a generator hands out its training profiles, and whether its samples vary as real ones do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from transcriptome_diffusion.metrics.neighbours import nearest_distances
+
+
+def copying(synthetic: np.ndarray, train: np.ndarray, held_out: np.ndarray, percentile: float = 1.0) -> float:
+    """Share of synthetic profiles nearer to a training profile than the closest held-out profiles are.
+
+    The limit is the given percentile of the distances from held-out profiles to their nearest training
+    profile, so the null value is ``percentile / 100`` = .01 and a memoriser reaches 1; best is no more than
+    the null. The idea is that of the nearest-neighbour tests in Meehan et al. (2020), arXiv:2004.05675.
+
+    Args:
+        synthetic, train, held_out: (n, n_genes) in one gene-wise standardised space.
+    """
+    limit = np.percentile(nearest_distances(held_out, train), percentile)
+    return float((nearest_distances(synthetic, train) < limit).mean())
+
+
+def spread(real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, synthetic_labels: np.ndarray) -> float:
+    """Within-class variance of synthetic profiles relative to real ones, summed over genes.
+
+    Best and null 1; below 1 the samples are shrunken, which flatters precision and density at the cost of
+    recall. Every class weighs as its degrees of freedom among the real profiles, whatever the composition
+    of the synthetic set; a class with fewer than two profiles in either set is left out.
+
+    Args:
+        real, synthetic: (n, n_genes) in one gene-wise standardised space.
+        real_labels, synthetic_labels: one class per row.
+
+    Raises:
+        ValueError: if no class has two profiles in both sets, or real profiles do not vary.
+    """
+    within_real = within_synthetic = 0.0
+    for label in np.unique(real_labels):
+        ours, theirs = real[real_labels == label], synthetic[synthetic_labels == label]
+        if min(len(ours), len(theirs)) < 2:
+            continue
+        weight = len(ours) - 1
+        within_real += weight * float(ours.var(axis=0, ddof=1, dtype=np.float64).sum())
+        within_synthetic += weight * float(theirs.var(axis=0, ddof=1, dtype=np.float64).sum())
+    if not within_real:
+        raise ValueError("no class has two differing real profiles and two synthetic ones; spread is undefined.")
+    return within_synthetic / within_real

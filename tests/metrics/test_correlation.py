@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from transcriptome_diffusion.metrics import correlation
+from transcriptome_diffusion.metrics.correlation import correlation_score
+
+
+def modules(n, genes, seed, factors=4):
+    """Profiles with correlated genes: the loadings are the same for every seed."""
+    loadings = np.random.default_rng(99).normal(size=(factors, genes))
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, factors)) @ loadings + 2 * rng.normal(size=(n, genes)) + 7
+
+
+def by_definition(real, synthetic):
+    upper = np.triu_indices(real.shape[1], 1)
+    with np.errstate(invalid="ignore"):
+        a, b = (np.nan_to_num(np.corrcoef(x, rowvar=False))[upper] for x in (real, synthetic))
+    return np.corrcoef(a, b)[0, 1]
+
+
+@pytest.mark.parametrize("n", [(20, 20), (20, 35), (200, 200), (200, 20)])
+def test_the_score_is_that_of_the_two_correlation_matrices(n, monkeypatch):
+    monkeypatch.setattr(correlation, "BLOCK", 16)
+    real, synthetic = modules(n[0], 60, 0), modules(n[1], 60, 1)
+    assert correlation_score(real, synthetic) == pytest.approx(by_definition(real, synthetic), abs=1e-12)
+
+
+def test_eighteen_thousand_genes_lose_no_digits():
+    """Sums over 1.6e8 pairs, against sums over blocks of the correlation matrices themselves."""
+    real = modules(120, 18_000, 0).astype(np.float32)
+    synthetic = modules(100, 18_000, 1).astype(np.float32)
+    a, b = correlation._unit_columns(real), correlation._unit_columns(synthetic)
+    sample = slice(0, 1500)
+    # an exact reference at full size costs minutes; the scores of a part and of the whole agree by both ways
+    assert correlation_score(real[:, sample], synthetic[:, sample]) == pytest.approx(
+        by_definition(real[:, sample].astype(float), synthetic[:, sample].astype(float)), abs=1e-10
+    )
+    x, y = a[:, :300].T @ a, b[:, :300].T @ b
+    mask = np.arange(18_000) != np.arange(300)[:, None]
+    estimate = np.corrcoef(x[mask], y[mask])[0, 1]
+    assert correlation_score(real, synthetic) == pytest.approx(estimate, abs=0.01)
+
+
+def test_both_ways_to_sum_agree():
+    a, b = (correlation._unit_columns(modules(n, 80, n)) for n in (30, 50))
+    assert correlation._in_gene_space(a, b) == pytest.approx(correlation._in_sample_space(a, b), rel=1e-12)
+
+
+def test_the_same_profiles_score_one_whatever_the_scale_and_shift_of_genes():
+    real = modules(50, 40, 0)
+    rng = np.random.default_rng(5)
+    moved = real * rng.uniform(0.1, 9, 40) + rng.normal(0, 100, 40)
+    assert correlation_score(real, moved) == pytest.approx(1)
+
+
+def test_unrelated_structure_scores_zero_and_the_null_rises_with_the_number_of_profiles():
+    rng = np.random.default_rng(3)
+    independent = [correlation_score(modules(60, 200, i), rng.normal(size=(60, 200))) for i in range(5)]
+    assert np.mean(independent) == pytest.approx(0, abs=0.03)
+    few, many = (correlation_score(modules(n, 200, 1), modules(n, 200, 2)) for n in (15, 400))
+    assert few < many < 1
+    assert many > 0.95
+
+
+def test_a_gene_constant_in_one_set_counts_as_uncorrelated_and_in_both_not_at_all():
+    real, synthetic = modules(40, 30, 0), modules(40, 30, 1)
+    before = correlation_score(real, synthetic)
+    constant = np.full((40, 5), 0.1)
+    assert correlation_score(np.hstack([real, constant]), np.hstack([synthetic, constant])) == pytest.approx(before)
+    dead = synthetic.copy()
+    dead[:, :10] = 0  # numpy itself finds 0.1 not quite constant
+    assert correlation_score(real, dead) == pytest.approx(by_definition(real, dead), abs=1e-12)
+    assert correlation_score(real, dead) < before
+
+
+def test_what_cannot_be_compared_is_refused():
+    real = modules(40, 30, 0)
+    with pytest.raises(ValueError, match="equal width"):
+        correlation_score(real, real[:, :4])
+    with pytest.raises(ValueError, match="3 or more samples"):
+        correlation_score(real, real[:2])
+    with pytest.raises(ValueError, match="3 or more genes"):
+        correlation_score(real[:, :2], real[:, :2])
+    with pytest.raises(ValueError, match="genes that vary"):
+        correlation_score(real, np.zeros_like(real))

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from transcriptome_diffusion.metrics import utility
+from transcriptome_diffusion.metrics.utility import Labelled, accuracies, reverse_validation, train_mlp
+from transcriptome_diffusion.parameters import ClassifierOptions
+
+TISSUES = np.array(["breast", "colon", "liver", "lung"])
+QUICK = ClassifierOptions(hidden=[32], epochs=30, patience=5, seeds=[0, 1])
+
+
+def profiles(n, seed, genes=40, apart=1.5, tissues=TISSUES):
+    centres = np.random.default_rng(7).normal(size=(len(TISSUES), genes)) * apart / np.sqrt(genes / 10)
+    rng = np.random.default_rng(seed)
+    codes = rng.choice(np.flatnonzero(np.isin(TISSUES, tissues)), size=n)
+    values = centres[codes] + rng.normal(size=(n, genes))
+    return Labelled(values.astype(np.float32), TISSUES[codes])
+
+
+def test_accuracies_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    expected, predicted = rng.choice(TISSUES, 200, p=[0.7, 0.1, 0.1, 0.1]), rng.choice(TISSUES, 200)
+    assert accuracies(predicted, expected) == pytest.approx(
+        (accuracy_score(expected, predicted), balanced_accuracy_score(expected, predicted))
+    )
+
+
+@pytest.mark.parametrize("genes", [40, 2000])
+def test_real_profiles_as_training_set_reach_the_best_possible_accuracy(genes):
+    parts = [profiles(n, seed, genes, apart=4) for n, seed in ((200, 0), (60, 1), (300, 2))]
+    scores = reverse_validation(*parts, QUICK)
+    assert {name: len(runs) for name, runs in scores.items()} == {
+        "accuracy_mlp": 2,
+        "balanced_accuracy_mlp": 2,
+        "accuracy_logistic": 1,
+        "balanced_accuracy_logistic": 1,
+    }
+    assert min(min(runs) for runs in scores.values()) > 0.97
+
+
+def test_labels_without_meaning_bring_accuracy_to_chance():
+    train, validation, test = (profiles(n, seed, apart=1) for n, seed in ((200, 0), (40, 1), (400, 2)))
+    brief = QUICK.model_copy(update={"epochs": 1, "seeds": [0]})
+    found = []
+    for seed in range(20):
+        shuffled = Labelled(train.values, np.random.default_rng(seed).permutation(train.labels))
+        found += reverse_validation(shuffled, validation, test, brief)["balanced_accuracy_logistic"]
+    # one run has a deviation of about .1: few classes, and errors that go together within a class
+    assert np.mean(found) == pytest.approx(1 / 4, abs=0.07)
+
+
+def test_a_drifted_generator_costs_accuracy():
+    train, validation, test = (profiles(n, seed, apart=1) for n, seed in ((300, 0), (80, 1), (400, 2)))
+    drift = np.random.default_rng(4).normal(size=(4, 40))[np.searchsorted(TISSUES, train.labels)]
+    drifted = Labelled(train.values + drift, train.labels)
+    good, bad = (reverse_validation(t, validation, test, QUICK) for t in (train, drifted))
+    assert good["accuracy_logistic"][0] > bad["accuracy_logistic"][0] + 0.05
+    assert np.mean(good["accuracy_mlp"]) > np.mean(bad["accuracy_mlp"]) + 0.05
+
+
+def test_a_class_the_generator_never_makes_costs_its_share_of_the_test_set():
+    train = profiles(200, 0, apart=6, tissues=TISSUES[:3])
+    validation, test = profiles(60, 1, apart=6), profiles(400, 2, apart=6)
+    scores = reverse_validation(train, validation, test, QUICK)
+    assert scores["accuracy_logistic"][0] == pytest.approx((test.labels != "lung").mean(), abs=0.02)
+    assert scores["balanced_accuracy_mlp"] == pytest.approx([0.75, 0.75], abs=0.02)
+
+
+def test_validation_without_any_known_class_is_no_obstacle():
+    train, test = (profiles(n, s, apart=6, tissues=TISSUES[:2]) for n, s in ((100, 0), (100, 2)))
+    scores = reverse_validation(train, profiles(40, 1, tissues=TISSUES[2:]), test, QUICK)
+    assert min(scores["accuracy_mlp"]) > 0.97
+
+
+def test_the_projection_keeps_distances_and_the_logistic_regression(monkeypatch):
+    monkeypatch.setattr(utility, "MAX_INPUTS", 100)
+    train, test = profiles(80, 0, 300, apart=1.5), profiles(500, 1, 300, apart=1.5)
+    project = utility._projection(train.values)
+    inputs = project(train.values)
+    assert inputs.shape == (80, 79)
+    np.testing.assert_allclose(inputs @ inputs.T, _gram(train.values), atol=2e-3)
+    codes = np.searchsorted(TISSUES, train.labels)
+    ours = utility._logistic(inputs, codes, project(test.values), 1.0)
+    direct = LogisticRegression(C=1.0, max_iter=5000).fit(train.values, codes).predict(test.values)
+    assert (ours == direct).mean() > 0.99
+
+
+def _gram(values):
+    centred = values - values.mean(axis=0)
+    return centred @ centred.T
+
+
+def test_the_projection_is_capped_at_the_leading_components(monkeypatch):
+    monkeypatch.setattr(utility, "MAX_INPUTS", 10)
+    train = profiles(80, 0, 300)
+    inputs = utility._projection(train.values)(train.values)
+    leading = np.linalg.eigvalsh(_gram(train.values.astype(float)))[-10:].sum()
+    assert inputs.shape == (80, 10)
+    assert np.square(inputs).sum() == pytest.approx(leading, rel=1e-4)
+    # the random basis spreads the variance over the inputs
+    assert inputs.var(axis=0).max() < 5 * inputs.var(axis=0).min()
+
+
+def test_seeds_decide_and_the_callers_random_state_is_left_alone():
+    parts = [profiles(n, seed, apart=1) for n, seed in ((150, 0), (60, 1), (300, 2))]
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first, again = reverse_validation(*parts, QUICK), reverse_validation(*parts, QUICK)
+    assert first == again
+    assert first["accuracy_mlp"][0] != first["accuracy_mlp"][1]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+
+
+def test_the_best_validation_epoch_is_kept():
+    """Validation labels are permuted: each epoch makes them worse, so that the first is the best."""
+    train, validation = profiles(200, 0, apart=4), profiles(100, 1, apart=4)
+    codes, wrong = (np.searchsorted(TISSUES, part.labels) for part in (train, validation))
+    wrong = (wrong + 1) % 4
+    many, one = (
+        train_mlp(train.values, codes, validation.values, wrong, 4, QUICK.model_copy(update={"epochs": epochs}), 0)
+        for epochs in (30, 1)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(many.parameters(), one.parameters(), strict=True))
+
+
+def test_what_cannot_be_used_is_refused():
+    good = profiles(50, 0)
+    with pytest.raises(ValueError, match="test has 39 genes"):
+        reverse_validation(good, good, Labelled(good.values[:, 1:], good.labels), QUICK)
+    with pytest.raises(ValueError, match="validation: expected one label per profile"):
+        reverse_validation(good, Labelled(good.values, good.labels[1:]), good, QUICK)
+    with pytest.raises(ValueError, match="two classes or more"):
+        reverse_validation(Labelled(good.values, np.repeat("liver", 50)), good, good, QUICK)
+    spoilt = good.values.copy()
+    spoilt[0, 0] = np.inf
+    with pytest.raises(ValueError, match="train holds NaN"):
+        reverse_validation(Labelled(spoilt, good.labels), good, good, QUICK)
