@@ -7,6 +7,9 @@ from typing import Self
 
 import numpy as np
 
+#: genes per block, in float64
+BLOCK = 2048
+
 
 @dataclass(frozen=True)
 class GeneScaler:
@@ -21,8 +24,11 @@ class GeneScaler:
     @classmethod
     def fit(cls, values: np.ndarray) -> Self:
         """Mean and standard deviation (n in the denominator) of each column of ``values`` (n_samples, n_genes)."""
-        mean = values.mean(axis=0, dtype=np.float64)
-        scale = values.std(axis=0, dtype=np.float64)
+        mean, scale = np.empty(values.shape[1]), np.empty(values.shape[1])
+        for start in range(0, values.shape[1], BLOCK):  # a float64 copy of all genes would not fit
+            genes = slice(start, start + BLOCK)
+            part = values[:, genes].astype(np.float64)
+            mean[genes], scale[genes] = part.mean(axis=0), part.std(axis=0)
         # rounding gives a constant column a deviation of about 1e-16 instead of 0
         scale[values.max(axis=0) == values.min(axis=0)] = 1.0
         return cls(mean.astype(np.float32), scale.astype(np.float32))

@@ -36,9 +36,7 @@ BASELINES: dict[str, Entry] = {
 }
 
 #: the one denoiser; its samplers appear on the scorecard under their own names
-DENOISER = Entry(
-    "transcriptome_diffusion.generators.diffusion.model:Diffusion", parameters.DiffusionOptions
-)
+DENOISER = Entry("transcriptome_diffusion.generators.diffusion.model:Diffusion", parameters.DiffusionOptions)
 SAMPLERS: tuple[str, ...] = ("ddpm", "ddim")
 
 #: every name under which synthetic profiles reach reconstruction and evaluation

@@ -1,0 +1,33 @@
+"""The first floor: one Gaussian per class, its covariance shrunk after Ledoit and Wolf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import anndata as ad
+import numpy as np
+
+from transcriptome_diffusion.generators.classes import ClassGenerator
+from transcriptome_diffusion.parameters import ClassGaussianOptions
+
+
+@dataclass(eq=False)
+class ClassGaussian(ClassGenerator):
+    """A Gaussian per combination of conditions: the class mean and the class's Ledoit-Wolf covariance."""
+
+    name: ClassVar[str] = "class_gaussian"
+    options_type: ClassVar[type[ClassGaussianOptions]] = ClassGaussianOptions
+
+    @classmethod
+    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassGaussianOptions) -> Self:
+        return cls._fit_classes(train, validation, options)
+
+    def _draw(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
+        index = self.classes.find(codes, self.conditions)
+        rng = np.random.default_rng(seed)
+        drawn = np.empty((len(codes), len(self.scale)), dtype=np.float32)
+        for start in range(0, len(codes), batch_size):
+            batch = slice(start, start + batch_size)
+            drawn[batch] = self.means[index[batch]] + self.scale * self._deviations(index[batch], rng)
+        return drawn
