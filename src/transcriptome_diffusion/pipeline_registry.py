@@ -1,0 +1,22 @@
+"""The pipelines by name, listed explicitly: composites must not depend on what Kedro happens to import."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline
+
+from transcriptome_diffusion.pipelines import (
+    baselines,
+    diffusion_training,
+    evaluation,
+    feature_landmarks,
+    ingestion,
+    reconstruction,
+)
+
+STAGES = (ingestion, feature_landmarks, baselines, diffusion_training, reconstruction, evaluation)
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Every stage under its own name, and all of them as the default."""
+    stages = {stage.__name__.rpartition(".")[2]: stage.create_pipeline() for stage in STAGES}
+    return {**stages, "__default__": sum(stages.values(), Pipeline([]))}

@@ -1,0 +1,1 @@
+"""Six stages, wired through the catalog. Thin: they know Kedro, the science lives in the other rooms."""

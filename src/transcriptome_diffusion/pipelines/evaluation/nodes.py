@@ -1,0 +1,157 @@
+"""Nodes of the evaluation: reference rows, one score per generator and space, scorecard, figures, report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES
+from transcriptome_diffusion.parameters import EvaluationOptions, SamplingOptions
+from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
+
+logger = logging.getLogger(__name__)
+
+
+def draw_memoriser(
+    landmarks: AnnData, expression: AnnData, sampling: SamplingOptions, options: EvaluationOptions
+) -> tuple[AnnData, AnnData]:
+    """The warning row: training profiles resampled, landmarks and transcriptome of the same donors."""
+    from transcriptome_diffusion.generators.memoriser import memorise
+
+    labels = landmarks.obs
+    return (
+        memorise(landmarks, labels, [options.label], sampling.seed),
+        memorise(expression, labels, [options.label], sampling.seed),
+    )
+
+
+def prepare_oracle(oracle: AnnData, expression: AnnData, landmarks: AnnData) -> tuple[AnnData, AnnData]:
+    """Fresh draws of a simulated population on the cohort's genes; without an oracle, no profiles at all."""
+    from transcriptome_diffusion.expression.units import to_log2
+
+    if not oracle.n_obs:
+        return landmarks[:0].copy(), expression[:0].copy()
+    fresh = to_log2(oracle)
+    return fresh[:, landmarks.var_names].copy(), fresh[:, expression.var_names].copy()
+
+
+def scoring(row: str, space: str) -> Callable[..., Any]:
+    """The node that scores one row of the scorecard in one space."""
+
+    def score(
+        against_test: AnnData,
+        against_train: AnnData,
+        train: AnnData,
+        validation: AnnData,
+        test: AnnData,
+        options: EvaluationOptions,
+    ) -> DataFrame:
+        import pandas as pd
+
+        from transcriptome_diffusion.expression.profiles import dense, require_same_genes
+        from transcriptome_diffusion.expression.scaling import GeneScaler
+        from transcriptome_diffusion.metrics import indicators
+        from transcriptome_diffusion.metrics.utility import Labelled
+
+        columns = ["generator", "space", "reference", "metric", "run", "value", "n"]
+        if not against_test.n_obs:
+            logger.info("%s: no profiles, so no row in the %s scorecard", row, space)
+            return pd.DataFrame(columns=columns)
+        scaler = GeneScaler.fit(dense(train))
+
+        def labelled(profiles: AnnData) -> Labelled:
+            require_same_genes(profiles, train.var_names, f"the {space} scorecard")
+            return Labelled(scaler(dense(profiles)), profiles.obs[options.label].astype(str).to_numpy())
+
+        table = indicators.score(
+            *map(labelled, (against_test, against_train, train, validation, test)),
+            neighbours=getattr(options.neighbours, space),
+            draws=options.draws,
+            seed=options.seed,
+            classifier=options.classifier,
+        )
+        return table.assign(generator=row, space=space)[columns]
+
+    return score
+
+
+def collect_scorecard(*indicators: DataFrame) -> DataFrame:
+    """Means, spreads and sizes of all rows; the two tables a reader wants first go to the log."""
+    from transcriptome_diffusion.reporting import scorecard
+
+    table = scorecard.collect([part for part in indicators if len(part)])
+    for space in table["space"].unique():
+        logger.info("scorecard, %s", scorecard.as_text(table, space))
+    return table
+
+
+def score_reconstruction(
+    reconstructor: Any, landmarks_test: AnnData, expression_test: AnnData, expression_train: AnnData
+) -> DataFrame:
+    """How well the targets of held-out donors are rebuilt from their real landmarks."""
+    import pandas as pd
+
+    from transcriptome_diffusion.expression.profiles import dense
+    from transcriptome_diffusion.expression.scaling import GeneScaler
+    from transcriptome_diffusion.metrics.regression import reconstruction_quality
+
+    targets = ~expression_test.var_names.isin(landmarks_test.var_names)
+    rebuilt = reconstructor.reconstruct(landmarks_test)
+    quality = reconstruction_quality(
+        dense(expression_test)[:, targets],
+        dense(rebuilt)[:, targets],
+        GeneScaler.fit(dense(expression_train)[:, targets]),
+    )
+    return pd.DataFrame([{"reconstructor": "linear", "n": expression_test.n_obs, **quality}])
+
+
+def plot_pca(train: AnnData, test: AnnData, *profiles: AnnData) -> Any:
+    """Held-out and synthetic profiles in the principal components of the training donors."""
+    from transcriptome_diffusion.expression.profiles import dense
+    from transcriptome_diffusion.expression.scaling import GeneScaler
+    from transcriptome_diffusion.reporting.figures import pca_comparison
+
+    scaler = GeneScaler.fit(dense(train))
+    parts = {
+        name: (scaler(dense(part)), part.obs["tissue"].astype(str).to_numpy())
+        for name, part in zip(("test", *GENERATOR_NAMES), (test, *profiles), strict=True)
+    }
+    return pca_comparison(scaler(dense(train)), *parts.pop("test"), parts)
+
+
+def plot_precision_recall(scorecard: DataFrame) -> Any:
+    """Precision against recall of every row, landmarks, held-out donors."""
+    from transcriptome_diffusion.reporting.figures import precision_recall_plane
+
+    return precision_recall_plane(scorecard)
+
+
+def write_report(
+    scorecard: DataFrame,
+    cohort: DataFrame,
+    reconstruction: DataFrame,
+    pca: Any,
+    precision_recall: Any,
+    curve: Any,
+    train: AnnData,
+) -> str:
+    """One self-contained HTML file."""
+    from transcriptome_diffusion.reporting.report import build_report
+
+    return build_report(
+        scorecard,
+        cohort,
+        reconstruction,
+        {
+            "Principal components": pca,
+            "Precision and recall": precision_recall,
+            "Training of the denoiser": curve,
+        },
+        {
+            "unit": train.uns["unit"],
+            "training profiles": train.n_obs,
+            "training donors": train.obs["donor"].nunique(),
+            "landmark genes": train.n_vars,
+        },
+    )

@@ -1,0 +1,28 @@
+"""Nodes of the ingestion: tissue, filters and logarithm, then the split by donor."""
+
+from __future__ import annotations
+
+from transcriptome_diffusion.parameters import IngestionOptions, SplitOptions
+from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
+
+
+def prepare_cohort(raw: AnnData, options: IngestionOptions) -> AnnData:
+    """The cohort in log2(x + 1), every sample with its tissue, without tissues that are too small."""
+    from transcriptome_diffusion.expression.filters import assign_tissues, drop_small_tissues
+    from transcriptome_diffusion.expression.units import to_log2
+
+    labelled = assign_tissues(raw, options.tissues)
+    return to_log2(drop_small_tissues(labelled, options.min_samples_per_tissue))
+
+
+def split_by_donor(
+    cohort: AnnData, options: SplitOptions, ingestion: IngestionOptions
+) -> tuple[AnnData, AnnData, AnnData, DataFrame]:
+    """Train, validation, test and their sizes; genes are filtered by what the training donors express."""
+    from transcriptome_diffusion.expression.filters import expressed_genes
+    from transcriptome_diffusion.expression.splitting import split_profiles, summarise_splits
+
+    splits = split_profiles(cohort, options)
+    genes = expressed_genes(splits["train"], ingestion.min_expressed_share)
+    kept = {name: part[:, genes].copy() for name, part in splits.items()}
+    return kept["train"], kept["validation"], kept["test"], summarise_splits(kept)

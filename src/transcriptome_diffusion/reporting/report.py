@@ -1,0 +1,118 @@
+"""The report: one HTML file that opens without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from transcriptome_diffusion import __version__
+from transcriptome_diffusion.reporting.scorecard import REFERENCE_ROWS, cell, closer_than_floors, wide
+
+GUIDE = {
+    "precision": "Share of synthetic profiles inside the neighbourhood of a real one. Above the real row: samples "
+    "shrunken towards the middle of their tissue, not better ones.",
+    "recall": "Share of real profiles inside the neighbourhood of a synthetic one: how much of the real variety is "
+    "covered.",
+    "density": "How deep synthetic profiles lie inside real neighbourhoods. The real row is the goal; far above it "
+    "means shrinkage.",
+    "coverage": "Share of real neighbourhoods that hold at least one synthetic profile.",
+    "adversarial_accuracy": "How well a nearest-neighbour rule tells real from synthetic: .5 cannot, 1 always, "
+    "towards 0 copies. The goal is the real row.",
+    "correlation": "Agreement of the gene-gene correlations of real and synthetic profiles; pooled over tissues.",
+    "accuracy_mlp": "Reverse validation: a neural classifier learns tissues from synthetic profiles alone and is "
+    "tested on held-out donors.",
+    "balanced_accuracy_mlp": "The same, every tissue counting alike.",
+    "accuracy_logistic": "The same with a logistic regression.",
+    "copying": "Share of profiles nearer to a training profile than 99 % of held-out profiles are; about .01 is "
+    "innocent, the memoriser has 1.",
+    "spread": "Variance within a tissue, relative to real held-out donors; below 1 the samples are too alike.",
+}
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem;color:#222}
+h1{font-size:1.7rem;margin-bottom:.2rem} h2{margin-top:2.4rem;border-bottom:1px solid #ddd;padding-bottom:.2rem}
+table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;margin:.8rem 0}
+th,td{padding:.3rem .55rem;border-bottom:1px solid #e6e6e6;text-align:right;white-space:nowrap}
+th:first-child,td:first-child{text-align:left} thead th{border-bottom:2px solid #999}
+tr.real{background:#eef5ff} tr.floor{background:#f6f6f6} tr.warning{background:#fff3e6}
+td.better{background:#dff3df;font-weight:600} small,.note{color:#666} .scroll{overflow-x:auto}
+dt{font-weight:600;margin-top:.5rem} dd{margin-left:1rem}
+"""
+
+
+def scorecard_table(scorecard: pd.DataFrame, space: str, reference: str) -> str:
+    """One space and reference as an HTML table; cells closer to ``real`` than both floors stand out."""
+    means, spread = (wide(scorecard, space, reference, what) for what in ("mean", "sd"))
+    better = closer_than_floors(means) if "real" in means.index else means.isna() & False
+    head = "".join(f"<th>{escape(metric.replace('_', ' '))}</th>" for metric in means)
+    body = []
+    for name in means.index:
+        role = REFERENCE_ROWS.get(name, "")
+        kind = role.split(":")[0] if role else ""
+        style = {"ceiling": "real", "floor": "floor", "warning": "warning"}.get(kind, "")
+        note = f" <small>{escape(role)}</small>" if role else ""
+        cells = "".join(
+            f'<td class="{"better" if better.at[name, m] else ""}">{cell(means.at[name, m], spread.at[name, m])}</td>'
+            for m in means
+        )
+        body.append(f'<tr class="{style}"><td>{escape(name)}{note}</td>{cells}</tr>')
+    rows = "".join(body)
+    table = f"<table><thead><tr><th>generator</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
+
+
+def build_report(
+    scorecard: pd.DataFrame,
+    cohort: pd.DataFrame,
+    reconstruction: pd.DataFrame,
+    figures: Mapping[str, go.Figure],
+    facts: Mapping[str, object],
+) -> str:
+    """The whole report as HTML text.
+
+    Args:
+        scorecard: the long table of ``reporting.scorecard``.
+        cohort: samples and donors per tissue and split.
+        reconstruction: quality of the reconstruction from real held-out landmarks.
+        figures: titles and Plotly figures, in order.
+        facts: run settings shown at the top.
+    """
+    sizes = scorecard.groupby("space")["n"].min()
+    parts = [
+        "<h1>Synthetic expression profiles: scorecard</h1>",
+        f'<p class="note">{" · ".join(f"{escape(str(k))}: {escape(str(v))}" for k, v in facts.items())} · '
+        f"transcriptome-diffusion {escape(__version__)}</p>",
+        "<p>Read every column against the <b>real</b> row, real training donors scored as if they were synthetic: "
+        "that is the ceiling. A cell is marked where a generator lies closer to it than both simple generators "
+        "(class Gaussian, class kernel density). Values are mean ± s.d. over repeated matched draws, and over "
+        "classifier seeds for accuracies.</p>",
+    ]
+    for space in sizes.index:
+        for reference, title in (
+            ("test", "against held-out donors"),
+            ("train", "against training donors (the paper's protocol; copying is rewarded here)"),
+        ):
+            parts.append(f"<h2>{escape(space.capitalize())}, {title}</h2>")
+            parts.append(f'<p class="note">{int(sizes[space])} profiles on each side, same tissue composition.</p>')
+            parts.append(scorecard_table(scorecard, space, reference))
+    for title, figure in figures.items():
+        parts.append(f"<h2>{escape(title)}</h2>{figure.to_html(full_html=False, include_plotlyjs=False)}")
+    parts.append("<h2>Reconstruction of the transcriptome from real held-out landmarks</h2>")
+    parts.append(_plain_table(reconstruction))
+    parts.append(f"<h2>Cohort</h2>{_plain_table(cohort)}")
+    guide = "".join(f"<dt>{escape(k.replace('_', ' '))}</dt><dd>{escape(v)}</dd>" for k, v in GUIDE.items())
+    parts.append(f"<h2>How to read the numbers</h2><dl>{guide}</dl>")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Synthetic expression profiles</title>'
+        f"<style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>"
+    )
+
+
+def _plain_table(table: pd.DataFrame) -> str:
+    rounded = table.apply(lambda c: c.round(3) if np.issubdtype(c.dtype, np.floating) else c)
+    return f'<div class="scroll">{rounded.to_html(index=False, border=0)}</div>'

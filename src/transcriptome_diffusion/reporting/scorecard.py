@@ -1,0 +1,90 @@
+"""The scorecard: every indicator of every generator in one long table, with its spread and its sample size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+KEYS = ["generator", "space", "reference", "metric"]
+COLUMNS = [*KEYS, "mean", "sd", "runs", "n"]
+
+#: rows that are no generators: the ceiling, the floors, the warning, the calibration
+REFERENCE_ROWS = {
+    "real": "ceiling: real training donors",
+    "oracle": "fresh draws of the simulated population",
+    "memoriser": "warning: resampled training profiles",
+    "class_gaussian": "floor",
+    "class_kde": "floor",
+}
+
+#: the indicators a reader sees first, in this order
+HEADLINE = [
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "adversarial_accuracy",
+    "correlation",
+    "accuracy_mlp",
+    "balanced_accuracy_mlp",
+    "accuracy_logistic",
+    "copying",
+    "spread",
+]
+
+
+def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Summarise single runs to mean and standard deviation.
+
+    Args:
+        indicators: tables with the columns generator, space, reference, metric, run, value, n.
+
+    Returns:
+        One row per generator, space, reference and metric: ``mean``, ``sd`` (empty for a single run), ``runs``
+        and ``n``, the number of profiles on each side of the comparison. Order of appearance is kept.
+    """
+    single = pd.concat(indicators, ignore_index=True)
+    grouped = single.groupby(KEYS, sort=False)
+    table = grouped["value"].agg(mean="mean", sd="std", runs="count").join(grouped["n"].first())
+    return table.reset_index()[COLUMNS]
+
+
+def wide(scorecard: pd.DataFrame, space: str, reference: str, what: str = "mean") -> pd.DataFrame:
+    """One table cell block of the scorecard: generators as rows, headline indicators as columns."""
+    part = scorecard.query("space == @space and (reference == @reference or metric == 'copying')")
+    table = part.pivot_table(index="generator", columns="metric", values=what, sort=False, dropna=False)
+    rows = list(dict.fromkeys(part["generator"]))
+    return table.reindex(index=rows, columns=[m for m in HEADLINE if m in table.columns])
+
+
+def closer_than_floors(means: pd.DataFrame) -> pd.DataFrame:
+    """Where a generator lies closer to the ``real`` row than every floor does, (generators, metrics) bool.
+
+    Beyond the ceiling is not better: a precision above that of real profiles means shrunken samples.
+    """
+    distance = (means - means.loc["real"]).abs()
+    floors = [row for row in ("class_gaussian", "class_kde") if row in means.index]
+    generators = [row for row in means.index if row not in REFERENCE_ROWS]
+    better = distance.loc[generators] < distance.loc[floors].min()
+    return better.reindex(means.index, fill_value=False)
+
+
+def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test") -> str:
+    """The scorecard of one space as a plain table for the log: mean ± s.d."""
+    means, spread = (wide(scorecard, space, reference, what) for what in ("mean", "sd"))
+    sizes = scorecard.query("space == @space and reference == @reference")["n"]
+    cells = pd.DataFrame(
+        {metric: [cell(means.at[g, metric], spread.at[g, metric]) for g in means.index] for metric in means},
+        index=means.index,
+    ).rename(columns={"adversarial_accuracy": "adv_acc", "balanced_accuracy_mlp": "bal_acc_mlp"})
+    return f"{space} against {reference}, {int(sizes.min())} profiles a side\n{cells.to_string()}"
+
+
+def cell(mean: float, sd: float) -> str:
+    """``.962 ±.011``; an empty spread is left out, an empty mean shown as a dash."""
+    if not np.isfinite(mean):
+        return "–"
+    text = f"{mean:.3f}"
+    return text if not np.isfinite(sd) else f"{text} ±{sd:.3f}"

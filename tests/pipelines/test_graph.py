@@ -1,0 +1,67 @@
+"""Promises of the pipeline graph itself: who may read what, and that listing stays light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from kedro.framework.project import pipelines as registered
+from kedro.framework.startup import bootstrap_project
+
+HELD_OUT = {"expression_test", "landmarks_test"}
+CUT_TO_PANEL = "feature_landmarks.select_test"
+
+
+@pytest.fixture(scope="module")
+def pipelines(project):
+    bootstrap_project(project)
+    return dict(registered)
+
+
+def test_the_six_stages_and_their_sum_are_registered(pipelines):
+    assert set(pipelines) == {
+        "ingestion",
+        "feature_landmarks",
+        "baselines",
+        "diffusion_training",
+        "reconstruction",
+        "evaluation",
+        "__default__",
+    }
+    stages = [pipelines[name] for name in pipelines if name != "__default__"]
+    assert sum(len(stage.nodes) for stage in stages) == len(pipelines["__default__"].nodes)
+
+
+def test_held_out_donors_are_read_by_evaluation_alone(pipelines):
+    readers = {node.name for node in pipelines["__default__"].nodes if HELD_OUT & set(node.inputs)}
+    assert {name for name in readers if not name.startswith("evaluation.")} == {CUT_TO_PANEL}
+
+
+def test_cutting_held_out_donors_to_the_panel_leads_nowhere_but_to_evaluation(pipelines):
+    cut = next(node for node in pipelines["__default__"].nodes if node.name == CUT_TO_PANEL)
+    assert set(cut.inputs) == {"expression_test", "gene_panel", "params:landmarks"}
+    assert cut.outputs == ["landmarks_test"]
+
+
+def test_nothing_evaluation_makes_flows_back_into_a_model(pipelines):
+    made = pipelines["evaluation"].all_outputs()
+    for name, stage in pipelines.items():
+        if name not in ("evaluation", "__default__"):
+            assert not made & stage.inputs(), name
+
+
+def test_every_stage_has_its_own_namespace(pipelines):
+    for name, stage in pipelines.items():
+        if name != "__default__":
+            assert {(node.namespace or "").split(".")[0] for node in stage.nodes} == {name}
+
+
+def test_listing_pipelines_imports_nothing_heavy(project):
+    heavy = ["torch", "lightning", "anndata", "sklearn", "scipy", "polars", "plotly", "pandas"]
+    code = (
+        "import sys, transcriptome_diffusion.pipeline_registry as r; r.register_pipelines(); "
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"

@@ -1,0 +1,54 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from transcriptome_diffusion.reporting.scorecard import COLUMNS, as_text, closer_than_floors, collect, wide
+
+
+def runs(generator, metric, values, reference="test"):
+    return pd.DataFrame(
+        {
+            "generator": generator, "space": "landmarks", "reference": reference, "metric": metric,
+            "run": range(len(values)), "value": values, "n": 100,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def table():
+    return collect(
+        [
+            runs("real", "density", [0.9, 1.1]),
+            runs("class_gaussian", "density", [0.7, 0.7]),
+            runs("class_kde", "density", [0.8, 0.8]),
+            runs("ddpm", "density", [1.1, 1.15]),
+            runs("ddim", "density", [1.4, 1.5]),
+            runs("ddim", "copying", [0.02], reference="train"),
+        ]
+    )
+
+
+def test_runs_are_summed_up_with_their_spread_and_size(table):
+    assert list(table.columns) == COLUMNS
+    real = table.query("generator == 'real'").iloc[0]
+    assert real["mean"] == pytest.approx(1.0)
+    assert real["sd"] == pytest.approx(np.std([0.9, 1.1], ddof=1))
+    assert (real["runs"], real["n"]) == (2, 100)
+
+
+def test_a_single_run_has_no_spread(table):
+    assert np.isnan(table.query("metric == 'copying'")["sd"].iloc[0])
+
+
+def test_beating_the_floors_means_being_closer_to_real_not_higher(table):
+    better = closer_than_floors(wide(table, "landmarks", "test"))
+    assert better.at["ddpm", "density"]
+    assert not better.at["ddim", "density"]  # as far above the ceiling as a shrunken generator gets
+    assert not better.loc[["real", "class_gaussian", "class_kde"]].to_numpy().any()
+
+
+def test_the_text_shows_every_row_and_the_size(table):
+    text = as_text(table, "landmarks")
+    assert "100 profiles a side" in text
+    assert all(name in text for name in ("real", "class_gaussian", "class_kde", "ddpm", "ddim"))
+    assert "1.125 ±0.035" in text

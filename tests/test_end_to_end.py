@@ -1,0 +1,152 @@
+"""The real command line on a copy of the project: one whole run, then what users do with its results."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import anndata as ad
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def kedro(project, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "kedro", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "400"},
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(project, tmp_path_factory):
+    """A copy of the project in which `kedro run --env test` has succeeded."""
+    copy = tmp_path_factory.mktemp("run") / "project"
+    copy.mkdir()
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(project / name, copy)
+    for name in ("conf", "src", "notebooks"):
+        shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    before = (copy / "pyproject.toml").read_text()
+    run = kedro(copy, "run", "--env", "test")
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert (copy / "pyproject.toml").read_text() == before  # telemetry would have written its id here
+    return copy
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    return finished / "data" / "test"
+
+
+def test_the_scorecard_has_every_row_in_its_fixed_shape(results):
+    card = pd.read_csv(results / "08_reporting" / "scorecard.csv")
+    assert list(card.columns) == ["generator", "space", "reference", "metric", "mean", "sd", "runs", "n"]
+    assert set(card["generator"]) == {"real", "memoriser", "oracle", *GENERATOR_NAMES}
+    assert set(card["space"]) == {"landmarks", "transcriptome"}
+    assert set(card["reference"]) == {"test", "train"}
+    metrics = ["precision", "recall", "f1", "density", "coverage", "adversarial_accuracy", "correlation", "spread"]
+    accuracies = ["accuracy_mlp", "balanced_accuracy_mlp", "accuracy_logistic", "balanced_accuracy_logistic"]
+    for _, block in card.groupby(["generator", "space"]):
+        for reference, expected in (("test", [*metrics, *accuracies]), ("train", [*metrics, "copying"])):
+            assert set(block.loc[block["reference"] == reference, "metric"]) == set(expected)
+    assert np.isfinite(card["mean"]).all()
+    memoriser = card.query("generator == 'memoriser' and metric == 'copying'")
+    assert (memoriser["mean"] > 0.99).all()
+
+
+def test_no_donor_stands_on_two_sides(results):
+    donors = {
+        split: set(ad.read_h5ad(results / "03_primary" / f"expression_{split}.h5ad", backed="r").obs["donor"])
+        for split in ("train", "validation", "test")
+    }
+    assert not donors["train"] & donors["validation"]
+    assert not donors["train"] & donors["test"]
+    assert not donors["validation"] & donors["test"]
+
+
+@pytest.mark.parametrize("name", GENERATOR_NAMES)
+def test_every_generator_leaves_profiles_and_transcriptomes(results, name):
+    train = ad.read_h5ad(results / "04_feature" / "landmarks_train.h5ad")
+    profiles = ad.read_h5ad(results / "07_model_output" / name / "landmark_profiles.h5ad")
+    whole = ad.read_h5ad(results / "07_model_output" / name / "linear" / "transcriptome_profiles.h5ad")
+    assert profiles.obs["tissue"].tolist() == train.obs["tissue"].tolist()
+    assert profiles.var_names.equals(train.var_names)
+    assert profiles.uns["generator"]["name"] == name
+    assert profiles.uns["unit"] == whole.uns["unit"] == train.uns["unit"]
+    np.testing.assert_allclose(whole[:, profiles.var_names].X, profiles.X, rtol=1e-6)
+
+
+def test_profiles_can_be_drawn_again_without_training(finished, results):
+    weights = results / "06_models" / "denoiser" / "tensors.safetensors"
+    trained = weights.stat().st_mtime_ns
+    first = ad.read_h5ad(results / "07_model_output" / "ddim" / "landmark_profiles.h5ad").X
+    run = kedro(finished, "run", "--env", "test", "--nodes", "diffusion_training.draw_ddim")
+    assert run.returncode == 0, run.stderr[-2000:]
+    np.testing.assert_array_equal(
+        ad.read_h5ad(results / "07_model_output" / "ddim" / "landmark_profiles.h5ad").X, first
+    )
+    assert weights.stat().st_mtime_ns == trained
+
+
+@pytest.mark.parametrize("name", ["01_explore_a_cohort.ipynb", "02_compare_generators.ipynb"])
+def test_the_notebooks_run_on_the_results(finished, name, monkeypatch):
+    monkeypatch.setenv("KEDRO_ENV", "test")
+    notebook = nbformat.read(finished / "notebooks" / name, as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(finished / "notebooks")}}).execute()
+    assert any(cell.get("outputs") for cell in notebook.cells)
+
+
+def test_the_report_and_its_figures_are_there(results):
+    assert "<html" in (results / "08_reporting" / "report.html").read_text()[:200]
+    for name in ("pca_landmarks", "precision_recall", "denoiser_curve"):
+        assert json.loads((results / "08_reporting" / f"{name}.json").read_text())["data"]
+
+
+class TestBadParameters:
+    """A wrong parameter stops the run before its first node, and leaves nothing behind."""
+
+    @pytest.mark.parametrize(
+        ("parameter", "named"),
+        [
+            ("denoiser.network.widht=64", "widht"),
+            ("denoiser.network.width=0", "width"),
+            ("denoiser.network.width=-3", "width"),
+            ("ddim.steps=0", "steps"),
+            ("evaluation.draws=0", "draws"),
+        ],
+    )
+    def test_it_is_named(self, finished, parameter, named):
+        run = kedro(finished, "run", "--env", "test", "--params", parameter)
+        assert run.returncode != 0
+        assert named in run.stdout + run.stderr
+        assert "Running node" not in run.stdout + run.stderr
+
+    def test_a_misspelt_environment_is_named(self, finished):
+        run = kedro(finished, "run", "--env", "rnaseqbd")
+        assert run.returncode != 0
+        assert "rnaseqbd" in run.stdout + run.stderr
+
+    def test_a_missing_cohort_folder_is_named(self, finished):
+        run = kedro(finished, "run", "--env", "rnaseqdb", "--params", "rnaseqdb_dir=nowhere")
+        assert run.returncode != 0
+        assert "nowhere" in run.stdout + run.stderr
+        assert not (finished / "data" / "rnaseqdb").exists()
+
+
+def test_listing_the_pipelines_answers(finished):
+    run = kedro(finished, "registry", "list")
+    assert run.returncode == 0
+    assert "diffusion_training" in run.stdout

@@ -1,0 +1,283 @@
+"""The trainer: what it optimises, averages, keeps, records and leaves alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from transcriptome_diffusion import training
+from transcriptome_diffusion.devices import resolve_device
+from transcriptome_diffusion.parameters import TrainingOptions
+
+
+def options(**settings: Any) -> TrainingOptions:
+    defaults = {
+        "device": "cpu",
+        "precision": "float32",
+        "batch_size": 32,
+        "max_steps": 40,
+        "validate_every": 10,
+    }
+    return TrainingOptions.model_validate({**defaults, **settings})
+
+
+class Regression(nn.Module):
+    """Least squares, the simplest thing to train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        self.dropout = nn.Dropout(0.1)
+        self.seen: list[torch.dtype] = []
+
+    def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        x, y = batch
+        found = self.line(x)
+        self.seen.append(found.dtype)
+        return (found.float()[:, 0] - y).square().mean()
+
+    def validation_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        x, y = batch
+        return (self.line(x).float()[:, 0] - y).square().mean()
+
+
+class Climber(nn.Module):
+    """Training drives the height up without end, validation likes it at one half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.height = nn.Parameter(torch.zeros(()))
+
+    def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        return -self.height
+
+    def validation_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        return (self.height - 0.5).square()
+
+
+def line_data(n: int = 256) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 3, generator=generator)
+    return x, x @ torch.tensor([1.0, -2.0, 0.5]) + 3 + 0.1 * torch.randn(n, generator=generator)
+
+
+def test_training_finds_the_least_squares_line() -> None:
+    model, (x, y) = Regression(), line_data()
+    chosen = options(max_steps=400, learning_rate=0.1, weight_decay=0.0, ema_decay=0.9)
+    training.fit(model, (x, y), (x, y), chosen, seed=0)
+    exact = torch.linalg.lstsq(torch.cat([x, torch.ones(len(x), 1)], 1), y[:, None]).solution[:, 0]
+    torch.testing.assert_close(model.line.weight[0], exact[:3], atol=0.02, rtol=0)
+    torch.testing.assert_close(model.line.bias[0], exact[3], atol=0.02, rtol=0)
+    assert not model.training
+
+
+def test_the_curve_and_the_record_say_what_happened() -> None:
+    model, data = Regression(), line_data()
+    record = training.fit(model, data, data, options(learning_rate=0.05), seed=0)
+    assert [point["step"] for point in record["curve"]] == [10, 20, 30, 40]
+    assert record["curve"][-1]["train_loss"] < record["curve"][0]["train_loss"]
+    assert record["curve"][-1]["learning_rate"] == pytest.approx(0, abs=1e-4)
+    assert {"device": "cpu", "precision": "float32", "steps": 40, "parameters": 4}.items() <= record.items()
+    with torch.no_grad():
+        kept = float(model.validation_loss(data))
+    assert kept == pytest.approx(record["best_validation_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("keep", "expected"), [("best", 0.5), ("last", 2.0)])
+def test_the_weights_of_the_best_validation_or_the_last_step_are_kept(keep: str, expected: float) -> None:
+    climbing = options(
+        max_steps=200,
+        validate_every=2,
+        learning_rate=0.01,
+        learning_rate_schedule="constant",
+        warmup=0,
+        weight_decay=0,
+        ema_decay=0.0,
+        keep=keep,
+    )
+    model = Climber()
+    record = training.fit(model, line_data(), line_data(), climbing, seed=0)
+    # Adam's steps under a constant gradient are the learning rate long
+    assert float(model.height.detach()) == pytest.approx(expected, abs=0.03)
+    assert record["best_step"] == pytest.approx(50, abs=3)
+
+
+def test_patience_ends_training_after_so_many_validations_without_a_gain() -> None:
+    stopping = options(
+        max_steps=500,
+        learning_rate=0.01,
+        learning_rate_schedule="constant",
+        warmup=0,
+        ema_decay=0,
+        patience=3,
+    )
+    record = training.fit(Climber(), line_data(), line_data(), stopping, seed=0)
+    assert record["steps"] == record["best_step"] + 30
+
+
+def test_the_moving_average_follows_its_recursion() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    average = training.MovingAverage(module, decay=0.9, keep="last", patience=None)
+    trainer: Any = SimpleNamespace(global_step=0)
+    values = np.random.default_rng(0).normal(size=30)
+    expected = values[0]
+    module.weight.data.fill_(values[0])
+    average.on_train_start(trainer, L.LightningModule())
+    for step, value in enumerate(values, start=1):
+        module.weight.data.fill_(value)
+        trainer.global_step = step
+        average.on_train_batch_end(trainer, L.LightningModule())
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    average.on_train_end(trainer, L.LightningModule())
+    assert float(module.weight.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_batch_statistics_are_averaged_with_the_weights() -> None:
+    module = nn.BatchNorm1d(1)
+    average = training.MovingAverage(module, decay=0.5, keep="last", patience=None)
+    trainer: Any = SimpleNamespace(global_step=0)
+    average.on_train_start(trainer, L.LightningModule())
+    trainer.global_step = 100
+    module.running_mean.fill_(8.0)  # type: ignore[union-attr]
+    average.on_train_batch_end(trainer, L.LightningModule())
+    average.on_train_end(trainer, L.LightningModule())
+    assert float(module.running_mean) == 4.0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("broken", ["training_loss", "validation_loss"])
+def test_a_loss_that_is_no_number_stops_with_the_step_and_the_remedy(broken: str) -> None:
+    model = Regression()
+    setattr(model, broken, lambda *_: model.line.weight.sum() * math.nan)
+    with pytest.raises(training.TrainingDivergedError, match=r"nan.*at step 10 .*learning_rate"):
+        training.fit(model, line_data(), line_data(), options(), seed=0)
+
+
+def test_weights_that_break_after_the_last_validation_are_not_kept() -> None:
+    model = Regression()
+    healthy = model.training_loss
+    model.training_loss = lambda *a: healthy(*a) * (math.nan if len(model.seen) > 45 else 1)  # type: ignore[method-assign]
+    with pytest.raises(training.TrainingDivergedError, match="not finite after 49 steps"):
+        training.fit(model, line_data(), line_data(), options(max_steps=49, keep="last"), seed=0)
+
+
+def test_the_seed_decides_and_the_global_state_is_left_as_it_was() -> None:
+    def trained(seed: int) -> Tensor:
+        torch.manual_seed(0)
+        model = Regression()
+        state, precision, threads = (
+            torch.get_rng_state(),
+            torch.get_float32_matmul_precision(),
+            torch.get_num_threads(),
+        )
+        training.fit(model, line_data(), line_data(), options(threads=1), seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.get_float32_matmul_precision() == precision
+        assert torch.get_num_threads() == threads
+        return model.line.weight.detach()
+
+    assert torch.equal(trained(1), trained(1))
+    assert not torch.equal(trained(1), trained(2))
+
+
+def test_nothing_is_written_and_lightning_keeps_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], recwarn: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    training.fit(Regression(), line_data(), line_data(), options(), seed=0)
+    assert list(tmp_path.iterdir()) == []
+    written = capfd.readouterr()
+    assert written.out == ""
+    assert "GPU" not in written.err
+    assert [str(w.message) for w in recwarn if "lightning" in str(w.filename)] == []
+
+
+def test_away_from_a_terminal_a_line_is_logged_at_each_tenth(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        training.fit(Regression(), line_data(), line_data(), options(max_steps=60, validate_every=2), seed=0, title="x")
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 10
+    assert lines[0].startswith("x: step 6 of 60, loss")
+    assert lines[-1].endswith("0 s left")
+
+
+def test_bfloat16_is_for_products_only() -> None:
+    model = Regression()
+    record = training.fit(model, line_data(), line_data(), options(precision="bfloat16"), seed=0)
+    assert set(model.seen) == {torch.bfloat16}
+    assert model.line.weight.dtype == torch.float32
+    assert record["precision"] == "bfloat16"
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for() -> None:
+    model = Regression()
+    module = training.FitModule(model, options(gradient_clip=0.5), seed=0, device=torch.device("cpu"))
+    (1e3 * model.training_loss(line_data(), module.generator)).backward()
+    module.on_before_optimizer_step(torch.optim.SGD(model.parameters(), 1.0))
+    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None))
+    assert norm == pytest.approx(0.5, rel=1e-4)
+
+
+def rates(**settings: Any) -> list[float]:
+    chosen = options(max_steps=100, learning_rate=0.1, **settings)
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=chosen.learning_rate)
+    schedule = training.schedule(optimizer, chosen)
+    found = []
+    for _ in range(100):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_learning_rates_follow_their_schedules() -> None:
+    cosine = rates(learning_rate_schedule="cosine", warmup=0.1)
+    assert cosine[0] == pytest.approx(0.01)
+    assert cosine[10] == pytest.approx(0.1)
+    assert cosine[55] == pytest.approx(0.05)
+    assert cosine[-1] < 1e-4
+    assert rates(learning_rate_schedule="constant", warmup=0.1)[10:] == [pytest.approx(0.1)] * 90
+    one_cycle = rates(learning_rate_schedule="one_cycle")
+    assert max(one_cycle) == pytest.approx(0.1, rel=1e-2)
+    assert one_cycle[0] == pytest.approx(0.1 / 25)
+    assert one_cycle[-1] < 1e-3
+
+
+def test_batches_are_full_shuffled_and_use_every_row_equally() -> None:
+    rows = torch.arange(10)
+    stream = iter(training.MemoryBatches([rows, rows * 2], batch_size=4, seed=0))
+    counts = torch.zeros(10)
+    for _ in range(500):
+        first, second = next(stream)
+        again, _ = next(stream)
+        assert len(first) == 4
+        assert torch.equal(second, first * 2)
+        assert len(set(first.tolist() + again.tolist())) == 8  # within an epoch no row comes twice
+        counts[first] += 1
+        counts[again] += 1
+    # of 500 epochs of 8 draws out of 10 rows: 400 each, within five binomial deviations
+    assert (counts - 400).abs().max() < 5 * math.sqrt(500 * 0.8 * 0.2)
+
+
+def test_a_batch_is_never_larger_than_the_data() -> None:
+    (batch,) = next(iter(training.MemoryBatches([torch.arange(10)], batch_size=64, seed=0)))
+    assert sorted(batch.tolist()) == list(range(10))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
+def test_a_device_that_is_not_there_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match=r"'cuda' is not available.*device: auto"):
+        resolve_device("cuda")
+
+
+def test_auto_takes_a_device_that_is_there() -> None:
+    assert torch.zeros(1, device=resolve_device("auto")).device.type in {"cpu", "cuda", "mps"}
