@@ -33,7 +33,7 @@ class ClassKDEOptions(ClassGaussianOptions):
     """Class-conditional kernel density; the bandwidth is chosen by validation likelihood."""
 
     bandwidths: list[PositiveFloat] = Field(
-        default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5],
+        default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0, 3.0],
         min_length=1,
         description="in within-class standard deviations",
     )
@@ -69,14 +69,24 @@ class ScheduleOptions(Options):
     beta_end: float = Field(default=0.02, gt=0, lt=1)
 
 
+class TimesOptions(Options):
+    """How training draws its noise levels."""
+
+    kind: Literal["log_snr", "antithetic", "uniform"] = Field(
+        default="log_snr", description="normal in log(signal / noise), in pairs t and T + 1 - t, or independent"
+    )
+    mean: float = Field(default=-1.5, description="of log_snr")
+    deviation: float = Field(default=2.0, gt=0, description="of log_snr")
+
+
 class NetworkOptions(Options):
     """The denoiser network: ``film`` is ours, ``paper`` that of Lacan et al."""
 
     kind: Literal["film", "paper"] = "film"
-    width: int = Field(default=1024, ge=1)
+    width: int = Field(default=256, ge=1)
     depth: int = Field(default=2, ge=1, description="residual blocks (film) or dense layers (paper)")
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    embedding_dim: int = Field(default=256, ge=2, description="of each condition, and of time (film)")
+    embedding_dim: int = Field(default=128, ge=2, description="of each condition, and of time (film)")
 
 
 class SamplerOptions(Options):
@@ -85,6 +95,9 @@ class SamplerOptions(Options):
     name: Literal["ddpm", "ddim", "dpm_solver"] = "ddpm"
     steps: int = Field(default=50, ge=1)
     spacing: Literal["linspace", "trailing", "leading", "log_snr"] = "trailing"
+    exact_gaussian: bool = Field(
+        default=True, description="no error of discretisation in the Gaussian part of a `residual` denoiser"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
@@ -95,11 +108,19 @@ class DiffusionOptions(GeneratorOptions):
     prediction: Literal["residual", "eps", "v", "x0"] = Field(
         default="residual", description="residual: what a class-conditional Gaussian leaves unexplained"
     )
-    antithetic: bool = Field(default=True, description="training times in pairs t, T + 1 - t")
+    learnt_axes: float = Field(
+        default=0.25, gt=0, le=1, description="axes the network corrects, per training profile (residual)"
+    )
+    loudness: float = Field(
+        default=0.7, ge=0, le=1, description="how much of a profile's own scatter is a coordinate (residual)"
+    )
+    times: TimesOptions = TimesOptions()
     validation_repeats: int = Field(default=8, ge=1, description="times and noises per validation profile")
     schedule: ScheduleOptions = ScheduleOptions()
     network: NetworkOptions = NetworkOptions()
-    training: TrainingOptions = TrainingOptions()
+    training: TrainingOptions = TrainingOptions(
+        batch_size=128, max_steps=600, validate_every=50, ema_decay=0.998
+    )
     sampler: SamplerOptions = SamplerOptions()
 
 

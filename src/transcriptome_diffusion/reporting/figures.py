@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
-PALETTE = (*qualitative.D3, *qualitative.Set2, *qualitative.Dark24)
+PALETTE = qualitative.Dark24
 
 
 def pca_comparison(
@@ -54,8 +54,9 @@ def pca_comparison(
     figure.update_xaxes(title_text=f"PC1 ({share[0]:.0%})", row=rows)
     figure.update_yaxes(title_text=f"PC2 ({share[1]:.0%})", col=1)
     figure.update_layout(
-        template="plotly_white", height=80 + 330 * rows, margin={"l": 60, "r": 20, "t": 60, "b": 50},
-        legend={"itemsizing": "constant"}, title="Real and synthetic profiles, principal components of the training donors",
+        template="plotly_white", height=80 + 330 * rows, margin={"l": 60, "r": 20, "t": 90, "b": 50},
+        legend={"itemsizing": "constant"},
+        title="Real and synthetic profiles, principal components of the training donors",
     )  # fmt: skip
     return figure
 

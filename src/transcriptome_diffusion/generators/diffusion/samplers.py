@@ -1,0 +1,170 @@
+"""Samplers as pure functions of a denoiser: DDPM and DDIM in one update, and DPM-Solver++(2M).
+
+A denoiser maps ``(x_t, t)`` to its estimate of x_0. Coefficients are float64 numbers, the state keeps its own
+type, nothing is clipped, and memory does not grow with the number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from transcriptome_diffusion.parameters import SamplerOptions
+
+Denoise = Callable[[Tensor, int], Tensor]
+Progress = Callable[[int, int], None]
+
+
+def skip_and_scale(prediction: str, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """The affine map from a network's output F to x_0: ``x_0 = skip * x_t + scale * F``.
+
+    With x_t = a x_0 + s eps, a^2 + s^2 = 1, and v = a eps - s x_0 (Salimans and Ho 2022, arXiv:2202.00512).
+
+    Raises:
+        ValueError: if ``prediction`` is not one of eps, v, x0.
+    """
+    if prediction == "eps":
+        return 1 / a, -s / a
+    if prediction == "v":
+        return a, -s
+    if prediction == "x0":
+        return torch.zeros_like(a), torch.ones_like(a)
+    raise ValueError(f"unknown prediction {prediction!r}; known are eps, v and x0.")
+
+
+def gaussian_like(x: Tensor, generator: torch.Generator, shape: Sequence[int] | None = None) -> Tensor:
+    """Standard normal noise of the type and (unless given) shape of ``x``, on its device.
+
+    It is drawn on the generator's device, so that every device samples the same profiles.
+    """
+    noise = torch.randn(shape or x.shape, generator=generator, device=generator.device, dtype=x.dtype)
+    return noise.to(x.device)
+
+
+def ancestral(
+    denoise: Denoise,
+    x: Tensor,
+    schedule: Tensor,
+    times: Sequence[int],
+    eta: float,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Denoise ``x`` (n, n_genes) along ``times``: Song et al. (2021), arXiv:2010.02502, eq. 12 and 16.
+
+    Args:
+        denoise: (x_t, t) to x_0.
+        x: the state at ``times[0]``, usually standard normal noise.
+        schedule: alpha_bar, (T + 1,) float64.
+        times: strictly falling, the last one is where the result stands (0 for clean profiles).
+        eta: 0 is DDIM and deterministic, 1 is DDPM (Ho et al. 2020, with the posterior's variance).
+        generator: of the noise; untouched if ``eta`` is 0.
+        progress: called with (steps done, steps in all).
+    """
+    for done, (t, earlier) in enumerate(pairwise(times), start=1):
+        now, then = float(schedule[t]), float(schedule[earlier])
+        sigma = eta * math.sqrt((1 - then) / (1 - now) * (1 - now / then))
+        clean = denoise(x, t)
+        noise = (x - math.sqrt(now) * clean) / math.sqrt(1 - now)
+        x = math.sqrt(then) * clean + math.sqrt(max(1 - then - sigma**2, 0.0)) * noise
+        if sigma > 0:
+            x = x + sigma * gaussian_like(x, generator)
+        if progress is not None:
+            progress(done, len(times) - 1)
+    return x
+
+
+def gaussian_exact(
+    denoise: Denoise,
+    x: Tensor,
+    schedule: Tensor,
+    times: Sequence[int],
+    eta: float,
+    variance: Tensor,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+) -> Tensor:
+    """DDPM (``eta`` = 1) or DDIM (0) without an error of discretisation where the data are Gaussian.
+
+    ``ancestral`` in 50 steps of the cosine schedule loses 5 to 35 % of a Gaussian's variance although its
+    denoiser is exact, since it takes x_0 for known within a step. Here x_0 is normal around the estimate,
+    with the deviation that data of the given variance leave (the optimal reverse covariance of Bao et al.
+    2022, arXiv:2201.06503). For DDIM the Gaussian part of the flow is integrated exactly, and only the
+    estimate's departure from it is held constant over a step (an exponential integrator, Zhang and Chen
+    2022, arXiv:2204.13902). In small steps both turn into ``ancestral``.
+
+    Args:
+        variance: of x_0 along each coordinate, (n, width) or broadcast to it; others as in ``ancestral``.
+    """
+    root = variance.sqrt()
+    for done, (t, earlier) in enumerate(pairwise(times), start=1):
+        now, then = float(schedule[t]), float(schedule[earlier])
+        a, s, a_then, s_then = (math.sqrt(v) for v in (now, 1 - now, then, 1 - then))
+        total, total_then = now * variance + s**2, then * variance + s_then**2
+        clean = denoise(x, t)
+        deviation = root * s / total.sqrt()
+        if eta > 0:
+            sigma2 = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
+            slope = math.sqrt(max(1 - then - sigma2, 0.0)) / s
+            spread = (sigma2 + ((a_then - slope * a) * deviation) ** 2).sqrt()
+            x = a_then * clean + slope * (x - a * clean) + spread * gaussian_like(x, generator)
+        else:
+            departure = (clean - a * variance / total * x) / deviation
+            angle = torch.atan(s / (a * root)) - torch.atan(s_then / (a_then * root))
+            x = total_then.sqrt() * (x / total.sqrt() + angle * departure)
+        if progress is not None:
+            progress(done, len(times) - 1)
+    return x
+
+
+def dpm_solver(
+    denoise: Denoise,
+    x: Tensor,
+    schedule: Tensor,
+    times: Sequence[int],
+    progress: Progress | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M): Lu et al. (2022), arXiv:2211.01095, algorithm 2.
+
+    Deterministic, of second order with one evaluation a step; the first step and the one to time 0 are of
+    first order. Arguments as in ``ancestral``.
+    """
+    previous: Tensor | None = None
+    previous_width = 0.0
+    for done, (t, earlier) in enumerate(pairwise(times), start=1):
+        now, then = float(schedule[t]), float(schedule[earlier])
+        clean = denoise(x, t)
+        target = clean
+        # the step's width in log(signal / noise) is infinite towards time 0
+        width = 0.5 * math.log(then / (1 - then) * (1 - now) / now) if then < 1 else math.inf
+        if previous is not None and then < 1:
+            ratio = width / (2 * previous_width)
+            target = (1 + ratio) * clean - ratio * previous
+        x = math.sqrt((1 - then) / (1 - now)) * x - math.sqrt(then) * math.expm1(-width) * target
+        previous, previous_width = clean, width
+        if progress is not None:
+            progress(done, len(times) - 1)
+    return x
+
+
+def draw(
+    denoise: Denoise,
+    x: Tensor,
+    schedule: Tensor,
+    times: Sequence[int],
+    options: SamplerOptions,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    variance: Tensor | None = None,
+) -> Tensor:
+    """Run the sampler that ``options`` names; ``variance``, if known, makes it exact for Gaussian data."""
+    if options.name == "dpm_solver":
+        return dpm_solver(denoise, x, schedule, times, progress)
+    eta = 1.0 if options.name == "ddpm" else 0.0
+    if variance is not None:
+        return gaussian_exact(denoise, x, schedule, times, eta, variance, generator, progress)
+    return ancestral(denoise, x, schedule, times, eta, generator, progress)
