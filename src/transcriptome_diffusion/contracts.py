@@ -39,13 +39,9 @@ class ExpressionContract:
                 "profiles are made, or `unit` in conf/<env>/globals.yml if this cohort has another unit."
             )
         if values.dtype != np.float32:
-            raise ValueError(
-                f"expected float32 values, found {values.dtype}; cast where the profiles are made."
-            )
+            raise ValueError(f"expected float32 values, found {values.dtype}; cast where the profiles are made.")
         if not np.isfinite(values).all():
-            raise ValueError(
-                f"{int((~np.isfinite(values)).sum())} values are NaN or infinite; drop or impute them."
-            )
+            raise ValueError(f"{int((~np.isfinite(values)).sum())} values are NaN or infinite; drop or impute them.")
         for what, columns, table in (("obs", self.obs, data.obs), ("var", GENE_COLUMNS, data.var)):
             if missing := [column for column in columns if column not in table]:
                 raise ValueError(f"{what} lacks {missing}; it has {list(table.columns)}.")

@@ -100,9 +100,7 @@ class ModelDataset(_LocalDataset):
         """Settings and training record; the gene list and the curve are left out."""
         found = read_description(self._present_path())
         record = {k: v for k, v in found.get("record", {}).items() if k != "curve"}
-        return JSONPreview(
-            {**{k: v for k, v in found.items() if k not in ("genes", "record")}, "record": record}
-        )
+        return JSONPreview({**{k: v for k, v in found.items() if k not in ("genes", "record")}, "record": record})
 
 
 class CohortDataset(AbstractDataset[None, Any]):

@@ -5,6 +5,9 @@ Apart from ``training``, so that sampling need not import Lightning.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -33,3 +36,18 @@ def gains_from_bfloat16(device: torch.device) -> bool:
         probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
     return False
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let torch use ``count`` threads on the CPU (None: as many as it did), and put the number back.
+
+    Small networks want one: threads that wait for each other spin, and on a busy machine that costs far more
+    than a second core could win.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

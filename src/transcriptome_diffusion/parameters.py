@@ -54,9 +54,7 @@ class TrainingOptions(Options):
     gradient_clip: float | None = Field(default=1.0, gt=0, description="largest norm; null for none")
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     validate_every: int = Field(default=100, ge=1, description="in steps")
-    patience: int | None = Field(
-        default=None, ge=1, description="validations without a gain; null: never stop"
-    )
+    patience: int | None = Field(default=None, ge=1, description="validations without a gain; null: never stop")
     keep: Literal["best", "last"] = Field(default="best", description="which averaged weights are kept")
 
 
@@ -118,9 +116,7 @@ class DiffusionOptions(GeneratorOptions):
     validation_repeats: int = Field(default=8, ge=1, description="times and noises per validation profile")
     schedule: ScheduleOptions = ScheduleOptions()
     network: NetworkOptions = NetworkOptions()
-    training: TrainingOptions = TrainingOptions(
-        batch_size=128, max_steps=600, validate_every=50, ema_decay=0.998
-    )
+    training: TrainingOptions = TrainingOptions(batch_size=128, max_steps=600, validate_every=50, ema_decay=0.998)
     sampler: SamplerOptions = SamplerOptions()
 
 

@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from transcriptome_diffusion.devices import gains_from_bfloat16, resolve_device
+from transcriptome_diffusion.devices import gains_from_bfloat16, resolve_device, torch_threads
 from transcriptome_diffusion.parameters import TrainingOptions
 
 logger = logging.getLogger(__name__)
@@ -128,8 +128,7 @@ class MovingAverage(L.Callback):
         final = self.kept or self.average
         if not all(bool(torch.isfinite(t).all()) for t in final):
             raise TrainingDivergedError(
-                f"the averaged weights are not finite after {self.steps} steps; "
-                "lower `training.learning_rate`."
+                f"the averaged weights are not finite after {self.steps} steps; lower `training.learning_rate`."
             )
         for live, kept in zip(self.live, final, strict=True):
             live.copy_(kept)
@@ -155,9 +154,7 @@ class Progress(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = time.perf_counter()
-        self.bar = tqdm(
-            total=self.max_steps, desc=self.title, unit="step", disable=not self.watched, leave=False
-        )
+        self.bar = tqdm(total=self.max_steps, desc=self.title, unit="step", disable=not self.watched, leave=False)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -203,9 +200,7 @@ class Progress(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.bar.close()
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.bar.close()
 
 
@@ -242,9 +237,7 @@ class FitModule(L.LightningModule):
         }
 
 
-def schedule(
-    optimizer: torch.optim.Optimizer, options: TrainingOptions
-) -> torch.optim.lr_scheduler.LRScheduler:
+def schedule(optimizer: torch.optim.Optimizer, options: TrainingOptions) -> torch.optim.lr_scheduler.LRScheduler:
     """The rate over ``max_steps``: constant or cosine to zero after a linear warm-up, or OneCycle."""
     steps = options.max_steps
     if options.learning_rate_schedule == "one_cycle":  # Smith and Topin (2018), arXiv:1708.07120
@@ -281,18 +274,15 @@ def quiet_lightning() -> Iterator[None]:
 @contextmanager
 def compute_settings(seed: int, device: torch.device, threads: int | None) -> Iterator[None]:
     """Seeded random numbers, faster float32 products and a number of threads, all put back afterwards."""
-    precision, count = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision()
     cuda = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with torch_threads(threads), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         torch.set_float32_matmul_precision("medium")
-        if threads is not None:
-            torch.set_num_threads(threads)
         try:
             yield
         finally:
             torch.set_float32_matmul_precision(precision)
-            torch.set_num_threads(count)
 
 
 def mixed_precision(options: TrainingOptions, device: torch.device) -> bool:

@@ -134,9 +134,7 @@ def test_a_condition_that_training_lacks_is_refused(
         fitted(model.name, train, validation, conditions=["age"])
 
 
-def test_other_genes_for_validation_are_refused(
-    model: Generator, train: ad.AnnData, validation: ad.AnnData
-) -> None:
+def test_other_genes_for_validation_are_refused(model: Generator, train: ad.AnnData, validation: ad.AnnData) -> None:
     with pytest.raises(ValueError, match="genes"):
         fitted(model.name, train, validation[:, ::-1].copy())
 
@@ -169,9 +167,7 @@ def test_a_model_without_a_part_of_its_arrays_is_refused(model: Generator, tmp_p
 
 @pytest.mark.parametrize("tissue", ["kidney", "liver"])
 @pytest.mark.parametrize("sex", ["f", "m"])
-def test_two_known_clusters_and_a_second_condition_are_learnt(
-    model: Generator, tissue: str, sex: str
-) -> None:
+def test_two_known_clusters_and_a_second_condition_are_learnt(model: Generator, tissue: str, sex: str) -> None:
     drawn = model.sample(labels(2000, tissue, sex), seed=7).X
     expected = CENTRES[tissue] + np.where(np.arange(GENES) == 0, 3 * (sex == "m"), 0)
     # the smallest group has about 100 training profiles: five standard errors of its mean

@@ -145,9 +145,7 @@ class Generator(ABC):
         codes = self.conditions.encode(labels)
         return self._bundle(self._draw(codes, seed, batch_size), labels, seed, name=self.name)
 
-    def _bundle(
-        self, values: np.ndarray, labels: pd.DataFrame, seed: int, name: str, **details: Any
-    ) -> ad.AnnData:
+    def _bundle(self, values: np.ndarray, labels: pd.DataFrame, seed: int, name: str, **details: Any) -> ad.AnnData:
         """Profiles of ``values`` (n, n_genes) with their labels; ``name`` and ``details`` go into ``uns``."""
         obs = labels[list(self.conditions.names)].astype(str)
         obs.index = pd.Index([f"{name}-{i}" for i in range(len(obs))], name="sample")

@@ -11,6 +11,7 @@ import scipy.stats
 import torch
 from torch import nn
 
+from transcriptome_diffusion.devices import torch_threads
 from transcriptome_diffusion.parameters import ClassifierOptions
 
 #: more genes than this reach the classifiers as coordinates in the span of their training profiles
@@ -99,7 +100,7 @@ def train_mlp(
     counts = torch.bincount(y, minlength=n_classes)
     loss = nn.CrossEntropyLoss(weight=len(y) / (n_classes * counts.clamp(min=1)))
     best, best_loss, best_epoch = None, np.inf, 0
-    with torch.random.fork_rng(devices=[]):
+    with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _mlp(x.shape[1], options.hidden, n_classes, options.dropout)
         optimiser = torch.optim.AdamW(

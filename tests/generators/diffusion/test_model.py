@@ -24,9 +24,7 @@ TINY: dict[str, Any] = {
 
 def profiles(values: np.ndarray, tissue: list[str] | None = None) -> ad.AnnData:
     names = [f"g{i}" for i in range(values.shape[1])]
-    obs = pd.DataFrame(
-        {"tissue": tissue or ["liver"] * len(values)}, index=[f"s{i}" for i in range(len(values))]
-    )
+    obs = pd.DataFrame({"tissue": tissue or ["liver"] * len(values)}, index=[f"s{i}" for i in range(len(values))])
     return make_profiles(values, obs, pd.DataFrame(index=names), "log2(FPKM + 1)")
 
 
@@ -64,9 +62,7 @@ def test_the_loss_of_a_network_that_says_zero_is_the_targets_second_moment(predi
     generator = torch.Generator().manual_seed(0)
     u = 2 * torch.randn(50_000, 6, generator=generator)
     t = torch.full((len(u),), 400)
-    loss = denoiser.loss(
-        u, torch.zeros(len(u), 1, dtype=torch.int64), t, torch.randn(u.shape, generator=generator)
-    )
+    loss = denoiser.loss(u, torch.zeros(len(u), 1, dtype=torch.int64), t, torch.randn(u.shape, generator=generator))
     a2 = float(denoiser.alpha_bar[400])
     expected = {"eps": 1.0, "x0": 4.0, "v": a2 * 1.0 + (1 - a2) * 4.0}[prediction]
     assert float(loss) == pytest.approx(expected, rel=0.02)

@@ -39,9 +39,7 @@ def test_the_output_has_the_shape_of_the_input(kind: str, depth: int) -> None:
 def test_every_weight_gets_a_gradient_once_the_output_is_not_zero(kind: str) -> None:
     net = network(kind, dropout=0.0)
     torch.nn.init.normal_(net.out.weight)
-    for (
-        module
-    ) in net.modules():  # the modulation starts at zero, behind which nothing learns at the first step
+    for module in net.modules():  # the modulation starts at zero, behind which nothing learns at the first step
         if isinstance(module, torch.nn.Linear):
             torch.nn.init.normal_(module.weight, std=0.1)
     net(*inputs(64)).square().sum().backward()

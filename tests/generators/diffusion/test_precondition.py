@@ -125,8 +125,7 @@ def test_a_wider_class_is_drawn_wider() -> None:
     noise = torch.randn(4000, 80, generator=torch.Generator().manual_seed(0))
     u = torch.randn(4000, space.width, generator=torch.Generator().manual_seed(1)) * space.variance.sqrt()
     narrow, wide = (
-        space.decode(u, torch.full((4000, 1), code), noise) - space.mean(torch.full((1, 1), code))
-        for code in (0, 1)
+        space.decode(u, torch.full((4000, 1), code), noise) - space.mean(torch.full((1, 1), code)) for code in (0, 1)
     )
     assert float(wide.std() / narrow.std()) == pytest.approx(2.0, rel=0.1)
 

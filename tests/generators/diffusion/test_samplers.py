@@ -52,9 +52,7 @@ def test_every_sampler_gives_a_known_normal_back(name: str) -> None:
     alpha_bar = schedules.alpha_bar(ScheduleOptions())
     times = schedules.sampling_times(alpha_bar, 500, "trailing")
     generator = torch.Generator().manual_seed(1)
-    x = samplers.draw(
-        oracle(alpha_bar), noise(20_000), alpha_bar, times, SamplerOptions(name=name), generator
-    )
+    x = samplers.draw(oracle(alpha_bar), noise(20_000), alpha_bar, times, SamplerOptions(name=name), generator)
     # five standard errors, and one per cent for the step's width
     assert ((x.mean(0) - MEAN).abs() < 5 * SPREAD / math.sqrt(len(x))).all()
     torch.testing.assert_close(x.std(0), SPREAD, rtol=0.01 + 5 / math.sqrt(2 * len(x)), atol=0)
@@ -73,9 +71,7 @@ def test_ddpm_in_few_steps_has_the_closed_form_spread() -> None:
         eps = math.sqrt(1 - b2 - sigma2) / math.sqrt(1 - a2)
         slope = math.sqrt(b2) * gain + eps * (1 - math.sqrt(a2) * gain)
         variance = slope**2 * variance + sigma2
-    x = samplers.ancestral(
-        oracle(alpha_bar), noise(50_000), alpha_bar, times, 1.0, torch.Generator().manual_seed(2)
-    )
+    x = samplers.ancestral(oracle(alpha_bar), noise(50_000), alpha_bar, times, 1.0, torch.Generator().manual_seed(2))
     torch.testing.assert_close(x.var(0), variance, rtol=5 * math.sqrt(2 / len(x)), atol=0)
 
 
@@ -114,9 +110,7 @@ def test_in_small_steps_the_exact_update_is_the_ordinary_one(eta: float) -> None
             sample(torch.Generator().manual_seed(t))
             for sample in (
                 lambda g, t=t: samplers.ancestral(oracle(alpha_bar), x, alpha_bar, [t, t - 10], eta, g),
-                lambda g, t=t: samplers.gaussian_exact(
-                    oracle(alpha_bar), x, alpha_bar, [t, t - 10], eta, wrong, g
-                ),
+                lambda g, t=t: samplers.gaussian_exact(oracle(alpha_bar), x, alpha_bar, [t, t - 10], eta, wrong, g),
             )
         )
         moved = (ordinary - x).abs().max()
@@ -193,9 +187,7 @@ def test_each_ddpm_step_is_that_of_diffusers() -> None:
     alpha_bar = shared_schedule(theirs)
     denoise, x = oracle(alpha_bar), noise(7)
     for t in range(100, 0, -1):
-        expected = theirs.step(
-            denoise(x, t), t - 1, x, generator=torch.Generator().manual_seed(t)
-        ).prev_sample
+        expected = theirs.step(denoise(x, t), t - 1, x, generator=torch.Generator().manual_seed(t)).prev_sample
         generator = torch.Generator().manual_seed(t)
         x = samplers.ancestral(denoise, x, alpha_bar, [t, t - 1], 1.0, generator)
         torch.testing.assert_close(x, expected, rtol=1e-5, atol=1e-5)
@@ -229,9 +221,7 @@ def test_progress_is_reported_once_a_step(name: str) -> None:
     def progress(done: int, of: int) -> None:
         seen.append((done, of))
 
-    samplers.draw(
-        oracle(alpha_bar), noise(2), alpha_bar, times, SamplerOptions(name=name), torch.Generator(), progress
-    )
+    samplers.draw(oracle(alpha_bar), noise(2), alpha_bar, times, SamplerOptions(name=name), torch.Generator(), progress)
     assert seen == [(i, 5) for i in range(1, 6)]
 
 

@@ -29,18 +29,13 @@ def test_the_signal_falls_from_all_to_almost_nothing(kind: str) -> None:
 def test_schedules_are_those_of_diffusers(kind: str, theirs: str) -> None:
     expected = DDPMScheduler(num_train_timesteps=1000, beta_schedule=theirs).alphas_cumprod.double()
     # diffusers multiplies in float32 up
-    torch.testing.assert_close(
-        schedules.alpha_bar(ScheduleOptions(kind=kind))[1:], expected, rtol=2e-4, atol=1e-7
-    )
+    torch.testing.assert_close(schedules.alpha_bar(ScheduleOptions(kind=kind))[1:], expected, rtol=2e-4, atol=1e-7)
 
 
 def test_the_cosine_schedule_follows_its_formula_away_from_the_cap() -> None:
     alpha_bar = schedules.alpha_bar(ScheduleOptions(kind="cosine", timesteps=100))
     for t in (1, 30, 77):
-        expected = (
-            math.cos((t / 100 + 0.008) / 1.008 * math.pi / 2) ** 2
-            / math.cos(0.008 / 1.008 * math.pi / 2) ** 2
-        )
+        expected = math.cos((t / 100 + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2
         assert float(alpha_bar[t]) == pytest.approx(expected, rel=1e-12)
 
 
@@ -65,9 +60,7 @@ def test_log_snr_times_are_even_in_the_log_of_signal_to_noise() -> None:
     assert times[0] == 100_000
     assert times[-2:] == [1, 0]
     log_snr = torch.log(alpha_bar / (1 - alpha_bar))[times[3:-3]]
-    torch.testing.assert_close(
-        log_snr.diff(), log_snr.diff().mean().expand(len(log_snr) - 1), rtol=2e-2, atol=0
-    )
+    torch.testing.assert_close(log_snr.diff(), log_snr.diff().mean().expand(len(log_snr) - 1), rtol=2e-2, atol=0)
 
 
 def test_times_fall_strictly_even_where_rounding_merges_them() -> None:

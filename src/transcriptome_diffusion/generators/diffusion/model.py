@@ -91,9 +91,7 @@ class Denoiser(nn.Module):
     def decode(self, u: Tensor, codes: Tensor, generator: torch.Generator) -> Tensor:
         """Profiles (n, n_genes) in their own unit; ``generator`` fills directions without a coordinate."""
         if self.space is not None:
-            u = self.space.decode(
-                u, codes, samplers.gaussian_like(u, generator, (len(u), len(self.scaler.centre)))
-            )
+            u = self.space.decode(u, codes, samplers.gaussian_like(u, generator, (len(u), len(self.scaler.centre))))
         return self.scaler.inverse(u)
 
     def parts(self, x_t: Tensor, t: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -70,9 +70,7 @@ def sampling_times(schedule: Tensor, steps: int, spacing: str) -> list[int]:
     elif spacing == "log_snr":
         log_snr = torch.log(schedule[1:] / (1 - schedule[1:])).flip(0).contiguous()
         wanted = log_snr[0] + even * (log_snr[-1] - log_snr[0]) / max(steps - 1, 1)
-        right = (
-            torch.searchsorted(log_snr, wanted.contiguous()).clamp(1, last - 1) if last > 1 else even.long()
-        )
+        right = torch.searchsorted(log_snr, wanted.contiguous()).clamp(1, last - 1) if last > 1 else even.long()
         nearer = (wanted - log_snr[right - 1]) < (log_snr[right] - wanted)
         times = (last - torch.where(nearer, right - 1, right)).double()
     else:
