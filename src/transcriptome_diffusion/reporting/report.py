@@ -36,8 +36,8 @@ GUIDE = {
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1320px;margin:2rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.7rem;margin-bottom:.2rem} h2{margin-top:2.4rem;border-bottom:1px solid #ddd;padding-bottom:.2rem}
-table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;margin:.8rem 0}
-th,td{padding:.3rem .55rem;border-bottom:1px solid #e6e6e6;text-align:right;white-space:nowrap}
+table{border-collapse:collapse;font-size:12px;font-variant-numeric:tabular-nums;margin:.8rem 0}
+th,td{padding:.3rem .42rem;border-bottom:1px solid #e6e6e6;text-align:right;white-space:nowrap}
 th{white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child{text-align:left} td small{display:block} thead th{border-bottom:2px solid #999}
 tr.real{background:#eef5ff} tr.floor{background:#f6f6f6} tr.warning{background:#fff3e6}

@@ -12,7 +12,9 @@ def prepare_cohort(raw: AnnData, options: IngestionOptions) -> AnnData:
     from transcriptome_diffusion.expression.units import to_log2
 
     labelled = assign_tissues(raw, options.tissues)
-    return to_log2(drop_small_tissues(labelled, options.min_samples_per_tissue))
+    cohort = to_log2(drop_small_tissues(labelled, options.min_samples_per_tissue))
+    cohort.var["is_landmark"] = False  # until the panel is matched
+    return cohort
 
 
 def split_by_donor(
