@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from transcriptome_diffusion import __version__
-from transcriptome_diffusion.reporting.scorecard import REFERENCE_ROWS, cell, closer_than_floors, wide
+from transcriptome_diffusion.reporting.scorecard import REFERENCE_ROWS, cells, closer_than_floors, wide
 
 GUIDE = {
     "precision": "Share of synthetic profiles inside the neighbourhood of a real one. Above the real row: samples "
@@ -48,23 +48,20 @@ dt{font-weight:600;margin-top:.5rem} dd{margin-left:1rem}
 
 def scorecard_table(scorecard: pd.DataFrame, space: str, reference: str) -> str:
     """One space and reference as an HTML table; cells closer to ``real`` than both floors stand out."""
-    means, spread = (wide(scorecard, space, reference, what) for what in ("mean", "sd"))
-    better = closer_than_floors(means) if "real" in means.index else means.isna() & False
-    head = "".join(f"<th>{escape(metric.replace('_', ' '))}</th>" for metric in means)
+    better = closer_than_floors(wide(scorecard, space, reference))
+    table = cells(scorecard, space, reference)
+    head = "".join(f"<th>{escape(str(metric).replace('_', ' '))}</th>" for metric in table)
     body = []
-    for name in means.index:
+    for name, texts, marks in zip(map(str, table.index), table.to_numpy(), better.to_numpy(), strict=True):
         role = REFERENCE_ROWS.get(name, "")
-        kind = role.split(":")[0] if role else ""
-        style = {"ceiling": "real", "floor": "floor", "warning": "warning"}.get(kind, "")
+        style = {"ceiling": "real", "floor": "floor", "warning": "warning"}.get(role.split(":")[0], "")
         note = f" <small>{escape(role)}</small>" if role else ""
-        cells = "".join(
-            f'<td class="{"better" if better.at[name, m] else ""}">{cell(means.at[name, m], spread.at[name, m])}</td>'
-            for m in means
+        row = "".join(
+            f'<td class="{"better" if mark else ""}">{text}</td>' for text, mark in zip(texts, marks, strict=True)
         )
-        body.append(f'<tr class="{style}"><td>{escape(name)}{note}</td>{cells}</tr>')
-    rows = "".join(body)
-    table = f"<table><thead><tr><th>generator</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
+        body.append(f'<tr class="{style}"><td>{escape(name)}{note}</td>{row}</tr>')
+    inner = f"<table><thead><tr><th>generator</th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="scroll">{inner}</div>'
 
 
 def build_report(

@@ -71,15 +71,22 @@ def closer_than_floors(means: pd.DataFrame) -> pd.DataFrame:
     return better.reindex(means.index, fill_value=False)
 
 
+def cells(scorecard: pd.DataFrame, space: str, reference: str) -> pd.DataFrame:
+    """The block of ``wide`` as text, ``mean ±sd`` in every cell."""
+    means, spread = (wide(scorecard, space, reference, what) for what in ("mean", "sd"))
+    text = [
+        [cell(mean, sd) for mean, sd in zip(*rows, strict=True)]
+        for rows in zip(means.to_numpy(dtype=float), spread.to_numpy(dtype=float), strict=True)
+    ]
+    return pd.DataFrame(text, index=means.index, columns=means.columns)
+
+
 def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test") -> str:
     """The scorecard of one space as a plain table for the log: mean ± s.d."""
-    means, spread = (wide(scorecard, space, reference, what) for what in ("mean", "sd"))
     sizes = scorecard.query("space == @space and reference == @reference")["n"]
-    cells = pd.DataFrame(
-        {metric: [cell(means.at[g, metric], spread.at[g, metric]) for g in means.index] for metric in means},
-        index=means.index,
-    ).rename(columns={"adversarial_accuracy": "adv_acc", "balanced_accuracy_mlp": "bal_acc_mlp"})
-    return f"{space} against {reference}, {int(sizes.min())} profiles a side\n{cells.to_string()}"
+    short = {"adversarial_accuracy": "adv_acc", "balanced_accuracy_mlp": "bal_acc_mlp"}
+    table = cells(scorecard, space, reference).rename(columns=short)
+    return f"{space} against {reference}, {int(sizes.min())} profiles a side\n{table.to_string()}"
 
 
 def cell(mean: float, sd: float) -> str:
