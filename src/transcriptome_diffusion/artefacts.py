@@ -92,3 +92,15 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except (FileNotFoundError, SafetensorError) as error:
         raise ArtefactError(f"cannot read the weights in {path} ({error}); train the model again.") from error
+
+
+def read_model(folder: Path, kind: str, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Description and arrays of a model folder that has to hold the model ``name`` of one ``kind``.
+
+    Raises:
+        ArtefactError: if the folder is missing, broken, or holds another model.
+    """
+    found = read_description(folder)
+    if found.get("kind") != kind or found.get("name") != name:
+        raise ArtefactError(f"{folder} holds {found.get('kind')} {found.get('name')!r}, expected {kind} {name!r}.")
+    return found, read_tensors(folder)

@@ -73,3 +73,13 @@ def require_same_genes(profiles: ad.AnnData, genes: pd.Index, model: str) -> Non
         f"{model} was fitted on {len(genes)} genes, the profiles have {profiles.n_vars}: {what}. "
         "Select and order the genes as in training, or train again on these profiles."
     )
+
+
+def genes_to_json(genes: pd.DataFrame) -> dict[str, list[Any]]:
+    """A gene table as plain JSON, for the description of a model."""
+    return {"index": list(genes.index), **{str(column): genes[column].tolist() for column in genes}}
+
+
+def genes_from_json(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
+    """The gene table that ``genes_to_json`` wrote."""
+    return pd.DataFrame(columns).set_index("index").rename_axis(None)

@@ -11,10 +11,14 @@ from typing import Any, ClassVar, Self
 import anndata as ad
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 
-from transcriptome_diffusion.artefacts import ArtefactError, read_description, read_tensors, write_model
-from transcriptome_diffusion.expression.profiles import make_profiles, require_same_genes
+from transcriptome_diffusion.artefacts import read_model, write_model
+from transcriptome_diffusion.expression.profiles import (
+    genes_from_json,
+    genes_to_json,
+    make_profiles,
+    require_same_genes,
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Conditions:
 class Generator(ABC):
     """A fitted generator of expression profiles.
 
-    A subclass names itself, gives its options type, and implements four methods: ``fit``, ``_draw``,
+    A subclass names itself and implements four methods: ``fit``, ``_draw``,
     ``_state`` and ``_restore``. Labels, units, gene lists and the folder on disk are handled here.
 
     Attributes:
@@ -88,7 +92,6 @@ class Generator(ABC):
     """
 
     name: ClassVar[str]
-    options_type: ClassVar[type[BaseModel]]
 
     genes: pd.DataFrame
     conditions: Conditions
@@ -164,7 +167,7 @@ class Generator(ABC):
             "name": self.name,
             "unit": self.unit,
             "conditions": {name: list(known) for name, known in self.conditions.categories.items()},
-            "genes": {"index": list(self.genes.index), **{c: self.genes[c].tolist() for c in self.genes}},
+            "genes": genes_to_json(self.genes),
             "settings": self.settings,
             "record": self.record,
         }
@@ -177,18 +180,13 @@ class Generator(ABC):
         Raises:
             ArtefactError: if the folder is missing, broken, or holds another kind of model.
         """
-        found = read_description(folder)
-        if found.get("kind") != "generator" or found.get("name") != cls.name:
-            raise ArtefactError(
-                f"{folder} holds {found.get('kind')} {found.get('name')!r}, expected generator {cls.name!r}."
-            )
-        genes = pd.DataFrame(found["genes"]).set_index("index").rename_axis(None)
+        found, tensors = read_model(folder, "generator", cls.name)
         model = cls(
-            genes=genes,
+            genes=genes_from_json(found["genes"]),
             conditions=Conditions({k: tuple(v) for k, v in found["conditions"].items()}),
             unit=found["unit"],
             settings=found["settings"],
             record=found["record"],
         )
-        model._restore(read_tensors(folder))
+        model._restore(tensors)
         return model

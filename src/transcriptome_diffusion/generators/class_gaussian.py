@@ -17,7 +17,6 @@ class ClassGaussian(ClassGenerator):
     """A Gaussian per combination of conditions: the class mean and the class's Ledoit-Wolf covariance."""
 
     name: ClassVar[str] = "class_gaussian"
-    options_type: ClassVar[type[ClassGaussianOptions]] = ClassGaussianOptions
 
     @classmethod
     def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassGaussianOptions) -> Self:

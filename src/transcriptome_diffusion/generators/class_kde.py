@@ -63,7 +63,6 @@ class ClassKDE(ClassGenerator):
     """
 
     name: ClassVar[str] = "class_kde"
-    options_type: ClassVar[type[ClassKDEOptions]] = ClassKDEOptions
 
     bandwidth: float = field(init=False)
 

@@ -11,8 +11,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from transcriptome_diffusion.artefacts import ArtefactError, read_description, read_tensors, write_model
-from transcriptome_diffusion.expression.profiles import dense, make_profiles, require_same_genes
+from transcriptome_diffusion.artefacts import read_model, write_model
+from transcriptome_diffusion.expression.profiles import (
+    dense,
+    genes_from_json,
+    genes_to_json,
+    make_profiles,
+    require_same_genes,
+)
 
 #: profiles predicted at once, next to the result
 BATCH = 1024
@@ -128,7 +134,7 @@ class Reconstructor(ABC):
             "name": self.name,
             "unit": self.unit,
             "landmarks": list(self.landmarks),
-            "genes": {"index": list(self.genes.index), **{c: self.genes[c].tolist() for c in self.genes}},
+            "genes": genes_to_json(self.genes),
             "settings": self.settings,
             "record": self.record,
         }
@@ -141,19 +147,15 @@ class Reconstructor(ABC):
         Raises:
             ArtefactError: if the folder is missing, broken, or holds another kind of model.
         """
-        found = read_description(folder)
-        if found.get("kind") != "reconstructor" or found.get("name") != cls.name:
-            raise ArtefactError(
-                f"{folder} holds {found.get('kind')} {found.get('name')!r}, expected reconstructor {cls.name!r}."
-            )
+        found, tensors = read_model(folder, "reconstructor", cls.name)
         model = cls(
-            genes=pd.DataFrame(found["genes"]).set_index("index").rename_axis(None),
+            genes=genes_from_json(found["genes"]),
             landmarks=pd.Index(found["landmarks"]),
             unit=found["unit"],
             settings=found["settings"],
             record=found["record"],
         )
-        model._restore(read_tensors(folder))
+        model._restore(tensors)
         return model
 
 

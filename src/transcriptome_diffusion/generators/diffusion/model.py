@@ -154,7 +154,6 @@ class Diffusion(Generator):
     """
 
     name: ClassVar[str] = "diffusion"
-    options_type: ClassVar[type[DiffusionOptions]] = DiffusionOptions
 
     denoiser: Denoiser
 
