@@ -4,8 +4,10 @@ import pytest
 from kedro.io import DatasetError
 
 from transcriptome_diffusion.contracts import ExpressionContract
-from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, ModelDataset
+from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, ModelDataset, RunsDataset
 from transcriptome_diffusion.expression.profiles import make_profiles
+from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
+from transcriptome_diffusion.parameters import ClassGaussianOptions
 
 
 @pytest.fixture
@@ -96,3 +98,24 @@ class TestExpressionContract:
         spoil(profiles)
         with pytest.raises(ValueError, match=message):
             ExpressionContract("log2(TPM + 1)", ["tissue", "donor"]).validate(profiles)
+
+
+def test_trainings_are_saved_one_by_one_and_read_back_as_a_sequence(tmp_path, profiles):
+    dataset = RunsDataset(filepath=str(tmp_path / "class_gaussian"))
+    assert not dataset.exists()
+    model = ClassGaussian.fit(profiles, profiles, ClassGaussianOptions())
+    for run in (1, 2, 3):
+        model.record |= {"run": run, "runs": 3}
+        dataset.save(model)
+    assert dataset.exists()
+    assert [found.record["run"] for found in dataset.load()] == [1, 2, 3]
+    assert dataset.preview()["record"]["run"] == 1
+    model.record |= {"run": 1, "runs": 1}
+    dataset.save(model)
+    assert len(dataset.load()) == 1
+
+
+def test_no_training_at_all_is_an_error_unless_it_may_be(tmp_path):
+    with pytest.raises(DatasetError, match="holds no trained model"):
+        RunsDataset(filepath=str(tmp_path / "vae")).load()
+    assert len(RunsDataset(filepath=str(tmp_path / "vae"), may_be_empty=True).load()) == 0

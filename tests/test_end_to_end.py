@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -90,7 +91,7 @@ def test_every_generator_leaves_profiles_and_transcriptomes(results, name):
 
 
 def test_profiles_can_be_drawn_again_without_training(finished, results):
-    weights = results / "06_models" / "denoiser" / "tensors.safetensors"
+    weights = results / "06_models" / "denoiser" / "run_1" / "tensors.safetensors"
     trained = weights.stat().st_mtime_ns
     first = ad.read_h5ad(results / "07_model_output" / "ddim" / "landmark_profiles.h5ad").X
     run = kedro(finished, "run", "--env", "test", "--nodes", "diffusion_training.draw_ddim")
@@ -99,6 +100,23 @@ def test_profiles_can_be_drawn_again_without_training(finished, results):
         ad.read_h5ad(results / "07_model_output" / "ddim" / "landmark_profiles.h5ad").X, first
     )
     assert weights.stat().st_mtime_ns == trained
+
+
+def test_more_runs_resume_what_is_there_and_fewer_leave_nothing_over(finished, results):
+    models = results / "06_models" / "class_kde"
+    trained = (models / "run_1" / "tensors.safetensors").read_bytes()
+    only = ("run", "--env", "test", "--namespaces", "baselines.class_kde")
+    run = kedro(finished, *only, "--params", "runs=3,resume=true")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "run 1 of 3 was finished before" in run.stdout + run.stderr
+    assert "run 2 of 3" in run.stdout + run.stderr
+    assert sorted(path.name for path in models.iterdir()) == ["run_1", "run_2", "run_3"]
+    assert (models / "run_1" / "tensors.safetensors").read_bytes() == trained
+    profiles = results / "07_model_output" / "class_kde" / "landmark_profiles.h5ad"
+    assert sorted(set(ad.read_h5ad(profiles).obs["run"])) == [1, 2, 3]
+    run = kedro(finished, *only)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert [path.name for path in models.iterdir()] == ["run_1"]
 
 
 @pytest.mark.parametrize("name", ["01_explore_a_cohort.ipynb", "02_compare_generators.ipynb"])
@@ -111,8 +129,45 @@ def test_the_notebooks_run_on_the_results(finished, name, monkeypatch):
 
 def test_the_report_and_its_figures_are_there(results):
     assert "<html" in (results / "08_reporting" / "report.html").read_text()[:200]
-    for name in ("pca_landmarks", "precision_recall", "denoiser_curve"):
+    for name in ("pca_landmarks", "precision_recall", *(f"training_{name}" for name in TRAINED)):
         assert json.loads((results / "08_reporting" / f"{name}.json").read_text())["data"]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_training_leaves_its_curve_and_its_end(results, name):
+    curves = pd.read_csv(results / "08_reporting" / "training" / f"{name}_curves.csv")
+    assert {"run", "step", "epoch", "train_loss", "validation_loss", "learning_rate", "seconds"} <= set(curves)
+    assert curves["step"].is_monotonic_increasing
+    summary = pd.read_csv(results / "08_reporting" / "training" / f"{name}_summary.csv")
+    assert summary["steps"].tolist() == [curves["step"].max()]
+    assert summary["stopped"].tolist() == ["at its last step"]
+
+
+def test_a_generator_added_as_the_readme_says_stands_on_the_scorecard(project, finished, tmp_path):
+    """The README's three blocks, put where their first lines say, and nothing else."""
+    section = (project / "README.md").read_text().partition("## Add your own generator")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```\w+\n# (\S+)[^\n]*\n(.*?)```", section, flags=re.DOTALL)
+    assert len(blocks) == 3
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    for place, text in blocks:
+        target = copy / place
+        if place.endswith("registry.py"):  # an entry of BASELINES
+            opening = "BASELINES: dict[str, Entry] = {\n"
+            before = target.read_text()
+            assert opening in before
+            target.write_text(before.replace(opening, opening + text))
+        else:
+            with target.open("a") as file:
+                file.write(text)
+    run = kedro(copy, "run", "--env", "test", "--from-nodes", "baselines.mixing.fit")
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    results = copy / "data" / "test"
+    card = pd.read_csv(results / "08_reporting" / "scorecard.csv")
+    row = card.query("generator == 'mixing' and space == 'landmarks' and reference == 'test'").set_index("metric")
+    # averages of two profiles have half their variance, between the tissue's mean and the profiles
+    assert 0.4 < row.at["spread", "mean"] < 0.9
+    assert "mixing" in (results / "08_reporting" / "report.html").read_text()
 
 
 class TestBadParameters:
@@ -126,6 +181,9 @@ class TestBadParameters:
             ("denoiser.network.width=-3", "width"),
             ("ddim.steps=0", "steps"),
             ("evaluation.draws=0", "draws"),
+            ("vae.beta=-1", "beta"),
+            ("wgan_gp.critic_stpes=3", "critic_stpes"),
+            ("preset=tgca_paper", "tgca_paper"),
         ],
     )
     def test_it_is_named(self, finished, parameter, named):
@@ -150,3 +208,45 @@ def test_listing_the_pipelines_answers(finished):
     run = kedro(finished, "registry", "list")
     assert run.returncode == 0
     assert "diffusion_training" in run.stdout
+
+
+@pytest.fixture
+def searched(finished):
+    """The copy with a small space of the kernel density; it is left as it was found."""
+    environment = finished / "conf" / "test"
+    before = set(environment.iterdir())
+    (environment / "parameters_tuning.yml").write_text(
+        "tuning:\n  generators: [class_kde, denoiser]\n  trials: 2\n  seeds: 1\n"
+        "  spaces: {class_kde: {min_samples: {kind: int, low: 3, high: 30}}}\n"
+    )
+    yield environment
+    for path in set(environment.iterdir()) - before:
+        path.unlink()
+
+
+def test_a_search_writes_settings_that_the_next_run_uses(finished, results, searched):
+    def search(name):
+        run = kedro(finished, "run", "--pipelines", "tuning", "--env", "test", "--nodes", f"tuning.search_{name}")
+        return run.returncode, run.stdout + run.stderr
+
+    code, said = search("class_kde")
+    assert code == 0, said[-3000:]
+    assert "trial 1 complete" in said
+    table = pd.read_csv(results / "08_reporting" / "tuning" / "class_kde.csv")
+    assert table["state"].tolist() == ["complete"] * 2
+    best = int(table.loc[table["value"].idxmax(), "min_samples"])
+    assert (searched / "parameters_tuned_class_kde.yml").exists()
+
+    code, said = search("class_kde")  # with the tuned settings in force: the same study, which is complete
+    assert code == 0, said[-3000:]
+    assert "has 2 of 2 trials" in said
+    assert "trial 2" not in said
+
+    code, said = search("denoiser")  # this environment sets the denoiser elsewhere
+    assert code != 0
+    assert "parameters.yml sets `denoiser`" in said
+
+    run = kedro(finished, "run", "--env", "test", "--nodes", "baselines.class_kde.fit,baselines.class_kde.draw")
+    assert run.returncode == 0, run.stderr[-3000:]
+    drawn = ad.read_h5ad(results / "07_model_output" / "class_kde" / "landmark_profiles.h5ad")
+    assert drawn.uns["generator"]["settings"]["min_samples"] == best

@@ -86,7 +86,9 @@ def test_the_curve_and_the_record_say_what_happened() -> None:
     assert [point["step"] for point in record["curve"]] == [10, 20, 30, 40]
     assert record["curve"][-1]["train_loss"] < record["curve"][0]["train_loss"]
     assert record["curve"][-1]["learning_rate"] == pytest.approx(0, abs=1e-4)
+    assert [point["epoch"] for point in record["curve"]] == [1.25, 2.5, 3.75, 5]  # of 8 batches each
     assert {"device": "cpu", "precision": "float32", "steps": 40, "parameters": 4}.items() <= record.items()
+    assert record["stopped"] is None
     with torch.no_grad():
         kept = float(model.validation_loss(data))
     assert kept == pytest.approx(record["best_validation_loss"], rel=1e-5)
@@ -122,6 +124,7 @@ def test_patience_ends_training_after_so_many_validations_without_a_gain() -> No
     )
     record = training.fit(Climber(), line_data(), line_data(), stopping, seed=0)
     assert record["steps"] == record["best_step"] + 30
+    assert record["stopped"].endswith(f"no gain on validation donors since step {record['best_step']}")
 
 
 def test_the_moving_average_follows_its_recursion() -> None:
@@ -158,16 +161,118 @@ def test_batch_statistics_are_averaged_with_the_weights() -> None:
 def test_a_loss_that_is_no_number_stops_with_the_step_and_the_remedy(broken: str) -> None:
     model = Regression()
     setattr(model, broken, lambda *_: model.line.weight.sum() * math.nan)
-    with pytest.raises(training.TrainingDivergedError, match=r"nan.*at step 10 .*learning_rate"):
+    with pytest.raises(training.TrainingDivergedError, match=r"nan.*at step 10 .*learning_rate.*nothing is kept"):
         training.fit(model, line_data(), line_data(), options(), seed=0)
 
 
-def test_weights_that_break_after_the_last_validation_are_not_kept() -> None:
-    model = Regression()
+@pytest.mark.parametrize(("keep", "max_steps"), [("last", 49), ("last", 100), ("best", 100)])
+def test_a_breakdown_is_told_and_the_last_good_weights_are_kept(
+    keep: str, max_steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, data = Regression(), line_data()
     healthy = model.training_loss
     model.training_loss = lambda *a: healthy(*a) * (math.nan if len(model.seen) > 45 else 1)  # type: ignore[method-assign]
-    with pytest.raises(training.TrainingDivergedError, match="not finite after 49 steps"):
-        training.fit(model, line_data(), line_data(), options(max_steps=49, keep="last"), seed=0)
+    chosen = options(max_steps=max_steps, keep=keep, learning_rate_schedule="constant")
+    record = training.fit(model, data, data, chosen, seed=0)
+    assert "averaged weights of step 40 are kept" in record["stopped"]
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [record["stopped"]]
+    assert record["steps"] <= 50
+    assert [point["step"] for point in record["curve"]] == [10, 20, 30, 40]
+    with torch.no_grad():
+        assert float(model.validation_loss(data)) == pytest.approx(record["curve"][-1]["validation_loss"], rel=1e-6)
+
+
+class Named(Regression):
+    """Tells the two halves of its loss apart."""
+
+    def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Any:
+        loss = super().training_loss(batch, generator)
+        return {"loss": loss, "half": loss / 2}
+
+    def validation_loss(self, batch: tuple[Tensor, ...]) -> Any:
+        loss = super().validation_loss(batch)
+        return {"loss": loss, "third": loss / 3}
+
+
+def test_named_terms_go_into_the_curve_and_change_nothing_else() -> None:
+    def curve(model: nn.Module) -> list[dict[str, float]]:
+        torch.manual_seed(0)
+        model.line.reset_parameters()  # type: ignore[operator, union-attr]
+        return training.fit(model, line_data(), line_data(), options(), seed=0)["curve"]
+
+    for plain, found in zip(curve(Regression()), curve(Named()), strict=True):
+        assert found["train_loss"] == plain["train_loss"]
+        assert found["half"] == pytest.approx(plain["train_loss"] / 2, rel=1e-6)
+        assert found["validation_third"] == pytest.approx(plain["validation_loss"] / 3, rel=1e-6)
+
+
+def test_epochs_set_the_number_of_steps() -> None:
+    data = line_data(256)
+    assert training.fit(Regression(), data, data, options(max_epochs=3), seed=0)["steps"] == 3 * 8
+    # a batch larger than the data is one step per epoch
+    assert training.fit(Regression(), data, data, options(max_epochs=3, batch_size=999), seed=0)["steps"] == 3
+
+
+class Duel(nn.Module):
+    """Finds the mean of x against a linear critic; who steps when is written down."""
+
+    def __init__(self, critic_steps: int = 3) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(3))
+        self.critic = nn.Linear(3, 1, bias=False)
+        self.critic_steps, self.critic_learning_rate = critic_steps, 0.02
+        self.moves: list[str] = []
+        self.estimate = 1.0
+
+    def critic_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        self.moves.append("c")
+        apart = self.critic(batch[0].mean(0) - self.mean.detach()).sum()
+        return {"loss": self.critic.weight.square().sum() - apart, "wasserstein": apart}
+
+    def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        self.moves.append("m")
+        return -self.critic(self.mean).sum()
+
+    def validation_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        return (batch[0].mean(0) - self.mean).square().sum()
+
+    def trouble(self, means: dict[str, float]) -> str | None:
+        return "the critic exploded" if len(self.moves) > 100 * self.estimate else None
+
+
+def test_a_critic_steps_more_often_and_the_models_steps_are_counted() -> None:
+    model, (x, _) = Duel(), line_data()
+    x = x + torch.tensor([1.0, -2.0, 0.5])
+    model.estimate = math.inf
+    playing = options(max_steps=300, optimizer="rmsprop", learning_rate=0.02, weight_decay=0, ema_decay=0.9)
+    record = training.fit(model, (x,), (x,), playing, seed=0)
+    assert "".join(model.moves) == "cccm" * 300
+    assert record["steps"] == 300
+    assert [point["step"] for point in record["curve"]] == list(range(10, 301, 10))
+    assert record["curve"][0]["epoch"] == pytest.approx(30 / 8)  # the critic's batches
+    assert {"wasserstein", "critic_loss"} <= record["curve"][0].keys()
+    torch.testing.assert_close(model.mean.detach(), x.mean(0), atol=0.1, rtol=0)
+
+
+def test_a_critic_that_explodes_ends_training_and_leaves_good_weights() -> None:
+    model, (x, _) = Duel(), line_data()
+    record = training.fit(model, (x,), (x,), options(max_steps=300), seed=0)
+    # 4 moves a step: 25 steps make 100, the next validation is at 30
+    assert "the critic exploded at step 30" in record["stopped"]
+    assert record["steps"] == 30
+    assert record["curve"][-1]["step"] == 20
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("adam", "Adam"), ("rmsprop", "RMSprop")])
+def test_the_optimizer_is_the_one_asked_for(name: str, kind: str) -> None:
+    chosen = options(optimizer=name, betas=(0.5, 0.9), weight_decay=0.25, learning_rate=0.125)
+    frozen, learnt = nn.Parameter(torch.zeros(1), requires_grad=False), nn.Parameter(torch.zeros(1))
+    optimizer = training.build_optimizer([frozen, learnt], chosen)
+    (group,) = optimizer.param_groups
+    assert type(optimizer).__name__ == kind
+    assert group["params"] == [learnt]
+    assert (group["lr"], group["weight_decay"]) == (0.125, 0.25)
+    assert group.get("betas", (0.5, 0.9)) == (0.5, 0.9)
 
 
 def test_the_seed_decides_and_the_global_state_is_left_as_it_was() -> None:

@@ -6,6 +6,7 @@ before something is loaded or saved, so that listing pipelines stays fast.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NewType
 
@@ -101,6 +102,51 @@ class ModelDataset(_LocalDataset):
         found = read_description(self._present_path())
         record = {k: v for k, v in found.get("record", {}).items() if k != "curve"}
         return JSONPreview({**{k: v for k, v in found.items() if k not in ("genes", "record")}, "record": record})
+
+
+class RunsDataset(_LocalDataset):
+    """The trainings of one generator: a folder with ``run_1``, ``run_2``, ..., each a model as in ``ModelDataset``.
+
+    It is saved one model at a time, as the trainings end, and loaded as a sequence that reads a model when it
+    is asked for it.
+
+    Args:
+        may_be_empty: load an empty sequence where nothing was trained yet, instead of raising.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        may_be_empty: bool = False,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(filepath=filepath, version=version, metadata=metadata)
+        self.may_be_empty = may_be_empty
+
+    def load(self) -> Any:
+        from transcriptome_diffusion.generators.runs import Runs
+
+        runs = Runs(self._path())
+        if not runs and not self.may_be_empty:
+            raise FileNotFoundError(f"{self._path()} holds no trained model; run the pipeline that makes it first.")
+        return runs
+
+    def save(self, data: Any) -> None:
+        from transcriptome_diffusion.generators.runs import Runs, run_folder
+
+        folder = Path(str(self._get_save_path()))
+        data.save(run_folder(folder, data.record["run"]))
+        for left_over in Runs(folder).folders[data.record["runs"] :]:  # of an earlier command with more runs
+            shutil.rmtree(left_over)
+
+    def _exists(self) -> bool:
+        return self.may_be_empty or any(self._path().glob("run_*"))
+
+    def preview(self) -> JSONPreview:
+        """Settings and record of the first run; the gene list and the curve are left out."""
+        return ModelDataset(filepath=str(self._path() / "run_1")).preview()
 
 
 class CohortDataset(AbstractDataset[None, Any]):

@@ -5,7 +5,7 @@ Each block stands in ``conf/*/parameters_<pipeline>.yml``; the comments there sa
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -47,6 +47,9 @@ class TrainingOptions(Options):
     threads: int | None = Field(default=None, ge=1, description="of torch on a CPU; null leaves them alone")
     batch_size: int = Field(default=256, ge=2)
     max_steps: int = Field(default=2000, ge=1)
+    max_epochs: int | None = Field(default=None, ge=1, description="passes over the training rows; sets max_steps")
+    optimizer: Literal["adamw", "adam", "rmsprop"] = "adamw"
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="of adamw and adam")
     learning_rate: float = Field(default=1e-3, gt=0, lt=1)
     learning_rate_schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps")
@@ -99,25 +102,123 @@ class SamplerOptions(Options):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
-class DiffusionOptions(GeneratorOptions):
-    """One denoiser; its samplers are ``ddpm``, ``ddim`` and ``dpm_solver``."""
+class LineTimesOptions(Options):
+    """How flow matching draws its times in training."""
+
+    kind: Literal["logit_normal", "uniform"] = "logit_normal"
+    mean: float = Field(default=0.75, description="of logit(t); the default is that of diffusion's log_snr")
+    deviation: float = Field(default=1.0, gt=0, description="of logit(t)")
+
+
+class LineSamplerOptions(Options):
+    """How flow matching follows its velocity."""
+
+    name: Literal["flow_matching"] = "flow_matching"
+    method: Literal["midpoint", "euler"] = "midpoint"
+    intervals: int = Field(default=25, ge=1, description="midpoint evaluates the network twice in each")
+    exact_gaussian: bool = Field(
+        default=True, description="no error of discretisation in the Gaussian part of a `residual` denoiser"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+class DenoiserOptions(GeneratorOptions):
+    """What diffusion and flow matching share; ``prediction`` is narrowed by each."""
 
     scaling: Literal["standard", "max_abs"] = "standard"
-    prediction: Literal["residual", "eps", "v", "x0"] = Field(
-        default="residual", description="residual: what a class-conditional Gaussian leaves unexplained"
-    )
+    prediction: str = "residual"
     learnt_axes: float = Field(
         default=0.25, gt=0, le=1, description="axes the network corrects, per training profile (residual)"
     )
     loudness: float = Field(
         default=0.7, ge=0, le=1, description="how much of a profile's own scatter is a coordinate (residual)"
     )
-    times: TimesOptions = TimesOptions()
     validation_repeats: int = Field(default=8, ge=1, description="times and noises per validation profile")
-    schedule: ScheduleOptions = ScheduleOptions()
     network: NetworkOptions = NetworkOptions()
     training: TrainingOptions = TrainingOptions(batch_size=128, max_steps=600, validate_every=50, ema_decay=0.998)
+
+
+class DiffusionOptions(DenoiserOptions):
+    """One denoiser; its samplers are ``ddpm``, ``ddim`` and ``dpm_solver``."""
+
+    prediction: Literal["residual", "eps", "v", "x0"] = Field(
+        default="residual", description="residual: what a class-conditional Gaussian leaves unexplained"
+    )
+    times: TimesOptions = TimesOptions()
+    schedule: ScheduleOptions = ScheduleOptions()
     sampler: SamplerOptions = SamplerOptions()
+
+
+class FlowMatchingOptions(DenoiserOptions):
+    """The same denoiser on straight paths."""
+
+    prediction: Literal["residual", "velocity"] = Field(
+        default="residual", description="residual: what a class-conditional Gaussian leaves unexplained"
+    )
+    times: LineTimesOptions = LineTimesOptions()
+    sampler: LineSamplerOptions = LineSamplerOptions()
+
+
+class LatentOptions(GeneratorOptions):
+    """What generators share that decode a latent Gaussian in one pass."""
+
+    space: Literal["gaussian", "genes"] = Field(
+        default="gaussian", description="coordinates: axes of a class-conditional Gaussian, or the scaled genes"
+    )
+    scaling: Literal["standard", "max_abs"] = "standard"
+    loudness: float = Field(
+        default=0.85, ge=0, le=1, description="how much of a profile's own scatter is a coordinate (gaussian)"
+    )
+    learnt_axes: float = Field(default=0.25, gt=0, le=1, description="axes learnt, per training profile (gaussian)")
+    latent_dim: int = Field(default=32, ge=1)
+    hidden: list[PositiveInt] = Field(default=[256, 128], min_length=1, description="widths of the layers")
+    embedding_dim: int = Field(default=16, ge=1, description="of each condition")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    batch_norm: bool = False
+    validation_repeats: int = Field(default=8, ge=2, description="draws per validation profile")
+
+
+class VAEOptions(LatentOptions):
+    """Variational autoencoder; ``hidden`` is the encoder's, the decoder mirrors it."""
+
+    latent_dim: int = Field(default=16, ge=1)
+    batch_norm: bool = True
+    beta: float = Field(default=6.0, gt=0, description="weight of the divergence; variance of the decoder's noise")
+    noise: Literal["held_out", "none"] = Field(
+        default="held_out", description="what samples add to the decoder's mean; none is the paper's"
+    )
+    training: TrainingOptions = TrainingOptions(
+        batch_size=128, max_steps=1000, learning_rate=2e-3, weight_decay=0.1, ema_decay=0.99, validate_every=50
+    )
+
+
+class CriticOptions(Options):
+    """The critic of a WGAN-GP."""
+
+    hidden: list[PositiveInt] = Field(default=[256, 128], min_length=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    steps: int = Field(default=2, ge=1, description="per step of the generator")
+    learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    gradient_penalty: float = Field(default=1.0, gt=0)
+
+
+class WGANGPOptions(LatentOptions):
+    """Wasserstein GAN with gradient penalty; steps count those of the generator."""
+
+    learnt_axes: float = Field(default=0.05, gt=0, le=1, description="as in LatentOptions")
+    critic: CriticOptions = CriticOptions()
+    training: TrainingOptions = TrainingOptions(
+        optimizer="adam",
+        betas=(0.0, 0.9),
+        batch_size=128,
+        max_steps=1500,
+        learning_rate=1e-3,
+        learning_rate_schedule="constant",
+        weight_decay=0,
+        gradient_clip=None,
+        ema_decay=0.99,
+        validate_every=50,
+    )
 
 
 class SamplingOptions(Options):
@@ -233,3 +334,68 @@ class EvaluationOptions(Options):
     draws: int = Field(default=10, ge=1)
     neighbours: NeighbourOptions = NeighbourOptions()
     classifier: ClassifierOptions = ClassifierOptions()
+
+
+class Dimension(Options):
+    """The values a search may give one setting; ``low`` and ``high`` are included."""
+
+    kind: Literal["float", "int", "categorical"]
+    low: float | None = None
+    high: float | None = None
+    log: bool = Field(default=False, description="drawn evenly on a logarithmic scale")
+    step: float | None = Field(default=None, gt=0, description="grid from `low`; null for none (float) or 1 (int)")
+    choices: list[Any] | None = Field(default=None, min_length=2, description="anything that YAML can write")
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.kind == "categorical":
+            if self.choices is None or (self.low, self.high, self.step, self.log) != (None, None, None, False):
+                raise ValueError("a categorical dimension takes `choices`, and neither low, high, log nor step.")
+            return self
+        if self.choices is not None or self.low is None or self.high is None or self.low >= self.high:
+            raise ValueError(f"a {self.kind} dimension takes `low` < `high`, and no choices.")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("a logarithmic dimension needs `low` > 0 and takes no step.")
+        if self.kind == "int" and any(v is not None and v != int(v) for v in (self.low, self.high, self.step)):
+            raise ValueError("low, high and step of an int dimension must be whole numbers.")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``low`` and ``high`` of a dimension of numbers, whole ones for kind int."""
+        if self.low is None or self.high is None:
+            raise ValueError("a categorical dimension has no bounds.")
+        return (int(self.low), int(self.high)) if self.kind == "int" else (self.low, self.high)
+
+    def holds(self, value: Any) -> bool:
+        """Whether the search could try ``value``."""
+        if self.choices is not None:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        low, high = self.bounds
+        step = self.step or (1 if self.kind == "int" else None)
+        steps = 0.0 if step is None else (value - low) / step
+        return low <= value <= high and abs(steps - round(steps)) < 1e-9
+
+    def extremes(self) -> list[Any]:
+        """Every choice, or both ends."""
+        return list(self.bounds) if self.choices is None else self.choices
+
+
+class TuningOptions(Options):
+    """The search for settings; `spaces` maps a generator to its dimensions by dotted path of the option."""
+
+    generators: list[str] | None = Field(default=None, description="which are searched; null for all with a space")
+    trials: int = Field(default=30, ge=1, description="in all, over every process and session that shares the study")
+    seconds: float | None = Field(default=None, gt=0, description="no trial begins later than this in a session")
+    seeds: int = Field(default=2, ge=1, description="trainings per trial; their mean counts")
+    objective: Literal["f1", "likeness"] = "f1"
+    copying_penalty: float = Field(default=1.0, ge=0, description="per share of copies above the null")
+    pruner: Literal["median", "none"] = "median"
+    startup: int = Field(default=10, ge=0, description="random trials before the sampler models and the pruner prunes")
+    seed: int = Field(default=0, ge=0)
+    storage: str = Field(default="data/09_tuning/studies.db", description="an SQLite file")
+    parameters_folder: str = Field(default="conf/local", description="environment that gets the tuned settings")
+    preset: str = Field(default="default", description="whose settings are searched; only `default` may be")
+    spaces: dict[str, dict[str, Dimension]] = {}

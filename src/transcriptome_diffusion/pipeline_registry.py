@@ -11,12 +11,13 @@ from transcriptome_diffusion.pipelines import (
     feature_landmarks,
     ingestion,
     reconstruction,
+    tuning,
 )
 
 STAGES = (ingestion, feature_landmarks, baselines, diffusion_training, reconstruction, evaluation)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every stage under its own name, and all of them as the default."""
+    """Every stage under its own name, all of them as the default, and the search for settings beside them."""
     stages = {stage.__name__.rpartition(".")[2]: stage.create_pipeline() for stage in STAGES}
-    return {**stages, "__default__": sum(stages.values(), Pipeline([]))}
+    return {**stages, "tuning": tuning.create_pipeline(), "__default__": sum(stages.values(), Pipeline([]))}

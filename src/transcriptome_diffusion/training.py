@@ -10,9 +10,10 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -26,20 +27,44 @@ from transcriptome_diffusion.parameters import TrainingOptions
 logger = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, ...]
+Terms = dict[str, Tensor]
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss is no longer a number; nothing of such a training is kept."""
+    """Training broke down before its first healthy validation; there is nothing worth keeping."""
 
 
 class Trainable(Protocol):
-    """What a model offers to be trained by ``fit``; it is an ``nn.Module`` as well."""
+    """What a model offers to be trained by ``fit``; it is an ``nn.Module`` as well.
 
-    def training_loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    A loss is a scalar, or named scalars of which ``loss`` is the one to lower; the others go into the curve.
+    """
+
+    def training_loss(self, batch: Batch, generator: torch.Generator) -> Tensor | Terms:
         """Loss of a batch; all randomness but dropout comes from ``generator`` (on the batch's device)."""
 
-    def validation_loss(self, batch: Batch) -> Tensor:
+    def validation_loss(self, batch: Batch) -> Tensor | Terms:
         """Loss of held-out rows, always with the same random numbers, so that two calls can be compared."""
+
+
+@runtime_checkable
+class Adversarial(Trainable, Protocol):
+    """A model that trains against a critic; ``training_loss`` is that of everything but the critic."""
+
+    critic: nn.Module
+    critic_steps: int
+    critic_learning_rate: float
+
+    def critic_loss(self, batch: Batch, generator: torch.Generator) -> Tensor | Terms:
+        """Loss of the critic, which takes ``critic_steps`` steps, each on its own batch, for one of the model."""
+
+    def trouble(self, means: dict[str, float]) -> str | None:
+        """What is wrong, if the means of the terms since the last validation are those of a broken critic."""
+
+
+def named(loss: Tensor | Terms) -> Terms:
+    """The terms of a loss that may be a single scalar."""
+    return loss if isinstance(loss, dict) else {"loss": loss}
 
 
 class MemoryBatches:
@@ -50,6 +75,11 @@ class MemoryBatches:
         self.rows = len(self.tensors[0])
         self.batch_size = min(batch_size, self.rows)
         self.generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in one pass over the rows."""
+        return self.rows // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -77,7 +107,12 @@ class MovingAverage(L.Callback):
 
     The decay rises as (1 + step) / (10 + step) up to ``decay``, so that the first weights are soon forgotten.
     While validation runs, the module holds the averaged weights; ``keep`` says whether those of the best
-    validation or of the last step are left in it at the end.
+    validation or of the last step are left in it at the end. When training breaks down it ends, and "last"
+    means the last healthy validation.
+
+    Attributes:
+        stopped: why training ended before its last step; None if it did not.
+        diverged: whether that was a breakdown.
     """
 
     def __init__(self, module: nn.Module, decay: float, keep: str, patience: int | None) -> None:
@@ -85,7 +120,11 @@ class MovingAverage(L.Callback):
         self.live: list[Tensor] = []
         self.average: list[Tensor] = []
         self.kept: list[Tensor] = []
+        self.healthy: list[Tensor] = []
         self.best_loss, self.best_step, self.without_gain, self.steps = math.inf, 0, 0, 0
+        self.healthy_step = 0
+        self.stopped: str | None = None
+        self.diverged = False
 
     def _swap(self) -> None:
         for live, average in zip(self.live, self.average, strict=True):
@@ -112,24 +151,34 @@ class MovingAverage(L.Callback):
 
     @torch.no_grad()
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, FitModule)
         self._swap()
-        loss = float(trainer.callback_metrics["valid_loss"])
-        if loss < self.best_loss:
+        if pl_module.trouble is not None:
+            self._give_up(pl_module.trouble)
+            trainer.should_stop = True
+            return
+        self.healthy, self.healthy_step = [t.clone() for t in self.average], trainer.global_step
+        if (loss := pl_module.validation_means["loss"]) < self.best_loss:
             self.best_loss, self.best_step, self.without_gain = loss, trainer.global_step, 0
-            if self.keep == "best":
-                self.kept = [t.clone() for t in self.average]
+            self.kept = self.healthy if self.keep == "best" else []
             return
         self.without_gain += 1
         if self.patience is not None and self.without_gain >= self.patience:
+            self.stopped = f"stopped at step {self.steps}: no gain on validation donors since step {self.best_step}"
             trainer.should_stop = True
+
+    def _give_up(self, found: str) -> None:
+        if not self.healthy:
+            raise TrainingDivergedError(f"{found} No validation before was healthy: nothing is kept.")
+        step = self.best_step if self.keep == "best" else self.healthy_step
+        self.stopped, self.diverged = f"{found} The averaged weights of step {step} are kept.", True
 
     @torch.no_grad()
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        final = self.kept or self.average
+        final = self.kept or (self.healthy if self.diverged else self.average)
         if not all(bool(torch.isfinite(t).all()) for t in final):
-            raise TrainingDivergedError(
-                f"the averaged weights are not finite after {self.steps} steps; lower `training.learning_rate`."
-            )
+            self._give_up(f"the averaged weights are not finite after {self.steps} steps; lower `learning_rate`.")
+            final = self.healthy
         for live, kept in zip(self.live, final, strict=True):
             live.copy_(kept)
 
@@ -140,17 +189,16 @@ class Progress(L.Callback):
     A bar where someone watches a terminal, otherwise a log line at every tenth of the way.
 
     Attributes:
-        curve: one record per validation: step, train_loss (mean since the last one), validation_loss,
-            learning_rate, seconds.
+        curve: one record per validation: step, epoch (passes over the training rows), train_loss (mean since
+            the last one), validation_loss, the means of further terms of the training loss under their own
+            names, those of the validation loss with ``validation_`` before, learning_rate, seconds.
     """
 
-    def __init__(self, max_steps: int, title: str) -> None:
-        self.max_steps, self.title = max_steps, title
+    def __init__(self, max_steps: int, steps_per_epoch: float, title: str) -> None:
+        self.max_steps, self.steps_per_epoch, self.title = max_steps, steps_per_epoch, title
         self.curve: list[dict[str, float]] = []
         self.watched = sys.stderr.isatty()
-        self.losses: list[Tensor] = []
         self.announced = 0
-        self.validation_loss = math.nan
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = time.perf_counter()
@@ -159,32 +207,27 @@ class Progress(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.losses.append(outputs["loss"].detach())
-        self.bar.update(1)
+        self.bar.update(trainer.global_step - self.bar.n)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # the only place where the loss leaves the device: asking at every step would make it wait
-        train_loss = float(torch.stack(self.losses).mean())
-        self.losses.clear()
-        self.validation_loss = float(trainer.callback_metrics["valid_loss"])
-        step, rate = trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]
-        if not (math.isfinite(train_loss) and math.isfinite(self.validation_loss)):
-            raise TrainingDivergedError(
-                f"{self.title}: the loss is {train_loss} (validation {self.validation_loss}) at step {step} "
-                f"with learning rate {rate:.2g}. Lower `training.learning_rate`, set "
-                "`training.gradient_clip`, or use `training.precision: float32`."
-            )
-        seconds = time.perf_counter() - self.started
+        assert isinstance(pl_module, FitModule)
+        if pl_module.trouble is not None:
+            return
+        train, validation = pl_module.training_means, pl_module.validation_means
+        step, seconds = trainer.global_step, time.perf_counter() - self.started
         self.curve.append(
             {
                 "step": step,
-                "train_loss": train_loss,
-                "validation_loss": self.validation_loss,
-                "learning_rate": float(rate),
+                "epoch": round(step / self.steps_per_epoch, 3),
+                "train_loss": train["loss"],
+                "validation_loss": validation["loss"],
+                **{name: value for name, value in train.items() if name != "loss"},
+                **{f"validation_{name}": value for name, value in validation.items() if name != "loss"},
+                "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
                 "seconds": round(seconds, 3),
             }
         )
-        self.bar.set_postfix(loss=f"{train_loss:.4f}", validation=f"{self.validation_loss:.4f}")
+        self.bar.set_postfix(loss=f"{train['loss']:.4f}", validation=f"{validation['loss']:.4f}")
         if not self.watched and step * 10 // self.max_steps > self.announced:
             self.announced = step * 10 // self.max_steps
             logger.info(
@@ -192,8 +235,8 @@ class Progress(L.Callback):
                 self.title,
                 step,
                 self.max_steps,
-                train_loss,
-                self.validation_loss,
+                train["loss"],
+                validation["loss"],
                 seconds / step * (self.max_steps - step),
             )
 
@@ -205,36 +248,126 @@ class Progress(L.Callback):
 
 
 class FitModule(L.LightningModule):
-    """Any ``Trainable`` under AdamW with a learning-rate schedule and clipped gradients."""
+    """Any ``Trainable`` under one optimizer with a learning-rate schedule and clipped gradients.
 
-    def __init__(self, model: Any, options: TrainingOptions, seed: int, device: torch.device) -> None:
+    Attributes:
+        training_means: the mean of every term of the training loss since the validation before the last.
+        validation_means: the terms of the last validation.
+        trouble: what the last validation found wrong, with the remedy; None while all is well.
+    """
+
+    def __init__(
+        self, model: Any, options: TrainingOptions, seed: int, device: torch.device, title: str = "training"
+    ) -> None:
         super().__init__()
-        self.model, self.options = model, options
+        self.model, self.options, self.title = model, options, title
         self.generator = torch.Generator(device).manual_seed(seed)
+        self.collected: defaultdict[str, list[Tensor]] = defaultdict(list)
+        self.training_means: dict[str, float] = {}
+        self.validation_means: dict[str, float] = {}
+        self.trouble: str | None = None
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        return self.model.training_loss(batch, self.generator)
+    def collect(self, terms: Terms) -> None:
+        for name, value in terms.items():
+            self.collected[name].append(value.detach())
+
+    def training_step(self, batch: Batch, index: int) -> Tensor | None:
+        terms = named(self.model.training_loss(batch, self.generator))
+        self.collect(terms)
+        return terms["loss"]
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self.log("valid_loss", self.model.validation_loss(batch), batch_size=len(batch[0]))
+        self.validation_means = {name: float(v) for name, v in named(self.model.validation_loss(batch)).items()}
+
+    def on_validation_epoch_end(self) -> None:
+        # the only place where losses leave the device: asking at every step would make it wait
+        self.training_means = {name: float(torch.stack(values).mean()) for name, values in self.collected.items()}
+        self.collected.clear()
+        if (found := self.diagnose()) is not None:
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self.trouble = (
+                f"{self.title}: {found} at step {self.global_step} with learning rate {rate:.2g}. Lower "
+                "`training.learning_rate`, set `training.gradient_clip`, or use `training.precision: float32`."
+            )
+
+    def diagnose(self) -> str | None:
+        """What is wrong with the means of the losses, if anything is."""
+        train, validation = self.training_means, self.validation_means
+        if all(math.isfinite(value) for value in (*train.values(), *validation.values())):
+            return None
+        return f"the loss is {train['loss']} (validation {validation['loss']})"
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Lightning's own clipping refuses fused optimizers under mixed precision
         if self.options.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters(), self.options.gradient_clip)
+            moved = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(moved, self.options.gradient_clip)
 
     def configure_optimizers(self) -> Any:
-        options = self.options
-        optimizer = torch.optim.AdamW(
-            [p for p in self.parameters() if p.requires_grad],
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
+        optimizer = build_optimizer(self.parameters(), self.options)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule(optimizer, options), "interval": "step"},
+            "lr_scheduler": {"scheduler": schedule(optimizer, self.options), "interval": "step"},
         }
+
+
+class AdversarialModule(FitModule):
+    """Any ``Adversarial`` model: its critic steps on every batch, the rest on every ``critic_steps``-th one.
+
+    Steps, their number, schedules and validations count those of the model, not of the critic.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        # Lightning counts steps of its own optimizers, so the critic's stays a plain one
+        optimizer: Any = self.optimizers()
+        critic_optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        optimizer, critic_optimizer = optimizer[0], critic_optimizer[1]
+        terms = named(self.model.critic_loss(batch, self.generator))
+        critic_optimizer.zero_grad()
+        self.manual_backward(terms["loss"])
+        self.on_before_optimizer_step(critic_optimizer)
+        critic_optimizer.step()
+        self.collect({"critic_loss" if name == "loss" else name: value for name, value in terms.items()})
+        if (index + 1) % self.model.critic_steps:
+            return
+        terms = named(self.model.training_loss(batch, self.generator))
+        optimizer.zero_grad()
+        self.manual_backward(terms["loss"])
+        optimizer.step()
+        self.collect(terms)
+        schedules: Any = self.lr_schedulers()
+        for rate in schedules:
+            rate.step()
+
+    def diagnose(self) -> str | None:
+        return super().diagnose() or self.model.trouble(self.training_means)
+
+    def configure_optimizers(self) -> Any:
+        of_critic = list(self.model.critic.parameters())
+        known = {id(p) for p in of_critic}
+        # no warm-up: while the model's rate is still low, the critic learns what there is to tell
+        changes = {"learning_rate": self.model.critic_learning_rate, "warmup": 0.0}
+        critic_options = self.options.model_copy(update=changes)
+        optimizer = build_optimizer([p for p in self.parameters() if id(p) not in known], self.options)
+        critic_optimizer = build_optimizer(of_critic, critic_options)
+        return [optimizer, critic_optimizer], [
+            schedule(optimizer, self.options),
+            schedule(critic_optimizer, critic_options),
+        ]
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], options: TrainingOptions) -> torch.optim.Optimizer:
+    """The optimizer ``options`` names, for those parameters that are learnt."""
+    learnt = [p for p in parameters if p.requires_grad]
+    rate, decay = options.learning_rate, options.weight_decay
+    if options.optimizer == "rmsprop":
+        return torch.optim.RMSprop(learnt, lr=rate, weight_decay=decay)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimizer]
+    return kind(learnt, lr=rate, betas=options.betas, weight_decay=decay, fused=True)
 
 
 def schedule(optimizer: torch.optim.Optimizer, options: TrainingOptions) -> torch.optim.lr_scheduler.LRScheduler:
@@ -329,7 +462,7 @@ def fit(
     """Train ``model`` (a ``Trainable`` ``nn.Module``) in place; it ends on the CPU, with averaged weights.
 
     Args:
-        model: offers ``training_loss`` and ``validation_loss``.
+        model: offers ``training_loss`` and ``validation_loss``; an ``Adversarial`` one trains against its critic.
         train: tensors with one row per sample, handed out in shuffled batches.
         validation: the same for held-out donors, as one batch.
         seed: of batches, noise and dropout; the global random state is left as it was.
@@ -337,30 +470,43 @@ def fit(
 
     Returns:
         The record, plain JSON: ``curve`` (see ``Progress``), ``best_step``, ``best_validation_loss``,
-        ``steps``, ``seconds``, ``device``, ``precision``, ``parameters``.
+        ``steps``, ``stopped`` (why before the last step: a breakdown, after which the last good weights are
+        kept, or no gain within ``patience``; else None), ``seconds``, ``device``, ``precision``,
+        ``parameters``.
 
     Raises:
-        TrainingDivergedError: if the loss is not finite.
+        TrainingDivergedError: if training breaks down before its first healthy validation.
     """
     device = resolve_device(options.device)
-    average = MovingAverage(model, options.ema_decay, options.keep, options.patience)
-    progress = Progress(options.max_steps, title)
+    adversarial = isinstance(model, Adversarial)
+    batches_per_step = model.critic_steps if adversarial else 1
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())
         stack.enter_context(compute_settings(seed, device, options.threads))
         model.to(device)
-        module = FitModule(model, options, seed + 1, device)
         batches = MemoryBatches([t.to(device) for t in train], options.batch_size, seed + 2)
-        trainer = build_trainer(options, device, [average, progress])
+        steps_per_epoch = batches.per_epoch / batches_per_step
+        if options.max_epochs is not None:
+            steps = max(round(options.max_epochs * steps_per_epoch), 1)
+            options = options.model_copy(update={"max_steps": steps})
+        average = MovingAverage(model, options.ema_decay, options.keep, options.patience)
+        progress = Progress(options.max_steps, steps_per_epoch, title)
+        module = (AdversarialModule if adversarial else FitModule)(model, options, seed + 1, device, title)
+        # Lightning counts batches between validations
+        interval = min(options.validate_every, options.max_steps) * batches_per_step
+        trainer = build_trainer(options, device, [average, progress], val_check_interval=interval)
         started = time.perf_counter()
         trainer.fit(module, batches, WholeBatch([t.to(device) for t in validation]))
         seconds = time.perf_counter() - started
     model.to("cpu").eval()
+    if average.stopped:
+        logger.log(logging.WARNING if average.diverged else logging.INFO, "%s", average.stopped)
     return {
         "curve": progress.curve,
         "best_step": average.best_step,
         "best_validation_loss": average.best_loss,
         "steps": average.steps,
+        "stopped": average.stopped,
         "seconds": round(seconds, 3),
         "device": device.type,
         "precision": "bfloat16" if mixed_precision(options, device) else "float32",

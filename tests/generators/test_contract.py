@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,33 @@ SMALL: dict[str, dict[str, Any]] = {
         "network": {"width": 32, "depth": 1, "embedding_dim": 16},
         "training": {"max_steps": 60, "validate_every": 20, "batch_size": 64, "precision": "float32"},
         "sampler": {"steps": 50},
+    },
+    "vae": {
+        "hidden": [32],
+        "latent_dim": 4,
+        "learnt_axes": 0.01,  # 6 of the 12 axes, so that what is not learnt has to be saved as well
+        "training": {"max_steps": 60, "validate_every": 20, "batch_size": 64, "precision": "float32"},
+    },
+    "wgan_gp": {
+        "hidden": [32],
+        "latent_dim": 4,
+        "learnt_axes": 0.01,
+        "critic": {"hidden": [32], "steps": 5, "learning_rate": 5e-3, "gradient_penalty": 10.0},
+        "training": {
+            "max_steps": 60,
+            "validate_every": 20,
+            "batch_size": 64,
+            "learning_rate": 5e-4,
+            "warmup": 0.3,
+            "optimizer": "adam",
+            "betas": [0, 0.9],
+            "weight_decay": 0,
+            "precision": "float32",
+        },
+    },
+    "flow_matching": {
+        "network": {"width": 32, "depth": 1, "embedding_dim": 16},
+        "training": {"max_steps": 60, "validate_every": 20, "batch_size": 64, "precision": "float32"},
     },
 }
 
@@ -165,14 +193,19 @@ def test_a_model_without_a_part_of_its_arrays_is_refused(model: Generator, tmp_p
         load_generator(tmp_path / "broken")
 
 
-@pytest.mark.parametrize("tissue", ["kidney", "liver"])
-@pytest.mark.parametrize("sex", ["f", "m"])
-def test_two_known_clusters_and_a_second_condition_are_learnt(model: Generator, tissue: str, sex: str) -> None:
-    drawn = model.sample(labels(2000, tissue, sex), seed=7).X
-    expected = CENTRES[tissue] + np.where(np.arange(GENES) == 0, 3 * (sex == "m"), 0)
-    # the smallest group has about 100 training profiles: five standard errors of its mean
-    assert (np.abs(drawn.mean(0) - expected) < 0.5 * SPREAD + 0.05).all()
-    assert drawn.std(0) == pytest.approx(SPREAD, rel=0.25, abs=0.1)
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", ENTRIES)
+def test_two_known_clusters_and_a_second_condition_are_learnt_with_every_seed(
+    name: str, seed: int, train: ad.AnnData, validation: ad.AnnData
+) -> None:
+    model = fitted(name, train, validation, conditions=["tissue", "sex"], seed=seed)
+    assert not model.record.get("stopped")
+    for tissue, sex in product(("kidney", "liver"), ("f", "m")):
+        drawn = model.sample(labels(2000, tissue, sex), seed=7).X
+        expected = CENTRES[tissue] + np.where(np.arange(GENES) == 0, 3 * (sex == "m"), 0)
+        # the smallest group has about 100 training profiles: five standard errors of its mean
+        assert (np.abs(drawn.mean(0) - expected) < 0.5 * SPREAD + 0.05).all(), (tissue, sex)
+        assert drawn.std(0) == pytest.approx(SPREAD, rel=0.25, abs=0.1), (tissue, sex)
 
 
 def test_training_again_with_the_same_seed_gives_the_same_model(

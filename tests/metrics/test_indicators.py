@@ -75,9 +75,9 @@ def test_each_fault_is_caught_by_its_indicator(parts):
     assert tables["mislabelled"]["test", "accuracy_mlp"] < 0.75
 
 
-def test_runs_and_sizes_are_reported(parts):
+def test_draws_and_sizes_are_reported(parts):
     table, _ = scored(parts["train"], parts["test"], parts)
-    count = table.groupby(["reference", "metric"])["run"].count()
+    count = table.groupby(["reference", "metric"])["draw"].count()
     assert count["test", "precision"] == 4
     assert count["test", "accuracy_mlp"] == 2
     assert count["train", "copying"] == 1

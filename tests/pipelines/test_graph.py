@@ -9,6 +9,8 @@ import pytest
 from kedro.framework.project import pipelines as registered
 from kedro.framework.startup import bootstrap_project
 
+from transcriptome_diffusion.generators.registry import BASELINES
+
 HELD_OUT = {"expression_test", "landmarks_test"}
 CUT_TO_PANEL = "feature_landmarks.select_test"
 
@@ -19,7 +21,7 @@ def pipelines(project):
     return dict(registered)
 
 
-def test_the_six_stages_and_their_sum_are_registered(pipelines):
+def test_the_six_stages_their_sum_and_the_search_are_registered(pipelines):
     assert set(pipelines) == {
         "ingestion",
         "feature_landmarks",
@@ -27,9 +29,10 @@ def test_the_six_stages_and_their_sum_are_registered(pipelines):
         "diffusion_training",
         "reconstruction",
         "evaluation",
+        "tuning",
         "__default__",
     }
-    stages = [pipelines[name] for name in pipelines if name != "__default__"]
+    stages = [pipelines[name] for name in pipelines if name not in ("tuning", "__default__")]
     assert sum(len(stage.nodes) for stage in stages) == len(pipelines["__default__"].nodes)
 
 
@@ -42,6 +45,17 @@ def test_cutting_held_out_donors_to_the_panel_leads_nowhere_but_to_evaluation(pi
     cut = next(node for node in pipelines["__default__"].nodes if node.name == CUT_TO_PANEL)
     assert set(cut.inputs) == {"expression_test", "gene_panel", "params:landmarks"}
     assert cut.outputs == ["landmarks_test"]
+
+
+def test_the_search_reads_training_and_validation_donors_and_nothing_else_of_the_cohort(pipelines):
+    read = {name for name in pipelines["tuning"].inputs() if not name.startswith("params:")}
+    assert read == {"landmarks_train", "landmarks_validation"}
+
+
+def test_every_generator_can_be_searched_on_its_own(pipelines):
+    searches = {f"tuning.search_{name}" for name in (*BASELINES, "denoiser")}
+    assert {node.name for node in pipelines["tuning"].nodes} == searches
+    assert not searches & {node.name for node in pipelines["__default__"].nodes}
 
 
 def test_nothing_evaluation_makes_flows_back_into_a_model(pipelines):
@@ -58,7 +72,7 @@ def test_every_stage_has_its_own_namespace(pipelines):
 
 
 def test_listing_pipelines_imports_nothing_heavy(project):
-    heavy = ["torch", "lightning", "anndata", "sklearn", "scipy", "polars", "plotly", "pandas"]
+    heavy = ["torch", "lightning", "anndata", "sklearn", "scipy", "polars", "plotly", "pandas", "optuna"]
     code = (
         "import sys, transcriptome_diffusion.pipeline_registry as r; r.register_pipelines(); "
         f"print([m for m in {heavy!r} if m in sys.modules])"

@@ -3,7 +3,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from transcriptome_diffusion.reporting.figures import pca_comparison, precision_recall_plane, training_curve
+from transcriptome_diffusion.reporting import training_log
+from transcriptome_diffusion.reporting.figures import pca_comparison, precision_recall_plane
 from transcriptome_diffusion.reporting.report import build_report
 from transcriptome_diffusion.reporting.scorecard import collect
 
@@ -15,8 +16,8 @@ def indicators():
         for metric in ("precision", "recall", "density"):
             for reference in ("test", "train"):
                 for run in range(3):
-                    rows.append((name, "landmarks", reference, metric, run, rng.random(), 50))
-    return pd.DataFrame(rows, columns=["generator", "space", "reference", "metric", "run", "value", "n"])
+                    rows.append((name, "landmarks", reference, metric, run, 0, rng.random(), 50))
+    return pd.DataFrame(rows, columns=["generator", "space", "reference", "metric", "run", "draw", "value", "n"])
 
 
 def test_the_report_stands_alone_and_shows_what_it_was_given():
@@ -26,18 +27,21 @@ def test_the_report_stands_alone_and_shows_what_it_was_given():
     figures = {
         "PCA": pca_comparison(train, held_out, np.repeat(["a", "b"], 10), {"ddpm": (fake, np.repeat(["a", "b"], 15))}),
         "Plane": precision_recall_plane(card),
-        "Curve": training_curve(
-            [{"step": 1, "train_loss": 1.0, "validation_loss": 0.9, "learning_rate": 1e-3}], "curve"
-        ),
     }
+    point = {"step": 1, "epoch": 1, "train_loss": 1.0, "validation_loss": 0.9, "learning_rate": 1e-3, "seconds": 1}
+    records = [{"curve": [point], "steps": 1, "stopped": "exploded <here>"}]
+    trainings = training_log.summary("vae", records)
+    curve = training_log.figure("vae", training_log.curves(records))
     cohort = pd.DataFrame({"tissue": ["<liver>"], "split": ["train"], "samples": [3], "donors": [2]})
     quality = pd.DataFrame({"reconstructor": ["linear"], "r2_median": [0.51]})
-    html = build_report(card, cohort, quality, figures, {"unit": "log2(TPM + 1)"})
+    html = build_report(card, cohort, quality, trainings, figures, [curve], {"unit": "log2(TPM + 1)"})
     assert not re.search(r"""<(script|link)[^>]+(src|href)=["']https?://""", html)
     assert "&lt;liver&gt;" in html
     assert "<liver>" not in html
     assert "50 profiles on each side" in html
-    for text in ("ddpm", "log2(TPM + 1)", "0.51", *figures):
+    assert "exploded &lt;here&gt;" in html
+    assert "between 3 training runs" in html
+    for text in ("ddpm", "Training of vae", "log2(TPM + 1)", "0.51", *figures):
         assert text in html
 
 

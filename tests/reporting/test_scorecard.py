@@ -5,11 +5,11 @@ import pytest
 from transcriptome_diffusion.reporting.scorecard import COLUMNS, as_text, closer_than_floors, collect, wide
 
 
-def runs(generator, metric, values, reference="test"):
+def draws(generator, metric, values, reference="test", run=1):
     return pd.DataFrame(
         {
             "generator": generator, "space": "landmarks", "reference": reference, "metric": metric,
-            "run": range(len(values)), "value": values, "n": 100,
+            "run": run, "draw": range(len(values)), "value": values, "n": 100,
         }
     )  # fmt: skip
 
@@ -18,25 +18,33 @@ def runs(generator, metric, values, reference="test"):
 def table():
     return collect(
         [
-            runs("real", "density", [0.9, 1.1]),
-            runs("class_gaussian", "density", [0.7, 0.7]),
-            runs("class_kde", "density", [0.8, 0.8]),
-            runs("ddpm", "density", [1.1, 1.15]),
-            runs("ddim", "density", [1.4, 1.5]),
-            runs("ddim", "copying", [0.02], reference="train"),
+            draws("real", "density", [0.9, 1.1]),
+            draws("class_gaussian", "density", [0.7, 0.7]),
+            draws("class_kde", "density", [0.8, 0.8]),
+            draws("ddpm", "density", [1.1, 1.15]),
+            draws("ddim", "density", [1.4, 1.5]),
+            draws("ddim", "copying", [0.02], reference="train"),
         ]
     )
 
 
-def test_runs_are_summed_up_with_their_spread_and_size(table):
+def test_draws_of_one_run_are_summed_up_with_their_spread_and_size(table):
     assert list(table.columns) == COLUMNS
     real = table.query("generator == 'real'").iloc[0]
     assert real["mean"] == pytest.approx(1.0)
     assert real["sd"] == pytest.approx(np.std([0.9, 1.1], ddof=1))
-    assert (real["runs"], real["n"]) == (2, 100)
+    assert (real["runs"], real["n"]) == (1, 100)
 
 
-def test_a_single_run_has_no_spread(table):
+def test_the_spread_of_several_runs_is_that_between_their_means():
+    parts = [draws("ddpm", "density", values, run=run) for run, values in enumerate([[0.8, 1.0], [1.2, 1.4], [1.0]])]
+    row = collect(parts).iloc[0]
+    assert row["mean"] == pytest.approx(np.mean([0.9, 1.3, 1.0]))
+    assert row["sd"] == pytest.approx(np.std([0.9, 1.3, 1.0], ddof=1))
+    assert row["runs"] == 3
+
+
+def test_a_single_draw_has_no_spread(table):
     assert np.isnan(table.query("metric == 'copying'")["sd"].iloc[0])
 
 

@@ -50,6 +50,11 @@ class Conditions:
     def names(self) -> tuple[str, ...]:
         return tuple(self.categories)
 
+    @property
+    def sizes(self) -> list[int]:
+        """The number of categories of each condition."""
+        return [len(known) for known in self.categories.values()]
+
     def encode(self, labels: pd.DataFrame) -> np.ndarray:
         """Category codes, (n_samples, n_conditions) int64.
 
@@ -72,8 +77,7 @@ class Conditions:
 
     def strata(self, codes: np.ndarray) -> np.ndarray:
         """One integer per sample for the combination of its conditions, (n_samples,) int64."""
-        shape = [len(known) for known in self.categories.values()]
-        return np.ravel_multi_index(tuple(codes.T), shape).astype(np.int64)
+        return np.ravel_multi_index(tuple(codes.T), self.sizes).astype(np.int64)
 
 
 @dataclass(eq=False)

@@ -33,11 +33,25 @@ BASELINES: dict[str, Entry] = {
         "transcriptome_diffusion.generators.class_gaussian:ClassGaussian", parameters.ClassGaussianOptions
     ),
     "class_kde": Entry("transcriptome_diffusion.generators.class_kde:ClassKDE", parameters.ClassKDEOptions),
+    "vae": Entry("transcriptome_diffusion.generators.vae:VAE", parameters.VAEOptions),
+    "wgan_gp": Entry("transcriptome_diffusion.generators.wgan_gp:WGANGP", parameters.WGANGPOptions),
+    "flow_matching": Entry(
+        "transcriptome_diffusion.generators.diffusion.model:FlowMatching", parameters.FlowMatchingOptions
+    ),
 }
 
 #: the one denoiser; its samplers appear on the scorecard under their own names
 DENOISER = Entry("transcriptome_diffusion.generators.diffusion.model:Diffusion", parameters.DiffusionOptions)
 SAMPLERS: tuple[str, ...] = ("ddpm", "ddim")
+
+
+def is_trained(entry: Entry) -> bool:
+    """Whether a generator is trained step by step, so that it has a curve."""
+    return "training" in entry.options.model_fields
+
+
+#: what is trained step by step
+TRAINED: tuple[str, ...] = (*(name for name, entry in BASELINES.items() if is_trained(entry)), "denoiser")
 
 #: every name under which synthetic profiles reach reconstruction and evaluation
 GENERATOR_NAMES: tuple[str, ...] = (*BASELINES, *SAMPLERS)

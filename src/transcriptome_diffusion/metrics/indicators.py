@@ -1,4 +1,4 @@
-"""All indicators of one generator in one space, on matched sample sizes, as a table of single runs."""
+"""All indicators of one generator in one space, on matched sample sizes, as a table of single draws."""
 
 from __future__ import annotations
 
@@ -56,26 +56,26 @@ def score(
     seed: int,
     classifier: ClassifierOptions,
 ) -> pd.DataFrame:
-    """Every indicator, each run a row: ``reference``, ``metric``, ``run``, ``value``, ``n``.
+    """Every indicator, each draw a row: ``reference``, ``metric``, ``draw``, ``value``, ``n``.
 
     For a generator the first two arguments are the same profiles. For the row ``real`` they are the training
     donors (scored against held-out ones) and the held-out donors (scored against train).
 
     Fidelity, correlation and spread are computed on ``draws`` matched subsets of the size of ``test``,
     against test and against train. Reverse validation trains on all of ``against_test``, chooses on
-    validation donors and is tested on ``test``; a run is a classifier seed. Copying looks at distances to
+    validation donors and is tested on ``test``; a draw is a classifier seed. Copying looks at distances to
     train alone and uses all profiles.
     """
-    runs: list[tuple[str, str, int, float, int]] = []
+    rows: list[tuple[str, str, int, float, int]] = []
     for reference, real, candidate in (("test", test, against_test), ("train", train, against_train)):
-        for run, (ours, theirs) in enumerate(matched(real, candidate, test, draws, seed)):
+        for draw, (ours, theirs) in enumerate(matched(real, candidate, test, draws, seed)):
             found = fidelity(ours.values, theirs.values, neighbours)
             found["correlation"] = correlation_score(ours.values, theirs.values)
             found["spread"] = spread(ours.values, ours.labels, theirs.values, theirs.labels)
-            runs += [(reference, metric, run, value, len(ours.labels)) for metric, value in found.items()]
+            rows += [(reference, metric, draw, value, len(ours.labels)) for metric, value in found.items()]
     accuracies = reverse_validation(against_test, validation, test, classifier)
     for metric, values in accuracies.items():
-        runs += [("test", metric, run, value, len(test.labels)) for run, value in enumerate(values)]
+        rows += [("test", metric, draw, value, len(test.labels)) for draw, value in enumerate(values)]
     share = copying(against_train.values, train.values, test.values)
-    runs.append(("train", "copying", 0, share, len(against_train.labels)))
-    return pd.DataFrame(runs, columns=["reference", "metric", "run", "value", "n"])
+    rows.append(("train", "copying", 0, share, len(against_train.labels)))
+    return pd.DataFrame(rows, columns=["reference", "metric", "draw", "value", "n"])

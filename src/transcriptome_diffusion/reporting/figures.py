@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -91,26 +91,4 @@ def precision_recall_plane(scorecard: pd.DataFrame, space: str = "landmarks") ->
         xaxis_title="recall: share of real profiles the generator covers",
         yaxis_title="precision: share of synthetic profiles that look real",
     )  # fmt: skip
-    return figure
-
-
-def training_curve(curve: Sequence[Mapping[str, float]], title: str) -> go.Figure:
-    """Loss on training and validation donors per step, the learning rate on a second axis.
-
-    ``curve`` is the record a training leaves: step, train_loss, validation_loss, learning_rate.
-    """
-    table = pd.DataFrame(curve)
-    figure = make_subplots(specs=[[{"secondary_y": True}]])
-    for column, name, colour in (
-        ("train_loss", "train", "#1f77b4"),
-        ("validation_loss", "validation donors", "#d62728"),
-    ):
-        figure.add_trace(go.Scatter(x=table["step"], y=table[column], name=name, line={"color": colour}))
-    rate = go.Scatter(
-        x=table["step"], y=table["learning_rate"], name="learning rate", line={"dash": "dot", "color": "#999999"}
-    )
-    figure.add_trace(rate, secondary_y=True)
-    figure.update_layout(template="plotly_white", height=400, title=title, xaxis_title="step")
-    figure.update_yaxes(title_text="loss", secondary_y=False)
-    figure.update_yaxes(title_text="learning rate", secondary_y=True, showgrid=False)
     return figure

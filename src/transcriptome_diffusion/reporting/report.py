@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -68,7 +68,9 @@ def build_report(
     scorecard: pd.DataFrame,
     cohort: pd.DataFrame,
     reconstruction: pd.DataFrame,
+    trainings: pd.DataFrame,
     figures: Mapping[str, go.Figure],
+    curves: Sequence[go.Figure],
     facts: Mapping[str, object],
 ) -> str:
     """The whole report as HTML text.
@@ -77,7 +79,9 @@ def build_report(
         scorecard: the long table of ``reporting.scorecard``.
         cohort: samples and donors per tissue and split.
         reconstruction: quality of the reconstruction from real held-out landmarks.
+        trainings: one row per training run, ``reporting.training_log.summary``.
         figures: titles and Plotly figures, in order.
+        curves: the training curves, a figure per generator.
         facts: run settings shown at the top.
     """
     sizes = scorecard.groupby("space")["n"].min()
@@ -87,8 +91,7 @@ def build_report(
         f"transcriptome-diffusion {escape(__version__)}</p>",
         "<p>Read every column against the <b>real</b> row, real training donors scored as if they were synthetic: "
         "that is the ceiling. A cell is marked where a generator lies closer to it than both simple generators "
-        "(class Gaussian, class kernel density). Values are mean ± s.d. over repeated matched draws, and over "
-        "classifier seeds for accuracies.</p>",
+        "(class Gaussian, class kernel density). Values are mean ± s.d. " + _spread_over(scorecard) + "</p>",
     ]
     for space in sizes.index:
         for reference, title in (
@@ -99,7 +102,9 @@ def build_report(
             parts.append(f'<p class="note">{int(sizes[space])} profiles on each side, same tissue composition.</p>')
             parts.append(scorecard_table(scorecard, space, reference))
     for title, figure in figures.items():
-        parts.append(f"<h2>{escape(title)}</h2>{figure.to_html(full_html=False, include_plotlyjs=False)}")
+        parts.append(f"<h2>{escape(title)}</h2>{_embedded(figure)}")
+    parts.append(f"<h2>Training</h2>{_plain_table(trainings)}")
+    parts += [_embedded(figure) for figure in curves]
     parts.append("<h2>Reconstruction of the transcriptome from real held-out landmarks</h2>")
     parts.append(_plain_table(reconstruction))
     parts.append(f"<h2>Cohort</h2>{_plain_table(cohort)}")
@@ -111,6 +116,23 @@ def build_report(
     )
 
 
+def _spread_over(scorecard: pd.DataFrame) -> str:
+    """What the scorecard's deviations are taken over, in words."""
+    if (runs := int(scorecard["runs"].max())) == 1:
+        return (
+            "over repeated matched draws, and over classifier seeds for accuracies; the spread between trainings "
+            "is not in them (<code>--params runs=3</code> shows it)."
+        )
+    return (
+        f"between {runs} training runs of each generator, each scored on repeated matched draws; rows without a "
+        "training (real, memoriser, oracle) have their deviation between draws, and between classifier seeds."
+    )
+
+
+def _embedded(figure: go.Figure) -> str:
+    return figure.to_html(full_html=False, include_plotlyjs=False)
+
+
 def _plain_table(table: pd.DataFrame) -> str:
     rounded = table.apply(lambda c: c.round(3) if np.issubdtype(c.dtype, np.floating) else c)
-    return f'<div class="scroll">{rounded.to_html(index=False, border=0)}</div>'
+    return f'<div class="scroll">{rounded.to_html(index=False, border=0, na_rep="–")}</div>'

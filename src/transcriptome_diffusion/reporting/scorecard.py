@@ -36,19 +36,23 @@ HEADLINE = [
 
 
 def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Summarise single runs to mean and standard deviation.
+    """Summarise single draws to mean and standard deviation.
 
     Args:
-        indicators: tables with the columns generator, space, reference, metric, run, value, n.
+        indicators: tables with the columns generator, space, reference, metric, run, draw, value, n. A run is
+            a training, a draw one matched subset, or one classifier seed, within it.
 
     Returns:
-        One row per generator, space, reference and metric: ``mean``, ``sd`` (empty for a single run), ``runs``
-        and ``n``, the number of profiles on each side of the comparison. Order of appearance is kept.
+        One row per generator, space, reference and metric: ``mean``, ``sd``, ``runs`` and ``n``, the number of
+        profiles on each side of the comparison. With several runs ``sd`` is the deviation between their
+        means; with one it is that between its draws, and empty if there is one draw only. Order of appearance
+        is kept.
     """
     single = pd.concat(indicators, ignore_index=True)
-    grouped = single.groupby(KEYS, sort=False)
-    table = grouped["value"].agg(mean="mean", sd="std", runs="count").join(grouped["n"].first())
-    return table.reset_index()[COLUMNS]
+    within = single.groupby([*KEYS, "run"], sort=False)["value"].agg(["mean", "std"]).groupby(KEYS, sort=False)
+    table = within["mean"].agg(mean="mean", sd="std", runs="count")
+    table["sd"] = table["sd"].where(table["runs"] > 1, within["std"].first())
+    return table.join(single.groupby(KEYS, sort=False)["n"].first()).reset_index()[COLUMNS]
 
 
 def wide(scorecard: pd.DataFrame, space: str, reference: str, what: str = "mean") -> pd.DataFrame:

@@ -12,8 +12,15 @@ import torch
 from pydantic import ValidationError
 
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.generators.diffusion.model import Denoiser, Diffusion, Scaler
-from transcriptome_diffusion.parameters import DiffusionOptions, SamplerOptions
+from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule, StraightLine
+from transcriptome_diffusion.generators.diffusion.model import DenoisingGenerator, Diffusion, FlowMatching
+from transcriptome_diffusion.generators.diffusion.precondition import GaussianSpace
+from transcriptome_diffusion.parameters import (
+    DiffusionOptions,
+    FlowMatchingOptions,
+    LineSamplerOptions,
+    SamplerOptions,
+)
 
 TINY: dict[str, Any] = {
     "network": {"width": 16, "depth": 1, "embedding_dim": 8},
@@ -35,78 +42,90 @@ def two_humps(n: int, seed: int) -> ad.AnnData:
     return profiles(10 + side + 0.3 * rng.normal(size=(n, 4)))
 
 
-@pytest.mark.parametrize("kind", ["standard", "max_abs"])
-def test_scaling_is_undone_exactly_and_constant_genes_stay_constant(kind: str) -> None:
-    x = np.random.default_rng(0).normal(5, 2, (50, 3)).astype(np.float32)
-    x[:, 1] = 7.1
-    x[:, 2] = 0.0
-    scaler = Scaler(3)
-    scaler.fit(x, kind)
-    z = scaler(torch.from_numpy(x))
-    np.testing.assert_allclose(scaler.inverse(z).numpy(), x, rtol=1e-5, atol=1e-6)
-    if kind == "standard":
-        assert float(z[:, 0].mean()) == pytest.approx(0, abs=1e-5)
-        assert float(z[:, 0].std(correction=0)) == pytest.approx(1, abs=1e-5)
-        noisy = scaler.inverse(torch.randn(9, 3))
-        np.testing.assert_allclose(noisy[:, 1].numpy(), 7.1, rtol=1e-6)
-    else:
-        assert float(z[:, 0].abs().max()) == pytest.approx(1)
-        assert float(scaler.inverse(torch.randn(9, 3))[:, 2].abs().max()) == 0
+def denoiser_of(settings: dict[str, Any]) -> Denoiser:
+    options = DiffusionOptions.model_validate({**TINY, **settings})
+    return Denoiser(options, NoiseSchedule(options.schedule, options.times), 6, [2], None)
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
 @torch.no_grad()
 def test_the_loss_of_a_network_that_says_zero_is_the_targets_second_moment(prediction: str) -> None:
-    options = DiffusionOptions.model_validate({**TINY, "prediction": prediction})
-    denoiser = Denoiser(options, 6, [2], None)
+    denoiser = denoiser_of({"prediction": prediction})
     generator = torch.Generator().manual_seed(0)
     u = 2 * torch.randn(50_000, 6, generator=generator)
-    t = torch.full((len(u),), 400)
-    loss = denoiser.loss(u, torch.zeros(len(u), 1, dtype=torch.int64), t, torch.randn(u.shape, generator=generator))
-    a2 = float(denoiser.alpha_bar[400])
+    level = denoiser.path.at(torch.full((len(u),), 400))
+    codes = torch.zeros(len(u), 1, dtype=torch.int64)
+    loss = denoiser.loss(u, codes, level, torch.randn(u.shape, generator=generator))
+    a2 = float(denoiser.path.alpha_bar[400])
     expected = {"eps": 1.0, "x0": 4.0, "v": a2 * 1.0 + (1 - a2) * 4.0}[prediction]
     assert float(loss) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_loss_is_the_error_of_the_clean_estimate_in_units_of_scale() -> None:
-    options = DiffusionOptions.model_validate({**TINY, "prediction": "eps"})
-    denoiser = Denoiser(options, 6, [2], None)
+    denoiser = denoiser_of({"prediction": "eps"})
     torch.nn.init.normal_(denoiser.network.out.weight)
     denoiser.eval()
     u, noise, codes = torch.randn(3, 6), torch.randn(3, 6), torch.tensor([[0], [1], [1]])
-    t = torch.tensor([1, 500, 900])
-    a, s = denoiser.signal[t, None], denoiser.noise[t, None]
-    x_t = a * u + s * noise
-    implied_noise = (x_t - a * denoiser(x_t, t, codes)) / s
+    level = denoiser.path.at(torch.tensor([1, 500, 900]))
+    x_t = level.signal * u + level.noise * noise
+    implied_noise = (x_t - level.signal * denoiser(x_t, level, codes)) / level.noise
     expected = (implied_noise - noise).square().mean()
-    torch.testing.assert_close(denoiser.loss(u, codes, t, noise), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(denoiser.loss(u, codes, level, noise), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "residual"])
+def test_the_loss_of_flow_matching_is_the_error_of_the_velocity(prediction: str) -> None:
+    options = FlowMatchingOptions.model_validate({**TINY, "prediction": prediction, "sampler": {}})
+    rng = np.random.default_rng(0)
+    space = None
+    if prediction == "residual":
+        z, codes_of_z = rng.normal(size=(80, 6)) * np.arange(1, 7), rng.integers(0, 2, (80, 1))
+        space, _ = GaussianSpace.fit(z, codes_of_z, [2], np.arange(80))
+    denoiser = Denoiser(options, StraightLine(options.times), 6, [2], space)
+    torch.nn.init.normal_(denoiser.network.out.weight, std=0.1)
+    denoiser.eval()
+    u, noise, codes = torch.randn(3, denoiser.width), torch.randn(3, denoiser.width), torch.tensor([[0], [1], [1]])
+    level = denoiser.path.at(torch.tensor([0.05, 0.5, 1.0]))
+    x_t = level.signal * u + level.noise * noise
+    velocity = (x_t - denoiser(x_t, level, codes)) / level.noise
+    weight = 1.0 if space is None else space.weight
+    expected = (weight * (velocity - (noise - u)).square()).mean()
+    torch.testing.assert_close(denoiser.loss(u, codes, level, noise), expected, rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()
 def test_validation_loss_repeats_itself_and_draws_nothing_from_outside() -> None:
-    denoiser = Denoiser(DiffusionOptions.model_validate(TINY | {"prediction": "v"}), 6, [2], None).eval()
+    denoiser = denoiser_of({"prediction": "v"}).eval()
     batch = (torch.randn(30, 6), torch.zeros(30, 1, dtype=torch.int64))
     before = torch.get_rng_state()
     assert float(denoiser.validation_loss(batch)) == float(denoiser.validation_loss(batch))
     assert torch.equal(torch.get_rng_state(), before)
 
 
+HUMPS: dict[str, Any] = {
+    "network": {"width": 64, "depth": 2, "embedding_dim": 32, "dropout": 0.0},
+    "training": {**TINY["training"], "max_steps": 600, "validate_every": 100, "learning_rate": 3e-3},
+}
+
+
 @pytest.fixture(scope="module")
 def humps() -> Diffusion:
-    options = DiffusionOptions.model_validate(
-        {
-            **TINY,
-            "network": {"width": 64, "depth": 2, "embedding_dim": 32, "dropout": 0.0},
-            "training": {**TINY["training"], "max_steps": 600, "validate_every": 100, "learning_rate": 3e-3},
-        }
-    )
-    return Diffusion.fit(two_humps(600, 0), two_humps(200, 1), options)
+    return Diffusion.fit(two_humps(600, 0), two_humps(200, 1), DiffusionOptions.model_validate(HUMPS))
 
 
-@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm_solver"])
-def test_the_network_learns_what_no_gaussian_can_say(humps: Diffusion, name: str) -> None:
+@pytest.fixture(scope="module")
+def flowing_humps() -> FlowMatching:
+    return FlowMatching.fit(two_humps(600, 0), two_humps(200, 1), FlowMatchingOptions.model_validate(HUMPS))
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm_solver", "euler", "midpoint"])
+def test_the_network_learns_what_no_gaussian_can_say(humps: Diffusion, flowing_humps: FlowMatching, name: str) -> None:
     labels = pd.DataFrame({"tissue": ["liver"] * 2000})
-    drawn = humps.sample(labels, 0, sampler=SamplerOptions(name=name, steps=50)).X.mean(1) - 10
+    if name in ("euler", "midpoint"):
+        drawn = flowing_humps.sample(labels, 0, sampler=LineSamplerOptions(method=name, intervals=50))
+    else:
+        drawn = humps.sample(labels, 0, sampler=SamplerOptions(name=name, steps=50))
+    drawn = drawn.X.mean(1) - 10
     # a Gaussian of the same variance would lay 38 % of its draws between the humps, within 1.5 of the middle
     assert np.mean(np.abs(drawn) < 1.5) < 0.08
     assert np.mean(drawn > 0) == pytest.approx(0.5, abs=0.12)
@@ -148,6 +167,45 @@ def test_every_network_scaling_and_target_trains_and_samples_finite_values(
     model = Diffusion.fit(two_humps(100, 0), two_humps(40, 1), options)
     drawn = model.sample(pd.DataFrame({"tissue": ["liver"] * 3}), 0)
     assert np.isfinite(drawn.X).all()
+
+
+WRECKED = {"steps": {"max_steps": 1}, "rate": {"max_steps": 5, "learning_rate": 0.9, "gradient_clip": None}}
+
+
+@pytest.mark.parametrize("wreck", WRECKED)
+@pytest.mark.parametrize("network", ["film", "paper"])
+@pytest.mark.parametrize(
+    ("family", "prediction"),
+    [(Diffusion, p) for p in ("eps", "v", "x0", "residual")] + [(FlowMatching, p) for p in ("velocity", "residual")],
+)
+def test_few_steps_of_a_hardly_trained_model_stay_finite_and_in_range(
+    family: type[DenoisingGenerator], prediction: str, network: str, wreck: str
+) -> None:
+    train = two_humps(100, 0)
+    settings = {"network": {"kind": network, "width": 16}, "prediction": prediction}
+    training = {**TINY["training"], **WRECKED[wreck], "keep": "last"}
+    model = family.fit(train, two_humps(40, 1), family.options.model_validate({**settings, "training": training}))
+    low, high = float(train.X.min()), float(train.X.max())
+    samplers: list[Any] = [LineSamplerOptions(method=m, intervals=3) for m in ("euler", "midpoint")]
+    if family is Diffusion:
+        samplers = [SamplerOptions(name=n, steps=s) for n in ("ddpm", "ddim", "dpm_solver") for s in (2, 5)]
+    for sampler in samplers:
+        drawn = model.sample(pd.DataFrame({"tissue": ["liver"] * 200}), 0, sampler=sampler).X
+        # one range on either side: the residual denoiser holds principal axes, not genes
+        assert low - (high - low) < drawn.min()
+        assert drawn.max() < high + (high - low)
+
+
+def test_an_undertrained_model_is_named_and_a_trained_one_is_not(
+    humps: Diffusion, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels, sampler = pd.DataFrame({"tissue": ["liver"] * 200}), SamplerOptions(name="ddim", steps=10)
+    humps.sample(labels, 0, sampler=sampler)
+    assert "undertrained" not in caplog.text
+    options = DiffusionOptions.model_validate({**TINY, "prediction": "eps", "training": {"max_steps": 1}})
+    Diffusion.fit(two_humps(100, 0), two_humps(40, 1), options).sample(labels, 0, sampler=sampler)
+    assert "ddim: " in caplog.text
+    assert "undertrained" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
-from transcriptome_diffusion.generators.diffusion.model import Denoiser
+from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule
 from transcriptome_diffusion.generators.diffusion.precondition import (
     GaussianSpace,
     held_out_loudness,
@@ -192,7 +192,10 @@ def test_the_denoiser_is_the_conditional_normal_of_the_textbook() -> None:
     np.testing.assert_allclose(posterior.mean.numpy(), u_t.numpy() @ gain.T, rtol=1e-9)
     np.testing.assert_allclose(posterior.deviation.numpy()[0] ** 2, np.diag(c - gain @ (a * c)), rtol=1e-9)
     size = np.sqrt(np.mean(np.diag(gain @ (a**2 * c + s**2 * np.eye(7)) @ gain.T)))
-    assert float(posterior.size) == pytest.approx(size)
+    np.testing.assert_allclose(posterior.unit_mean.numpy(), posterior.mean.numpy() / size, rtol=1e-9)
+    pure = space.denoise(u_t, 0 * u_t[:, :1], 1 + 0 * u_t[:, :1])
+    assert torch.isfinite(pure.unit_mean).all()
+    assert float(pure.mean.abs().max()) == 0
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm_solver"])
@@ -200,16 +203,17 @@ def test_untrained_it_samples_the_gaussian_it_was_fitted_on(name: str) -> None:
     space, _, z, codes = fitted(400, 5)
     expected = covariance(space)
     options = DiffusionOptions(prediction="residual", network=NetworkOptions(width=4, embedding_dim=4))
-    denoiser = Denoiser(options, 5, [3], space).eval()
+    path = NoiseSchedule(options.schedule, options.times)
+    denoiser = Denoiser(options, path, 5, [3], space).eval()
     wanted = torch.ones(20_000, 1, dtype=torch.int64)
     generator = torch.Generator().manual_seed(2)
     # the two exact ones need few steps, the solver needs many
-    times = schedules.sampling_times(denoiser.alpha_bar, 200 if name == "dpm_solver" else 10, "trailing")
+    times = schedules.sampling_times(path.alpha_bar, 200 if name == "dpm_solver" else 10, "trailing")
     with torch.no_grad():
         u = samplers.draw(
-            lambda x, t: denoiser(x, torch.full((len(x),), t), wanted),
+            lambda x, t: denoiser(x, path.at(torch.full((len(x),), t)), wanted),
             torch.randn(len(wanted), space.width, generator=generator),
-            denoiser.alpha_bar,
+            path.alpha_bar,
             times,
             SamplerOptions(name=name),
             generator,
@@ -219,7 +223,7 @@ def test_untrained_it_samples_the_gaussian_it_was_fitted_on(name: str) -> None:
     atol = (tolerance * np.sqrt(2) + (0.02 if name == "dpm_solver" else 0)) * float(space.variance.max())
     np.testing.assert_allclose(np.cov(u.double().numpy().T), np.diag(space.variance.numpy()), atol=atol)
     u[:, 0] = 0  # at the common loudness
-    drawn = denoiser.decode(u, wanted, generator).double().numpy()
+    drawn = denoiser.decode(u, wanted, generator)[0].double().numpy()
     mean = z[codes[:, 0].numpy() == 1].mean(0)
     np.testing.assert_allclose(drawn.mean(0), mean, atol=tolerance * np.sqrt(expected.max()))
     loudness = float(torch.exp(space.level(wanted[:1])))

@@ -251,3 +251,44 @@ def test_a_perfect_prediction_of_any_kind_gives_the_clean_profile(
 def test_an_unknown_prediction_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown prediction 'score'"):
         samplers.skip_and_scale("score", torch.ones(1), torch.ones(1))
+
+
+def line_oracle(x: Tensor, time: float) -> Tensor:
+    """E[x_0 | x_t] on the straight path, for normal data around 0 with SPREAD."""
+    return (1 - time) * SPREAD**2 / ((1 - time) ** 2 * SPREAD**2 + time**2) * x
+
+
+@pytest.mark.parametrize("method", ["euler", "midpoint"])
+@pytest.mark.parametrize("intervals", [1, 4])
+def test_along_the_line_with_the_variance_known_any_number_of_steps_is_exact(method: str, intervals: int) -> None:
+    x = noise(10)
+    drawn = samplers.along_line(line_oracle, x, intervals, method, SPREAD**2)
+    torch.testing.assert_close(drawn, x * SPREAD, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2)])
+@pytest.mark.parametrize("variance", [None, torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)])
+def test_along_the_line_the_error_falls_with_the_methods_order(
+    method: str, order: int, variance: Tensor | None
+) -> None:
+    """The flow of normal data scales noise by SPREAD; a wrong ``variance`` changes the steps, not the limit."""
+    x = noise(6)
+    errors = [
+        float((samplers.along_line(line_oracle, x, n, method, variance) - x * SPREAD).abs().max()) for n in (160, 320)
+    ]
+    assert math.log2(errors[0] / errors[1]) > order - 0.15
+
+
+@pytest.mark.parametrize(("method", "evaluations"), [("euler", 5), ("midpoint", 10)])
+def test_along_the_line_progress_counts_evaluations(method: str, evaluations: int) -> None:
+    seen, asked = [], []
+
+    def denoise(x: Tensor, time: float) -> Tensor:
+        asked.append(time)
+        return line_oracle(x, time)
+
+    samplers.along_line(denoise, noise(2), 5, method, None, lambda *done: seen.append(done))
+    assert seen[-1] == (evaluations, evaluations)
+    assert len(asked) == evaluations
+    assert max(asked) == 1
+    assert min(asked) > 0

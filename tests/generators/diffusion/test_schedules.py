@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from transcriptome_diffusion.generators.diffusion import schedules
-from transcriptome_diffusion.parameters import ScheduleOptions, TimesOptions
+from transcriptome_diffusion.parameters import LineTimesOptions, ScheduleOptions, TimesOptions
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear", "quadratic"])
@@ -123,3 +123,14 @@ def test_even_a_small_batch_has_one_time_in_each_stratum() -> None:
         log_snr = torch.log(alpha_bar / (1 - alpha_bar))[t]
         place = torch.special.ndtr((log_snr + 1.5) / 2.0)
         assert (place * 4).long().tolist() == [0, 1, 2, 3]
+
+
+def test_times_on_the_line_have_the_quantiles_of_their_distribution() -> None:
+    generator = torch.Generator().manual_seed(0)
+    uniform = schedules.line_times(1000, LineTimesOptions(kind="uniform"), generator)
+    torch.testing.assert_close(uniform, torch.linspace(0.0005, 0.9995, 1000), atol=1e-3, rtol=0)
+    normal = schedules.line_times(1000, LineTimesOptions(mean=0.5, deviation=2.0), generator)
+    assert float(torch.logit(normal).mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(torch.logit(normal).std()) == pytest.approx(2.0, rel=0.02)
+    assert float(normal.min()) > 0
+    assert float(normal.max()) < 1

@@ -18,14 +18,14 @@ FOLDS = 5
 
 
 class Posterior(NamedTuple):
-    """What a Gaussian says of clean coordinates, given noisy ones: (n, width), (n, width) and (n, 1).
+    """What a Gaussian says of clean coordinates, given noisy ones, all (n, width).
 
-    ``size`` is the root of the mean square that ``mean`` has over all noisy coordinates.
+    ``unit_mean`` is the mean over the root of the mean square that it has over all noisy coordinates.
     """
 
     mean: Tensor
     deviation: Tensor
-    size: Tensor
+    unit_mean: Tensor
 
 
 class GaussianSpace(nn.Module):
@@ -191,9 +191,10 @@ class GaussianSpace(nn.Module):
     def denoise(self, u_t: Tensor, a: Tensor, s: Tensor) -> Posterior:
         """What is known of u_0 given u_t = a u_0 + s eps; u_t is (n, width), a and s are (n, 1)."""
         total = a**2 * self.variance + s**2
-        gain = a * self.variance / total
-        size = (gain**2 * total).mean(1, keepdim=True).sqrt()
-        return Posterior(gain * u_t, (self.variance / total).sqrt() * s, size)
+        share = self.variance / total
+        # the signal a is left out of both, so that pure noise, a = 0, has its limit
+        unit_mean = share * u_t / (share**2 * total).mean(1, keepdim=True).sqrt()
+        return Posterior(a * share * u_t, share.sqrt() * s, unit_mean)
 
 
 def principal_axes(residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Samplers as pure functions of a denoiser: DDPM and DDIM in one update, and DPM-Solver++(2M).
+"""Samplers as pure functions of a denoiser: DDPM and DDIM in one update, DPM-Solver++(2M), and flow matching's.
 
 A denoiser maps ``(x_t, t)`` to its estimate of x_0. Coefficients are float64 numbers, the state keeps its own
 type, nothing is clipped, and memory does not grow with the number of steps.
@@ -22,10 +22,11 @@ Progress = Callable[[int, int], None]
 def skip_and_scale(prediction: str, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """The affine map from a network's output F to x_0: ``x_0 = skip * x_t + scale * F``.
 
-    With x_t = a x_0 + s eps, a^2 + s^2 = 1, and v = a eps - s x_0 (Salimans and Ho 2022, arXiv:2202.00512).
+    With x_t = a x_0 + s eps, a^2 + s^2 = 1, and v = a eps - s x_0 (Salimans and Ho 2022, arXiv:2202.00512);
+    for ``velocity``, a + s = 1 and F is eps - x_0.
 
     Raises:
-        ValueError: if ``prediction`` is not one of eps, v, x0.
+        ValueError: if ``prediction`` is not one of eps, v, x0, velocity.
     """
     if prediction == "eps":
         return 1 / a, -s / a
@@ -33,7 +34,9 @@ def skip_and_scale(prediction: str, a: Tensor, s: Tensor) -> tuple[Tensor, Tenso
         return a, -s
     if prediction == "x0":
         return torch.zeros_like(a), torch.ones_like(a)
-    raise ValueError(f"unknown prediction {prediction!r}; known are eps, v and x0.")
+    if prediction == "velocity":
+        return torch.ones_like(a), -s
+    raise ValueError(f"unknown prediction {prediction!r}; known are eps, v, x0 and velocity.")
 
 
 def gaussian_like(x: Tensor, generator: torch.Generator, shape: Sequence[int] | None = None) -> Tensor:
@@ -168,3 +171,53 @@ def draw(
     if variance is not None:
         return gaussian_exact(denoise, x, schedule, times, eta, variance, generator, progress)
     return ancestral(denoise, x, schedule, times, eta, generator, progress)
+
+
+def along_line(
+    denoise: Callable[[Tensor, float], Tensor],
+    x: Tensor,
+    intervals: int,
+    method: str,
+    variance: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Follow the velocity eps - x_0 of x_t = (1 - t) x_0 + t eps from t = 1 to 0, in equal intervals.
+
+    With ``variance`` given, the flow of normal data of that variance is integrated exactly, as
+    ``gaussian_exact`` does: every coordinate is measured in deviations of x_t and time as an angle, in which
+    that flow stands still, and the steps follow only the estimate's departure from it.
+
+    Args:
+        denoise: (x_t, t) to x_0.
+        x: standard normal noise, (n, width).
+        method: ``euler``, of first order, one evaluation an interval; ``midpoint``, of second order, two.
+        variance: of x_0 along each coordinate, (width,), or None.
+        progress: called with (evaluations done, evaluations in all).
+    """
+
+    def slope(x: Tensor, time: float) -> Tensor:
+        clean = denoise(x, time)
+        if variance is None:
+            return (x - clean) / time
+        total = (1 - time) ** 2 * variance + time**2
+        return ((1 - time) * variance / total * x - clean) / (variance / total).sqrt() / time
+
+    def step(x: Tensor, slope: Tensor, now: float, then: float) -> Tensor:
+        if variance is None:
+            return x + (then - now) * slope
+        deviation, deviation_then = (((1 - t) ** 2 * variance + t**2).sqrt() for t in (now, then))
+        root = variance.sqrt()
+        angle, angle_then = (torch.atan2(torch.full_like(root, t), (1 - t) * root) for t in (now, then))
+        return deviation_then * (x / deviation + (angle_then - angle) * slope)
+
+    evaluations = 2 if method == "midpoint" else 1
+    for i in range(intervals):
+        now, then = 1 - i / intervals, 1 - (i + 1) / intervals
+        direction = slope(x, now)
+        if method == "midpoint":
+            middle = (now + then) / 2
+            direction = slope(step(x, direction, now, middle), middle)
+        x = step(x, direction, now, then)
+        if progress is not None:
+            progress((i + 1) * evaluations, intervals * evaluations)
+    return x

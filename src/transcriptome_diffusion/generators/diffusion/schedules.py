@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from transcriptome_diffusion.parameters import ScheduleOptions, TimesOptions
+from transcriptome_diffusion.parameters import LineTimesOptions, ScheduleOptions, TimesOptions
 
 
 def linear_betas(timesteps: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
@@ -95,3 +95,15 @@ def training_times(count: int, schedule: Tensor, options: TimesOptions, generato
     half = count if options.kind == "uniform" else (count + 1) // 2
     t = torch.randint(1, last + 1, (half,), generator=generator, device=device)
     return t if options.kind == "uniform" else torch.cat([t, last + 1 - t])[:count]
+
+
+def line_times(count: int, options: LineTimesOptions, generator: torch.Generator) -> Tensor:
+    """Random times in (0, 1) for flow matching, one from each of ``count`` equally likely strata, (count,) float32.
+
+    ``logit_normal`` is that of Esser et al. (2024), arXiv:2403.03206, eq. 19.
+    """
+    shift = torch.rand(1, generator=generator, device=generator.device)
+    place = ((torch.arange(count, device=generator.device) + shift) / count).clamp(1e-4, 1 - 1e-4)
+    if options.kind == "uniform":
+        return place
+    return torch.sigmoid(options.mean + options.deviation * torch.special.ndtri(place))

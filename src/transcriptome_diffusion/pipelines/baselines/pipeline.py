@@ -6,26 +6,23 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import BASELINES
-
-from . import nodes
+from transcriptome_diffusion.generators.registry import BASELINES, is_trained
+from transcriptome_diffusion.pipelines import training
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Every generator of the registry's ``BASELINES``."""
+    """Every generator of the registry's ``BASELINES``; those that are trained leave a curve."""
     stages = []
     for name, entry in BASELINES.items():
-        fit = Node(
-            nodes.fitting(entry),
-            ["landmarks_train", "landmarks_validation", f"params:{name}"],
-            f"generator_{name}",
-            name="fit",
-        )
+        models = f"generator_{name}"
         draw = Node(
-            nodes.draw_profiles,
-            [f"generator_{name}", "landmarks_train", "params:sampling"],
+            training.draw_profiles,
+            [models, "landmarks_train", "params:sampling"],
             f"profiles_{name}",
             name="draw",
         )
-        stages.append(Pipeline([fit, draw], namespace=f"baselines.{name}", prefix_datasets_with_namespace=False))
+        nodes = [training.fit_node(entry, name, models, "fit"), draw]
+        if is_trained(entry):
+            nodes.append(training.log_node(name, models))
+        stages.append(Pipeline(nodes, namespace=f"baselines.{name}", prefix_datasets_with_namespace=False))
     return sum(stages, Pipeline([]))

@@ -6,19 +6,14 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import SAMPLERS
+from transcriptome_diffusion.generators.registry import DENOISER, SAMPLERS
+from transcriptome_diffusion.pipelines import training
 
 from . import nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
     """``--from-nodes diffusion_training.draw_ddpm,diffusion_training.draw_ddim`` samples again without training."""
-    train = Node(
-        nodes.train_denoiser,
-        ["landmarks_train", "landmarks_validation", "params:denoiser"],
-        ["denoiser", "denoiser_curve"],
-        name="train_denoiser",
-    )
     draws = [
         Node(
             nodes.draw_profiles,
@@ -28,4 +23,12 @@ def create_pipeline(**_: Any) -> Pipeline:
         )
         for sampler in SAMPLERS
     ]
-    return Pipeline([train, *draws], namespace="diffusion_training", prefix_datasets_with_namespace=False)
+    return Pipeline(
+        [
+            training.fit_node(DENOISER, "denoiser", "denoiser", "train_denoiser"),
+            training.log_node("denoiser", "denoiser"),
+            *draws,
+        ],
+        namespace="diffusion_training",
+        prefix_datasets_with_namespace=False,
+    )

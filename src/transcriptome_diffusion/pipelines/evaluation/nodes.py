@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED
 from transcriptome_diffusion.parameters import EvaluationOptions, SamplingOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
 
@@ -51,10 +52,11 @@ def scoring(row: str, space: str) -> Callable[..., Any]:
 
         from transcriptome_diffusion.expression.profiles import dense, require_same_genes
         from transcriptome_diffusion.expression.scaling import GeneScaler
+        from transcriptome_diffusion.generators.runs import split_runs
         from transcriptome_diffusion.metrics import indicators
         from transcriptome_diffusion.metrics.utility import Labelled
 
-        columns = ["generator", "space", "reference", "metric", "run", "value", "n"]
+        columns = ["generator", "space", "reference", "metric", "run", "draw", "value", "n"]
         if not against_test.n_obs:
             logger.info("%s: no profiles, so no row in the %s scorecard", row, space)
             return pd.DataFrame(columns=columns)
@@ -64,14 +66,20 @@ def scoring(row: str, space: str) -> Callable[..., Any]:
             require_same_genes(profiles, train.var_names, f"the {space} scorecard")
             return Labelled(scaler(dense(profiles)), profiles.obs[options.label].astype(str).to_numpy())
 
-        table = indicators.score(
-            *map(labelled, (against_test, against_train, train, validation, test)),
-            neighbours=getattr(options.neighbours, space),
-            draws=options.draws,
-            seed=options.seed,
-            classifier=options.classifier,
-        )
-        return table.assign(generator=row, space=space)[columns]
+        real = [labelled(part) for part in (train, validation, test)]
+        tables = []
+        for (run, ours), (_, theirs) in zip(split_runs(against_test), split_runs(against_train), strict=True):
+            table = indicators.score(
+                labelled(ours),
+                labelled(theirs),
+                *real,
+                neighbours=getattr(options.neighbours, space),
+                draws=options.draws,
+                seed=options.seed,
+                classifier=options.classifier,
+            )
+            tables.append(table.assign(generator=row, space=space, run=run)[columns])
+        return pd.concat(tables, ignore_index=True)
 
     return score
 
@@ -107,15 +115,17 @@ def score_reconstruction(
 
 
 def plot_pca(train: AnnData, test: AnnData, *profiles: AnnData) -> Any:
-    """Held-out and synthetic profiles in the principal components of the training donors."""
+    """Held-out and synthetic profiles (of the first run) in the principal components of the training donors."""
     from transcriptome_diffusion.expression.profiles import dense
     from transcriptome_diffusion.expression.scaling import GeneScaler
+    from transcriptome_diffusion.generators.runs import split_runs
     from transcriptome_diffusion.reporting.figures import pca_comparison
 
     scaler = GeneScaler.fit(dense(train))
     parts = {
         name: (scaler(dense(part)), part.obs["tissue"].astype(str).to_numpy())
-        for name, part in zip(("test", *GENERATOR_NAMES), (test, *profiles), strict=True)
+        for name, whole in zip(("test", *GENERATOR_NAMES), (test, *profiles), strict=True)
+        for _, part in islice(split_runs(whole), 1)
     }
     return pca_comparison(scaler(dense(train)), *parts.pop("test"), parts)
 
@@ -133,21 +143,22 @@ def write_report(
     reconstruction: DataFrame,
     pca: Any,
     precision_recall: Any,
-    curve: Any,
     train: AnnData,
+    *trainings: Any,
 ) -> str:
-    """One self-contained HTML file."""
+    """One self-contained HTML file; ``trainings`` are a summary and a figure for every trained generator."""
+    import pandas as pd
+
     from transcriptome_diffusion.reporting.report import build_report
 
+    summaries, curves = trainings[: len(TRAINED)], trainings[len(TRAINED) :]
     return build_report(
         scorecard,
         cohort,
         reconstruction,
-        {
-            "Principal components": pca,
-            "Precision and recall": precision_recall,
-            "Training of the denoiser": curve,
-        },
+        pd.concat(summaries, ignore_index=True),
+        {"Principal components": pca, "Precision and recall": precision_recall},
+        curves,
         {
             "unit": train.uns["unit"],
             "training profiles": train.n_obs,

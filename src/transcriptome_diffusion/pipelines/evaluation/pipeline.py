@@ -9,7 +9,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED
 
 from . import nodes
 
@@ -77,8 +77,9 @@ def create_pipeline(**_: Any) -> Pipeline:
                 "reconstruction_quality",
                 "figure_pca_landmarks",
                 "figure_precision_recall",
-                "denoiser_curve",
                 "landmarks_train",
+                *(f"training_summary_{name}" for name in TRAINED),
+                *(f"figure_training_{name}" for name in TRAINED),
             ],
             "report",
             name="write_report",

@@ -1,0 +1,212 @@
+"""The denoiser, and the paths from data to noise along which it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from transcriptome_diffusion.generators.diffusion import samplers, schedules
+from transcriptome_diffusion.generators.diffusion.network import build_network
+from transcriptome_diffusion.generators.diffusion.precondition import GaussianSpace
+from transcriptome_diffusion.generators.scaler import Scaler
+from transcriptome_diffusion.parameters import DenoiserOptions, LineTimesOptions, ScheduleOptions, TimesOptions
+
+
+class Level(NamedTuple):
+    """Where on its path a profile is: x_t = signal x_0 + noise eps; (n, 1), (n, 1), and time in [0, 1], (n,)."""
+
+    signal: Tensor
+    noise: Tensor
+    time: Tensor
+
+
+class Path(Protocol):
+    """How data turn into noise; also an ``nn.Module``."""
+
+    def times(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random times to train at, (count,), on the generator's device."""
+
+    def at(self, times: Tensor) -> Level:
+        """The levels at these times."""
+
+    def importance(self, level: Level, unknown: Tensor) -> Tensor:
+        """Weight of a squared error of x_0 whose expectation for a Gaussian is ``unknown`` (n, width), (n, 1)."""
+
+
+class NoiseSchedule(nn.Module):
+    """The discrete, variance-preserving path of diffusion: signal^2 + noise^2 = 1, times 0 to T."""
+
+    alpha_bar: Tensor
+    signal: Tensor
+    noise: Tensor
+
+    def __init__(self, schedule: ScheduleOptions, times: TimesOptions) -> None:
+        super().__init__()
+        self.options = times
+        self.alpha_bar = schedules.alpha_bar(schedule)
+        self.register_buffer("signal", self.alpha_bar.sqrt().float(), persistent=False)
+        self.register_buffer("noise", (1 - self.alpha_bar).sqrt().float(), persistent=False)
+
+    def times(self, count: int, generator: torch.Generator) -> Tensor:
+        return schedules.training_times(count, self.alpha_bar, self.options, generator)
+
+    def at(self, times: Tensor) -> Level:
+        return Level(self.signal[times, None], self.noise[times, None], times / (len(self.alpha_bar) - 1))
+
+    def importance(self, level: Level, unknown: Tensor) -> Tensor:
+        """Every time counts alike: the loss is 1 where the network adds nothing to the Gaussian."""
+        return 1 / unknown.sum(1, keepdim=True)
+
+
+class StraightLine(nn.Module):
+    """The path of flow matching: x_t = (1 - t) x_0 + t eps, whose velocity is eps - x_0.
+
+    Lipman et al. (2023), arXiv:2210.02747, with their time reversed; Liu et al. (2023), arXiv:2209.03003.
+    """
+
+    def __init__(self, times: LineTimesOptions) -> None:
+        super().__init__()
+        self.options = times
+
+    def times(self, count: int, generator: torch.Generator) -> Tensor:
+        return schedules.line_times(count, self.options, generator)
+
+    def at(self, times: Tensor) -> Level:
+        return Level(1 - times[:, None], times[:, None], times)
+
+    def importance(self, level: Level, unknown: Tensor) -> Tensor:
+        """The error of the velocity, per coordinate: that of x_0 over the squared time."""
+        return 1 / (level.noise**2 * unknown.shape[1])
+
+
+def hold(values: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (n, width) within limits (2, width), and the share of them that lay outside, a scalar."""
+    # a value that is no number came from an overflow on the way: nothing is known of it
+    within = values.nan_to_num(0.0, posinf=torch.inf, neginf=-torch.inf).clamp(limits[0], limits[1])
+    return within, (within != values).float().mean()
+
+
+class Denoiser(nn.Module):
+    """Estimates clean coordinates from noisy ones: ``x_0 = skip + scale * network(input, time, codes)``.
+
+    With the prediction targets eps, v, x0 and velocity the coordinates are the scaled genes, and skip and
+    scale are those of the target. With ``residual`` they are the principal axes of a class-conditional
+    Gaussian, skip is the Gaussian's exact estimate and scale its uncertainty: an untrained network already
+    samples it.
+    """
+
+    coordinate_range: Tensor
+    gene_range: Tensor
+
+    def __init__(
+        self,
+        options: DenoiserOptions,
+        path: NoiseSchedule | StraightLine,
+        n_genes: int,
+        categories: Sequence[int],
+        space: GaussianSpace | None,
+        learnt: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.path = path
+        self.scaler = Scaler(n_genes)
+        self.space = space
+        self.width = n_genes if space is None else space.width
+        self.learnt = min(learnt or self.width, self.width)
+        self.network = build_network(self.width, self.learnt, categories, options.network)
+        for name, width in (("coordinate_range", self.width), ("gene_range", n_genes)):
+            self.register_buffer(name, torch.tensor([[-torch.inf], [torch.inf]]).repeat(1, width))
+
+    def encode(self, x: Tensor, codes: Tensor) -> Tensor:
+        """Coordinates (n, width) of profiles x (n, n_genes) in their own unit."""
+        z = self.scaler(x)
+        return z if self.space is None else self.space.encode(z, codes)
+
+    def decode(self, u: Tensor, codes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Profiles (n, n_genes) in their own unit, and the share of values held within range, a scalar.
+
+        ``generator`` fills directions without a coordinate.
+        """
+        if self.space is not None:
+            u = self.space.decode(u, codes, samplers.gaussian_like(u, generator, (len(u), len(self.scaler.centre))))
+        z, share = hold(u, self.gene_range)
+        return self.scaler.inverse(z), share
+
+    def set_range(self, x: Tensor, u: Tensor) -> None:
+        """Take from training profiles x and their coordinates u how far samples may go: half a range beyond.
+
+        A trained model never comes near: its estimates are means of profiles. One that was hardly trained
+        does, since few large steps amplify its errors without bound (as 1 / signal for ``eps``).
+        """
+        low, high = u.amin(0), u.amax(0)
+        if self.space is not None:  # other donors may scatter more than training profiles
+            reach = 5 * self.space.variance.sqrt()
+            low, high = torch.minimum(low, -reach), torch.maximum(high, reach)
+        z = self.scaler(x)
+        for buffer, lowest, highest in (
+            (self.coordinate_range, low, high),
+            (self.gene_range, z.amin(0), z.amax(0)),
+        ):
+            beyond = 0.5 * (highest - lowest)
+            buffer.copy_(torch.stack([lowest - beyond, highest + beyond]))
+
+    def parts(self, x_t: Tensor, level: Level, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Skip, scale and the network's output for x_t (n, width) and codes (n, n_conditions)."""
+        a, s, time = level
+        if self.space is None:
+            share, scale = samplers.skip_and_scale(self.options.prediction, a, s)
+            skip, seen = share * x_t, x_t
+        else:
+            # the network sees the Gaussian's estimate in its natural scale: whitened, the many axes that carry
+            # little would drown the few that matter
+            skip, scale, seen = self.space.denoise(x_t, a, s)
+        output = self.network(seen, time, codes).float()
+        return skip, scale, nn.functional.pad(output, (0, self.width - self.learnt))
+
+    def forward(self, x_t: Tensor, level: Level, codes: Tensor) -> Tensor:
+        """The estimate of x_0, (n, width)."""
+        skip, scale, output = self.parts(x_t, level, codes)
+        return skip + scale * output
+
+    def held(self, x_t: Tensor, level: Level, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """The estimate of x_0 within the range of the coordinates, and the share of values held there."""
+        return hold(self(x_t, level, codes), self.coordinate_range)
+
+    def loss(self, u: Tensor, codes: Tensor, level: Level, noise: Tensor) -> Tensor:
+        """Mean squared error of the network's output, a scalar; u and noise are (n, width).
+
+        For eps this is Ho et al. (2020), arXiv:2006.11239, eq. 14; for velocity Lipman et al. (2023),
+        arXiv:2210.02747, eq. 9; in general it is the squared error of x_0 over ``scale`` squared. For
+        ``residual`` each axis counts by its share of what the Gaussian leaves unknown at that time, and
+        each time by the path's ``importance``.
+        """
+        skip, scale, output = self.parts(level.signal * u + level.noise * noise, level, codes)
+        error = (output - (u - skip) / scale) ** 2
+        if self.space is None:
+            return error.mean()
+        unknown = scale**2 * self.space.weight
+        return (error * unknown * self.path.importance(level, unknown)).sum(1).mean()
+
+    def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        """The loss at random times; the batch is coordinates and codes."""
+        u, codes = batch
+        if self.space is not None:
+            u = self.space.widen(u, torch.randn(u.shape, generator=generator, device=u.device))
+        level = self.path.at(self.path.times(len(u), generator))
+        return self.loss(u, codes, level, torch.randn(u.shape, generator=generator, device=u.device))
+
+    def validation_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Loss at times drawn as in training; the same times and noise at every call."""
+        u, codes = batch
+        generator = torch.Generator().manual_seed(0)
+        losses = []
+        for _ in range(self.options.validation_repeats):
+            times = self.path.times(len(u), generator)
+            # stratified times rise, and profiles may be sorted
+            times = times[torch.randperm(len(times), generator=generator)].to(u.device)
+            losses.append(self.loss(u, codes, self.path.at(times), samplers.gaussian_like(u, generator)))
+        return torch.stack(losses).mean()

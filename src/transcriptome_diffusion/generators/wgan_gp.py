@@ -1,0 +1,146 @@
+"""A conditional Wasserstein GAN with gradient penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from transcriptome_diffusion.generators.latent import Coordinates, LabelledMLP, LatentGenerator, LatentNetwork
+from transcriptome_diffusion.parameters import LatentOptions, WGANGPOptions
+
+#: a critic's estimate above so many times its bound has exploded
+EXPLODED = 3.0
+
+
+class Forger(LatentNetwork):
+    """The generator's network: latent noise and labels to coordinates, the labels at every layer.
+
+    On the axes of a Gaussian it corrects a draw from that Gaussian, ``u = sd * (exp(g) * e + s)`` with shift and
+    gain ``s, g = network(first e, labels)``, starting at none; the latent noise is that of the leading axes.
+    """
+
+    def __init__(self, coordinates: Coordinates, categories: Sequence[int], options: WGANGPOptions) -> None:
+        super().__init__()
+        self.coordinates = coordinates
+        width = coordinates.width
+        self.latent_dim = options.latent_dim if coordinates.variance is None else min(options.latent_dim, width)
+        self.body = LabelledMLP(
+            self.latent_dim,
+            options.hidden,
+            width if coordinates.variance is None else 2 * width,
+            categories,
+            options.embedding_dim,
+            options.dropout,
+            options.batch_norm,
+        )
+        if coordinates.variance is not None:
+            nn.init.zeros_(self.body.out.weight)
+            nn.init.zeros_(self.body.out.bias)
+
+    def draw(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        variance, width = self.coordinates.variance, self.coordinates.width
+        shape = (len(codes), self.latent_dim if variance is None else width)
+        noise = torch.randn(shape, generator=generator, device=generator.device).to(codes.device)
+        drawn = self.body(noise[:, : self.latent_dim], codes).float()
+        if variance is None:
+            return drawn
+        shift, gain = drawn.chunk(2, dim=1)
+        # far more than classes differ by: it only keeps a runaway generator finite
+        return variance.sqrt() * (gain.clamp(-3, 3).exp() * noise + shift)
+
+
+class Game(nn.Module):
+    """Generator and critic as they are trained: Gulrajani et al. (2017), arXiv:1704.00028, Algorithm 1."""
+
+    scale: Tensor
+
+    def __init__(self, forger: Forger, categories: Sequence[int], options: WGANGPOptions) -> None:
+        super().__init__()
+        self.options, self.forger = options, forger
+        self.critic_steps, self.critic_learning_rate = options.critic.steps, options.critic.learning_rate
+        self.critic = LabelledMLP(
+            forger.coordinates.width,
+            options.critic.hidden,
+            1,
+            categories,
+            options.embedding_dim,
+            options.critic.dropout,
+            batch_norm=False,
+        )
+        variance = forger.coordinates.variance
+        self.register_buffer("scale", torch.ones(()) if variance is None else variance.mean().sqrt())
+
+    def judge(self, u: Tensor, codes: Tensor) -> Tensor:
+        """The critic's value of scaled coordinates, (n, 1); high is real."""
+        return self.critic(u, codes).float()
+
+    def critic_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        """Negative Wasserstein estimate plus penalty; ``distance`` is the most that a 1-Lipschitz critic can tell."""
+        real, codes = batch
+        with torch.no_grad():
+            real = self.forger.coordinates.widen(real, generator) / self.scale
+            fake = self.forger.draw(codes, generator) / self.scale
+        wasserstein = self.judge(real, codes).mean() - self.judge(fake, codes).mean()
+        share = torch.rand((len(real), 1), generator=generator, device=real.device)
+        between = (share * real + (1 - share) * fake).requires_grad_()
+        (slope,) = torch.autograd.grad(self.judge(between, codes).sum(), between, create_graph=True)
+        penalty = (slope.norm(dim=1) - 1).square().mean()
+        return {
+            "loss": self.options.critic.gradient_penalty * penalty - wasserstein,
+            "wasserstein": wasserstein,
+            "gradient_penalty": penalty,
+            "distance": (real - fake).norm(dim=1).mean(),
+        }
+
+    def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        _, codes = batch
+        return -self.judge(self.forger.draw(codes, generator) / self.scale, codes).mean()
+
+    def validation_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Energy score of the draws given each held-out profile's labels, in scaled coordinates.
+
+        ``E|x - g| - E|g - g'| / 2`` for independent draws g, g' under the labels of x; strictly proper, so that
+        the true conditional distribution has the lowest expectation: Gneiting and Raftery (2007),
+        doi:10.1198/016214506000001437. The noise is the same at every call.
+        """
+        u, codes = batch
+        generator = torch.Generator().manual_seed(0)
+        repeats = self.options.validation_repeats
+        drawn = self.forger.draw(codes.repeat_interleave(repeats, 0), generator).unflatten(0, (len(u), repeats))
+        to_real = torch.cdist(u[:, None], drawn).mean()
+        apart = torch.cdist(drawn, drawn).sum() / (len(u) * repeats * (repeats - 1))
+        return (to_real - apart / 2) / self.scale
+
+    def trouble(self, means: dict[str, float]) -> str | None:
+        """Whether the critic's estimate is beyond what any 1-Lipschitz function could reach."""
+        if abs(means["wasserstein"]) <= EXPLODED * means["distance"]:
+            return None
+        return (
+            f"the critic exploded: its Wasserstein estimate is {means['wasserstein']:.3g}, although real and "
+            f"generated profiles are {means['distance']:.3g} apart (lower `critic.learning_rate` or raise "
+            "`critic.gradient_penalty`)"
+        )
+
+
+class WGANGP(LatentGenerator):
+    """Conditional Wasserstein GAN with gradient penalty; Gulrajani et al. (2017), arXiv:1704.00028."""
+
+    name: ClassVar[str] = "wgan_gp"
+    options: ClassVar[type[LatentOptions]] = WGANGPOptions
+
+    network: Forger
+
+    @classmethod
+    def _build(cls, coordinates: Coordinates, categories: Sequence[int], options: LatentOptions) -> Forger:
+        assert isinstance(options, WGANGPOptions)
+        return Forger(coordinates, categories, options)
+
+    def _train(self, train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], options: LatentOptions) -> None:
+        from transcriptome_diffusion import training
+
+        assert isinstance(options, WGANGPOptions)
+        game = Game(self.network, self.conditions.sizes, options)
+        self.record = training.fit(game, train, validation, options.training, options.seed, title=self.name)

@@ -1,0 +1,51 @@
+"""Whether drawn profiles are a wreck: what a user has to hear before any indicator is read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from transcriptome_diffusion.metrics.copying import spread
+
+
+def complaints(
+    real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, synthetic_labels: np.ndarray
+) -> tuple[dict[str, float], list[str]]:
+    """Compare drawn profiles with training profiles; nothing here needs held-out donors.
+
+    Args:
+        real, synthetic: (n, n_genes) in one gene-wise standardised space.
+        real_labels, synthetic_labels: one class per row.
+
+    Returns:
+        Two numbers, and a sentence for each that is out of bounds (far out: half or twice as much is not
+        what two cohorts of one kind differ by). ``spread``: the variance within classes relative to real
+        profiles. ``labels_kept``: the share of profiles that lie nearest to the mean of their own class,
+        relative to real ones.
+    """
+    found = {"spread": spread(real, real_labels, synthetic, synthetic_labels)}
+    classes = np.unique(real_labels)
+    means = np.stack([real[real_labels == c].mean(axis=0, dtype=np.float64) for c in classes])
+
+    def kept(values: np.ndarray, labels: np.ndarray) -> float:
+        # |x - m|^2 without the part that all classes share
+        nearest = classes[(np.square(means).sum(axis=1) - 2 * values @ means.T).argmin(axis=1)]
+        return float((nearest == labels).mean())
+
+    found["labels_kept"] = kept(synthetic, synthetic_labels) / max(kept(real, real_labels), 1e-12)
+    said = []
+    if found["spread"] < 0.5:
+        said.append(
+            f"its profiles scatter {found['spread']:.2g} times as much within a class as training profiles do: it "
+            "has collapsed towards the class means"
+        )
+    if found["spread"] > 2:
+        said.append(
+            f"its profiles scatter {found['spread']:.2g} times as much within a class as training profiles do: it "
+            "is undertrained, or its sampler takes too few steps"
+        )
+    if found["labels_kept"] < 0.5:
+        said.append(
+            f"{found['labels_kept']:.0%} as many of its profiles as of the training profiles lie nearest to their "
+            "own class: it hardly heeds its labels"
+        )
+    return found, said
