@@ -78,11 +78,10 @@ def figure(generator: str, table: pd.DataFrame) -> go.Figure:
     runs = table["run"].nunique()
     plot.update_layout(
         template="plotly_white", height=180 + 150 * rows, margin={"t": 60, "b": 40},
-        title=f"Training of {generator}" + (f", {runs} runs" if runs > 1 else ""),
+        title=f"Training of {generator}, by step" + (f", {runs} runs" if runs > 1 else ""),
     )  # fmt: skip
     plot.update_yaxes(title_text="loss", row=1, col=1, secondary_y=False)
-    plot.update_yaxes(title_text="learning rate", row=1, col=1, secondary_y=True, showgrid=False)
-    plot.update_xaxes(title_text="step", row=1, col=1)
+    plot.update_yaxes(title_text="learning rate", row=1, col=1, secondary_y=True, showgrid=False, rangemode="tozero")
     return plot
 
 
