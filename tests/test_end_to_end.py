@@ -146,7 +146,7 @@ def test_every_training_leaves_its_curve_and_its_end(results, name):
 def test_a_generator_added_as_the_readme_says_stands_on_the_scorecard(project, finished, tmp_path):
     """The README's three blocks, put where their first lines say, and nothing else."""
     section = (project / "README.md").read_text().partition("## Add your own generator")[2].partition("\n## ")[0]
-    blocks = re.findall(r"```\w+\n# (\S+)[^\n]*\n(.*?)```", section, flags=re.DOTALL)
+    blocks = re.findall(r"```\w+\n# ([\w./]+)[^\n]*\n(.*?)```", section, flags=re.DOTALL)
     assert len(blocks) == 3
     copy = tmp_path / "project"
     shutil.copytree(finished, copy)
