@@ -27,7 +27,8 @@ def kedro(project, *arguments):
         cwd=project,
         capture_output=True,
         text=True,
-        env={**os.environ, "COLUMNS": "400"},
+        # without the path that a bootstrap in this process may have left: the copy's own source has to be the one
+        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "400"},
     )
 
 

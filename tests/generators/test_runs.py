@@ -60,6 +60,14 @@ def test_finished_runs_are_not_repeated_and_the_missing_ones_are_trained(tmp_pat
     assert {model.record["runs"] for model in again} == {3}
 
 
+def test_records_are_read_without_the_weights(tmp_path, options):
+    models = save(tmp_path, 2, options)
+    expected = [model.record for model in models]
+    for folder in models.folders:
+        (folder / "tensors.safetensors").unlink()
+    assert models.records() == expected
+
+
 def test_a_broken_run_is_trained_again(tmp_path, options, caplog):
     first = save(tmp_path, 2, options)
     (first.folders[0] / "model.json").write_text("{")

@@ -16,7 +16,11 @@ from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion.network import LabelEmbedding
-from transcriptome_diffusion.generators.diffusion.precondition import GaussianSpace
+from transcriptome_diffusion.generators.diffusion.precondition import (
+    GaussianSpace,
+    fit_coordinates,
+    learnt_coordinates,
+)
 from transcriptome_diffusion.generators.scaler import Scaler
 from transcriptome_diffusion.parameters import LatentOptions
 
@@ -41,12 +45,9 @@ class Coordinates(nn.Module):
         cls, x: np.ndarray, codes: np.ndarray, categories: Sequence[int], donors: np.ndarray, options: LatentOptions
     ) -> tuple[Self, Tensor]:
         """The coordinates for training profiles x (n, n_genes), and those profiles as ``widen`` takes them."""
-        scaler = Scaler(x.shape[1])
-        scaler.fit(x, options.scaling)
-        u, space, learnt = scaler(torch.from_numpy(x)), None, None
-        if options.space == "gaussian":
-            space, u = GaussianSpace.fit(u.numpy(), codes, categories, donors, options.loudness)
-            learnt = 1 + max(round(options.learnt_axes * len(x)), 1)  # the first coordinate is no axis
+        loudness = options.loudness if options.space == "gaussian" else None
+        scaler, space, u = fit_coordinates(x, codes, categories, donors, options.scaling, loudness)
+        learnt = None if space is None else learnt_coordinates(options.learnt_axes, len(x))
         coordinates = cls(x.shape[1], space, learnt)
         coordinates.scaler = scaler
         return coordinates, u

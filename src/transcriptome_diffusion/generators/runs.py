@@ -50,6 +50,10 @@ class Runs(Sequence[Generator]):
             return [load_generator(folder) for folder in self.folders[index]]
         return load_generator(self.folders[index])
 
+    def records(self) -> list[dict[str, Any]]:
+        """What happened in every training, without reading its weights."""
+        return [read_description(folder)["record"] for folder in self.folders]
+
     def find(self, fingerprint: str) -> Generator | None:
         """The finished training with this fingerprint, if there is one; broken folders count as none."""
         for folder in self.folders:

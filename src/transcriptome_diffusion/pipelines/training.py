@@ -54,7 +54,8 @@ def draw_profiles(models: Any, train: AnnData, options: SamplingOptions, **how: 
     from transcriptome_diffusion.metrics.health import complaints
 
     drawn = draw_runs(models, train.obs, options.seed, options.batch_size, **how)
-    scaler, label = GeneScaler.fit(dense(train)), models[0].conditions.names[0]
+    # from the profiles: asking a model again would read its weights again
+    scaler, label = GeneScaler.fit(dense(train)), drawn.uns["generator"]["settings"]["conditions"][0]
     real = scaler(dense(train)), train.obs[label].astype(str).to_numpy()
     for run, part in split_runs(drawn):
         _, said = complaints(*real, scaler(dense(part)), part.obs[label].astype(str).to_numpy())
@@ -70,7 +71,7 @@ def logging_of(name: str) -> Callable[..., Any]:
         """Curves of all runs (a row per validation), what became of each run (a row), and the curves as a figure."""
         from transcriptome_diffusion.reporting import training_log
 
-        records = [model.record for model in models]
+        records = models.records()
         curves = training_log.curves(records)
         return curves, training_log.summary(name, records), training_log.figure(name, curves)
 

@@ -20,8 +20,11 @@ from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
 from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule, StraightLine
-from transcriptome_diffusion.generators.diffusion.precondition import GaussianSpace
-from transcriptome_diffusion.generators.scaler import Scaler
+from transcriptome_diffusion.generators.diffusion.precondition import (
+    GaussianSpace,
+    fit_coordinates,
+    learnt_coordinates,
+)
 from transcriptome_diffusion.parameters import (
     DenoiserOptions,
     DiffusionOptions,
@@ -76,26 +79,23 @@ class DenoisingGenerator(Generator):
 
         model = cls(**cls._common(train, validation, options))
         counts = model.conditions.sizes
-        x, codes = torch.from_numpy(dense(train)), torch.from_numpy(model.conditions.encode(train.obs))
+        x, codes = dense(train), model.conditions.encode(train.obs)
         x_other = torch.from_numpy(dense(validation))
         codes_other = torch.from_numpy(model.conditions.encode(validation.obs))
-        scaler = Scaler(train.n_vars)
-        scaler.fit(x.numpy(), options.scaling)
-        u, space, learnt = scaler(x), None, None
-        if options.prediction == "residual":
-            donors = train.obs.get("donor", train.obs_names).to_numpy()
-            space, u = GaussianSpace.fit(u.numpy(), codes.numpy(), counts, donors, options.loudness)
-            learnt = 1 + max(round(options.learnt_axes * len(x)), 1)  # the first coordinate is no axis
+        donors = train.obs.get("donor", train.obs_names).to_numpy()
+        loudness = options.loudness if options.prediction == "residual" else None
+        scaler, space, u = fit_coordinates(x, codes, counts, donors, options.scaling, loudness)
+        learnt = None if space is None else learnt_coordinates(options.learnt_axes, len(x))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             model.denoiser = Denoiser(options, cls._path(options), train.n_vars, counts, space, learnt)
         model.denoiser.scaler = scaler
-        model.denoiser.set_range(x, u)
+        model.denoiser.set_range(torch.from_numpy(x), u)
         with torch.no_grad():
             u_other = model.denoiser.encode(x_other, codes_other)
         model.record = training.fit(
             model.denoiser,
-            (u, codes),
+            (u, torch.from_numpy(codes)),
             (u_other, codes_other),
             options.training,
             options.seed,

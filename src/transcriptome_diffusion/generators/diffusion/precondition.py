@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from transcriptome_diffusion.generators.scaler import Scaler
+
 FOLDS = 5
 
 
@@ -195,6 +197,38 @@ class GaussianSpace(nn.Module):
         # the signal a is left out of both, so that pure noise, a = 0, has its limit
         unit_mean = share * u_t / (share**2 * total).mean(1, keepdim=True).sqrt()
         return Posterior(a * share * u_t, share.sqrt() * s, unit_mean)
+
+
+def fit_coordinates(
+    x: np.ndarray,
+    codes: np.ndarray,
+    categories: Sequence[int],
+    donors: np.ndarray,
+    scaling: str,
+    loudness: float | None,
+) -> tuple[Scaler, GaussianSpace | None, Tensor]:
+    """What a network works on, fitted on training profiles x (n, n_genes) in their own unit.
+
+    Args:
+        codes, categories, donors: as ``GaussianSpace.fit`` takes them.
+        scaling: as ``Scaler.fit`` takes it.
+        loudness: of the Gaussian's space; None for the scaled genes without a space.
+
+    Returns:
+        The scaler, the space, and the training profiles in them, (n, width).
+    """
+    scaler = Scaler(x.shape[1])
+    scaler.fit(x, scaling)
+    z = scaler(torch.from_numpy(x))
+    if loudness is None:
+        return scaler, None, z
+    space, u = GaussianSpace.fit(z.numpy(), codes, categories, donors, loudness)
+    return scaler, space, u
+
+
+def learnt_coordinates(axes_per_profile: float, profiles: int) -> int:
+    """How many leading coordinates a network learns: loudness, and axes in proportion to training profiles."""
+    return 1 + max(round(axes_per_profile * profiles), 1)
 
 
 def principal_axes(residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
