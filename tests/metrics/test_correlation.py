@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -43,8 +45,10 @@ def test_eighteen_thousand_genes_lose_no_digits():
 
 
 def test_both_ways_to_sum_agree():
-    a, b = (correlation._unit_columns(modules(n, 80, n)) for n in (30, 50))
-    assert correlation._in_gene_space(a, b) == pytest.approx(correlation._in_sample_space(a, b), rel=1e-12)
+    a, b = (modules(n, 80, n) for n in (30, 50))
+    genes = np.flatnonzero(np.arange(80) % 7)
+    in_genes, in_samples = (sums(a, b, genes) for sums in (correlation._in_gene_space, correlation._in_sample_space))
+    assert in_genes == pytest.approx(in_samples, rel=1e-12)
 
 
 def test_the_same_profiles_score_one_whatever_the_scale_and_shift_of_genes():
@@ -84,3 +88,25 @@ def test_what_cannot_be_compared_is_refused():
         correlation_score(real[:, :2], real[:, :2])
     with pytest.raises(ValueError, match="genes that vary"):
         correlation_score(real, np.zeros_like(real))
+
+
+def peak_memory(n, genes):
+    real, synthetic = (np.random.default_rng(i).normal(size=(n, genes)).astype(np.float32) for i in range(2))
+    tracemalloc.start()
+    try:
+        correlation_score(real, synthetic)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_is_blocks_of_genes_and_products_of_samples_never_genes_by_genes():
+    """Nor a float64 copy of the profiles: with 18,000 genes that alone would be four times the bound."""
+    n, genes = 300, 18_000
+    blocks, products = n * correlation.BLOCK * 8, n * n * 8
+    assert peak_memory(n, genes) < 5 * blocks + 3 * products + genes * 64 < n * genes * 8 / 2
+
+
+def test_memory_with_more_samples_than_genes_is_a_few_copies():
+    n, genes = 1150, 1100
+    assert peak_memory(n, genes) < 6 * n * genes * 8

@@ -8,6 +8,7 @@ from typing import Self
 import anndata as ad
 import numpy as np
 
+from transcriptome_diffusion.expression.covariance import ledoit_wolf
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.base import Conditions, Generator
 from transcriptome_diffusion.parameters import ClassGaussianOptions
@@ -60,25 +61,6 @@ class Classes:
     def pick(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A random row of the class given for each sample, with replacement, (n,)."""
         return self.starts[index] + rng.integers(self.sizes[index])
-
-
-def ledoit_wolf(residuals: np.ndarray) -> tuple[float, float]:
-    """Shrinkage s and mean variance m of the covariance (1 - s) S + s m I, S = RᵀR / n.
-
-    Ledoit & Wolf (2004), doi:10.1016/S0047-259X(03)00096-4, for centred rows R (n, n_genes); the numbers of
-    ``sklearn.covariance.ledoit_wolf``, from products of samples instead of genes: |RᵀR|² = |RRᵀ|², and the
-    squared products of all pairs of genes sum to the fourth powers of the rows' lengths.
-    """
-    n, genes = residuals.shape
-    gram = residuals @ residuals.T
-    norms = np.diag(gram)
-    mean_variance = norms.sum() / (n * genes)
-    squares = np.square(gram).sum() / n**2
-    distance = squares / genes - mean_variance**2
-    error = (np.square(norms).sum() / n - squares) / (genes * n)
-    # one profile, or equal variances without correlation: nothing but the target is known
-    shrinkage = min(error, distance) / distance if distance > 1e-12 * mean_variance**2 else 1.0
-    return float(max(shrinkage, 0.0)), float(mean_variance)
 
 
 @dataclass(eq=False)

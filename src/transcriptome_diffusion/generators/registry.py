@@ -50,11 +50,29 @@ def is_trained(entry: Entry) -> bool:
     return "training" in entry.options.model_fields
 
 
-#: what is trained step by step
-TRAINED: tuple[str, ...] = (*(name for name, entry in BASELINES.items() if is_trained(entry)), "denoiser")
-
-#: every name under which synthetic profiles reach reconstruction and evaluation
+#: every name under which synthetic landmark profiles reach reconstruction and evaluation
 GENERATOR_NAMES: tuple[str, ...] = (*BASELINES, *SAMPLERS)
+
+#: generators that also learn all genes at once, without landmarks, under the names of their landmark siblings
+DIRECT: dict[str, Entry] = {name: BASELINES[name] for name in ("class_gaussian", "vae", "wgan_gp")} | {"ddpm": DENOISER}
+
+#: what is trained step by step, by the name of its parameters
+TRAINED: tuple[str, ...] = (
+    *(name for name, entry in BASELINES.items() if is_trained(entry)),
+    "denoiser",
+    *(f"direct_{name}" for name, entry in DIRECT.items() if is_trained(entry) and entry is not DENOISER),
+    "direct_denoiser",
+)
+
+#: the generators of Lacan et al., whose landmarks are rebuilt by the paper's perceptron as well
+PAPER: tuple[str, ...] = ("vae", "wgan_gp", *SAMPLERS)
+
+#: every (generator, way) to synthetic transcriptomes; ``_noise`` adds residuals to what is rebuilt
+TRANSCRIPTOMES: tuple[tuple[str, str], ...] = (
+    *((name, way) for name in GENERATOR_NAMES for way in ("linear", "linear_noise")),
+    *((name, way) for name in PAPER for way in ("mlp", "mlp_noise")),
+    *((name, "direct") for name in DIRECT),
+)
 
 
 def generator_class(entry: Entry) -> type[Generator]:

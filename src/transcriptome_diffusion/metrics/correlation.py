@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-#: rows or genes per block of a product
+#: genes per block, in float64
 BLOCK = 1024
 
 
@@ -31,16 +33,16 @@ def correlation_score(real: np.ndarray, synthetic: np.ndarray) -> float:
     if min(len(real), len(synthetic)) < 3:
         raise ValueError(f"correlations need 3 or more samples in each set, found {len(real)} and {len(synthetic)}.")
     varies_real, varies_synthetic = _varies(real), _varies(synthetic)
-    kept = varies_real | varies_synthetic
-    a, b = _unit_columns(real[:, kept]), _unit_columns(synthetic[:, kept])
-    genes = a.shape[1]
+    kept = np.flatnonzero(varies_real | varies_synthetic)
+    genes = len(kept)
     pairs = genes * (genes - 1) / 2
     diagonal_real, diagonal_synthetic = int(varies_real.sum()), int(varies_synthetic.sum())
     diagonal_both = int((varies_real & varies_synthetic).sum())
 
-    sum_real = (np.square(a.sum(axis=1)).sum() - diagonal_real) / 2
-    sum_synthetic = (np.square(b.sum(axis=1)).sum() - diagonal_synthetic) / 2
-    rr, ss, rs = _in_gene_space(a, b) if max(len(a), len(b)) > genes else _in_sample_space(a, b)
+    sum_real = (_sum_of_products(real, kept) - diagonal_real) / 2
+    sum_synthetic = (_sum_of_products(synthetic, kept) - diagonal_synthetic) / 2
+    in_space = _in_gene_space if max(len(real), len(synthetic)) > genes else _in_sample_space
+    rr, ss, rs = in_space(real, synthetic, kept)
     variance_real = (rr - diagonal_real) / 2 - sum_real**2 / pairs if pairs else 0.0
     variance_synthetic = (ss - diagonal_synthetic) / 2 - sum_synthetic**2 / pairs if pairs else 0.0
     if min(variance_real, variance_synthetic) <= 1e-12 * pairs:
@@ -64,19 +66,37 @@ def _unit_columns(values: np.ndarray) -> np.ndarray:
     return columns / np.where(length > 0, length, 1.0)
 
 
-def _in_sample_space(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """Sums of squares and products of AᵀA and BᵀB, from products of samples with samples."""
+def _blocks(genes: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(genes), BLOCK):
+        yield genes[start : start + BLOCK]
+
+
+def _sum_of_products(values: np.ndarray, genes: np.ndarray) -> float:
+    """The sum over all entries of the correlation matrix of ``genes``."""
+    total = np.zeros(len(values))
+    for block in _blocks(genes):
+        total += _unit_columns(values[:, block]).sum(axis=1)
+    return float(total @ total)
+
+
+def _in_sample_space(real: np.ndarray, synthetic: np.ndarray, genes: np.ndarray) -> tuple[float, float, float]:
+    """Sums of squares and products of AᵀA and BᵀB, from products of samples with samples, one at a time."""
 
     def squared(x: np.ndarray, y: np.ndarray) -> float:
-        return sum(float(np.square(x[i : i + BLOCK] @ y.T).sum()) for i in range(0, len(x), BLOCK))
+        product = np.zeros((len(x), len(y)))
+        for block in _blocks(genes):
+            columns = _unit_columns(x[:, block])
+            product += columns @ (columns if x is y else _unit_columns(y[:, block])).T
+        return float(np.vdot(product, product))
 
-    return squared(a, a), squared(b, b), squared(a, b)
+    return squared(real, real), squared(synthetic, synthetic), squared(real, synthetic)
 
 
-def _in_gene_space(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+def _in_gene_space(real: np.ndarray, synthetic: np.ndarray, genes: np.ndarray) -> tuple[float, float, float]:
     """The same, from blocks of rows of the correlation matrices."""
+    a, b = _unit_columns(real[:, genes]), _unit_columns(synthetic[:, genes])
     sums = np.zeros(3)
-    for i in range(0, a.shape[1], BLOCK):
-        real, synthetic = a[:, i : i + BLOCK].T @ a, b[:, i : i + BLOCK].T @ b
-        sums += np.vdot(real, real), np.vdot(synthetic, synthetic), np.vdot(real, synthetic)
+    for i in range(0, len(genes), BLOCK):
+        rows, others = a[:, i : i + BLOCK].T @ a, b[:, i : i + BLOCK].T @ b
+        sums += np.vdot(rows, rows), np.vdot(others, others), np.vdot(rows, others)
     return float(sums[0]), float(sums[1]), float(sums[2])

@@ -29,13 +29,16 @@ def fitting(entry: Entry) -> Callable[..., Any]:
     return fit
 
 
-def fit_node(entry: Entry, parameters: str, models: str, node: str) -> Node:
-    """Trains ``models`` with the block ``parameters``; ``finished_<models>`` are those of an earlier command."""
+def fit_node(entry: Entry, parameters: str, models: str, node: str, genes: str = "landmarks") -> Node:
+    """Trains ``models`` with the block ``parameters``; ``finished_<models>`` are those of an earlier command.
+
+    ``genes`` is ``landmarks``, or ``expression`` for all of them.
+    """
     return Node(
         fitting(entry),
         [
-            "landmarks_train",
-            "landmarks_validation",
+            f"{genes}_train",
+            f"{genes}_validation",
             f"finished_{models}",
             f"params:{parameters}",
             "params:runs",
@@ -78,11 +81,11 @@ def logging_of(name: str) -> Callable[..., Any]:
     return log_training
 
 
-def log_node(name: str, models: str) -> Node:
+def log_node(name: str, models: str, node: str = "log_training") -> Node:
     """Writes down how ``models`` were trained."""
     return Node(
         logging_of(name),
         models,
         [f"training_curves_{name}", f"training_summary_{name}", f"figure_training_{name}"],
-        name="log_training",
+        name=node,
     )

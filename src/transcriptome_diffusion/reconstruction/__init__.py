@@ -18,8 +18,9 @@ def load_reconstructor(folder: Path) -> Reconstructor:
         ArtefactError: if it holds no known reconstructor.
     """
     from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
+    from transcriptome_diffusion.reconstruction.mlp import MLPReconstructor
 
-    known = {model.name: model for model in (LinearReconstructor,)}
+    known: dict[str, type[Reconstructor]] = {m.name: m for m in (LinearReconstructor, MLPReconstructor)}
     name = read_description(folder).get("name")
     if name not in known:
         raise ArtefactError(f"{folder} holds {name!r}; known reconstructors are {sorted(known)}.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,16 +21,49 @@ from transcriptome_diffusion.expression.profiles import (
     make_profiles,
     require_same_genes,
 )
+from transcriptome_diffusion.expression.scaling import GeneScaler
+from transcriptome_diffusion.reconstruction.residuals import ResidualModel, thin
+
+logger = logging.getLogger(__name__)
 
 #: profiles predicted at once, next to the result
 BATCH = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """Landmarks and whole transcriptomes of the same profiles, in the log unit.
+
+    Attributes:
+        landmarks: (n, n_landmarks). expression: (n, n_genes), all genes.
+        donors, labels: (n,).
+    """
+
+    landmarks: np.ndarray
+    expression: np.ndarray
+    donors: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, landmarks: ad.AnnData, expression: ad.AnnData, label: str) -> Self:
+        """Without copies; donors and labels that are not in the sample table are all different and all alike."""
+        donors = expression.obs.get("donor", expression.obs_names.to_series()).astype(str).to_numpy()
+        return cls(dense(landmarks), dense(expression), donors, labels_of(expression, label))
+
+
+def labels_of(profiles: ad.AnnData, label: str) -> np.ndarray:
+    """The column ``label`` as strings, (n,); empty strings if there is no such column."""
+    if label in profiles.obs:
+        return profiles.obs[label].astype(str).to_numpy()
+    return np.full(profiles.n_obs, "", dtype=object)
 
 
 @dataclass(eq=False)
 class Reconstructor(ABC):
     """A fitted map from landmark genes to the remaining (target) genes.
 
-    A subclass names itself and implements ``fit``, ``_predict``, ``_state`` and ``_restore``.
+    A subclass names itself and implements ``_train``, ``_predict``, ``_state`` and ``_restore``. Landmarks and
+    targets are standardised gene by gene around it, by training profiles.
 
     Attributes:
         genes: the gene table of the whole transcriptome, in the order of the training data.
@@ -36,6 +71,8 @@ class Reconstructor(ABC):
         unit: the unit of profiles taken and given.
         settings: the options it was fitted with, as plain JSON.
         record: what happened in training, as plain JSON.
+        inputs, outputs: the standardisation of landmarks and of targets.
+        residuals: what it leaves unexplained; None if there were too few held-out profiles to tell.
     """
 
     name: ClassVar[str]
@@ -45,23 +82,89 @@ class Reconstructor(ABC):
     unit: str
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
+    inputs: GeneScaler = field(init=False)
+    outputs: GeneScaler = field(init=False)
+    residuals: ResidualModel | None = field(init=False, default=None)
 
-    @classmethod
     @abstractmethod
-    def fit(cls, landmarks: ad.AnnData, expression: ad.AnnData, options: Any) -> Self:
-        """Fit on the training profiles' landmarks and their whole transcriptomes, row for row."""
+    def _train(self, train: Paired, validation: Paired, rows: np.ndarray, residuals: np.ndarray, options: Any) -> bool:
+        """Fit on training profiles and write ``record``.
+
+        Args:
+            residuals: (len(rows), n_targets), to fill with the standardised residuals of the training profiles
+                ``rows``, each from a model that did not see its donor.
+
+        Returns:
+            Whether it did so; not where that would cost another training.
+        """
 
     @abstractmethod
     def _predict(self, landmarks: np.ndarray) -> np.ndarray:
-        """Targets (n, n_targets) for landmarks (n, n_landmarks), both in the log unit."""
+        """Targets (n, n_targets) for landmarks (n, n_landmarks), both standardised."""
 
     @abstractmethod
     def _state(self) -> dict[str, np.ndarray]:
-        """Every array needed to reconstruct again."""
+        """Every array ``_predict`` needs."""
 
     @abstractmethod
     def _restore(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take the arrays of ``_state`` back; the public attributes are already set."""
+        """Take the arrays of ``_state`` back; everything else is already set."""
+
+    @classmethod
+    def fit(
+        cls,
+        landmarks: ad.AnnData,
+        expression: ad.AnnData,
+        validation_landmarks: ad.AnnData,
+        validation_expression: ad.AnnData,
+        options: Any,
+    ) -> Self:
+        """Fit on the training profiles' landmarks and their whole transcriptomes, row for row.
+
+        Validation profiles, of other donors, say when to stop (where that means something) and what
+        reconstruction leaves unexplained; no weight is fitted to them.
+
+        Raises:
+            ValueError: if samples, units or genes do not fit together, or values are not finite.
+        """
+        model = cls(**cls._common(landmarks, expression, options))
+        require_same_genes(validation_landmarks, landmarks.var_names, f"reconstructor {cls.name!r}")
+        require_same_genes(validation_expression, expression.var_names, f"reconstructor {cls.name!r}")
+        _require_pairs("validation ", validation_landmarks, validation_expression, model.unit)
+        label = options.residuals.label
+        train = Paired.of(landmarks, expression, label)
+        validation = Paired.of(validation_landmarks, validation_expression, label)
+        model.inputs = GeneScaler.fit(train.landmarks)
+        if (train.landmarks.max(axis=0) == train.landmarks.min(axis=0)).all():
+            raise ValueError("no landmark gene varies among the training profiles; nothing can be learnt.")
+        whole, targets = GeneScaler.fit(train.expression), np.flatnonzero(model.targets)
+        if not len(targets):
+            raise ValueError(
+                f"all {len(model.genes)} genes of the expression profiles are landmarks; nothing is left to "
+                "reconstruct. Hand in the whole transcriptome, not the panel."
+            )
+        model.outputs = GeneScaler(whole.mean[targets], whole.scale[targets])
+        model._fit_residuals(train, validation, options)
+        return model
+
+    def _fit_residuals(self, train: Paired, validation: Paired, options: Any) -> None:
+        """Train, and learn how held-out profiles differ from what they are reconstructed to."""
+        most, targets = options.residuals.profiles_per_label, np.flatnonzero(self.targets)
+        rows, held_out = thin(train.labels, most), thin(validation.labels, most)
+        residuals = np.empty((len(rows) + len(held_out), len(targets)), dtype=np.float32)
+        if not self._train(train, validation, rows, residuals[: len(rows)], options):
+            residuals, rows = residuals[len(rows) :], rows[:0]
+        landmarks = self.inputs(validation.landmarks[held_out])
+        others = residuals[len(rows) :]
+        others[:] = validation.expression[np.ix_(held_out, targets)]
+        others -= self.outputs.undo(self._predict(landmarks))
+        others /= self.outputs.scale
+        labels = np.concatenate([train.labels[rows], validation.labels[held_out]])
+        found = ResidualModel.fit(
+            self.inputs(train.landmarks), train.donors, rows, landmarks, residuals, labels, options.residuals
+        )
+        if found is not None:
+            self.residuals, self.record["residuals"] = found
 
     @property
     def targets(self) -> np.ndarray:
@@ -75,25 +178,14 @@ class Reconstructor(ABC):
         Raises:
             ValueError: if samples, units or genes of the two do not fit together, or values are not finite.
         """
-        if not landmarks.obs_names.equals(expression.obs_names):
-            raise ValueError(
-                f"landmarks ({landmarks.n_obs} samples) and expression ({expression.n_obs} samples) must hold the "
-                "same samples in the same order; make both from one split."
-            )
         if landmarks.n_obs < 2:
             raise ValueError(f"reconstruction needs two or more training profiles, found {landmarks.n_obs}.")
-        if landmarks.uns["unit"] != expression.uns["unit"]:
-            raise ValueError(
-                f"landmarks are in {landmarks.uns['unit']!r}, expression in {expression.uns['unit']!r}; "
-                "make both from one cohort."
-            )
         if len(missing := landmarks.var_names.difference(expression.var_names)):
             raise ValueError(
                 f"{len(missing)} of {landmarks.n_vars} landmark genes are not in the expression profiles: "
                 f"{list(missing[:5])}; select the landmarks from these profiles."
             )
-        for what, profiles in (("landmarks", landmarks), ("expression", expression)):
-            _require_finite(what, profiles)
+        _require_pairs("", landmarks, expression, str(expression.uns["unit"]))
         return {
             "genes": expression.var.assign(is_landmark=expression.var_names.isin(landmarks.var_names)),
             "landmarks": landmarks.var_names.copy(),
@@ -101,13 +193,20 @@ class Reconstructor(ABC):
             "settings": options.model_dump(mode="json"),
         }
 
-    def reconstruct(self, profiles: ad.AnnData) -> ad.AnnData:
+    def reconstruct(self, profiles: ad.AnnData, noise_seed: int | None = None) -> ad.AnnData:
         """Whole transcriptomes (n, n_genes) in the original gene order; the landmarks pass through unchanged.
 
-        Samples, unit and ``uns["generator"]`` are kept; ``uns["reconstructor"]`` names this model.
+        Samples, unit and ``uns["generator"]`` are kept; ``uns["reconstructor"]`` names this model and the seed.
+
+        Args:
+            profiles: (n, n_landmarks) in the unit of training; any sample table, but see ``noise_seed``.
+            noise_seed: None for the model's best guess, which varies less than real profiles do; with a seed,
+                targets get residuals as held-out profiles have them, by the label the options name. Profiles
+                of a label that is unknown or not there scatter as all do.
 
         Raises:
-            ValueError: if genes or unit are not those of training, or values are not finite.
+            ValueError: if genes or unit are not those of training, values are not finite, or noise is asked of
+                a model that had too few held-out profiles to learn it.
         """
         require_same_genes(profiles, self.landmarks, f"reconstructor {self.name!r}")
         if (found := profiles.uns.get("unit")) != self.unit:
@@ -116,15 +215,28 @@ class Reconstructor(ABC):
                 "bring them into its unit first."
             )
         _require_finite("landmark profiles", profiles)
+        if noise_seed is not None and self.residuals is None:
+            raise ValueError(
+                f"reconstructor {self.name!r} knows no residual noise: it was fitted with fewer than three held-out "
+                "profiles. Fit it with more validation donors, or reconstruct without a noise seed."
+            )
         values = np.empty((profiles.n_obs, len(self.genes)), dtype=np.float32)
         landmarks = dense(profiles)
         values[:, self.genes.index.get_indexer(self.landmarks)] = landmarks
         targets = np.flatnonzero(self.targets)
+        labels = labels_of(profiles, self.settings["residuals"]["label"])
+        rng = np.random.default_rng(noise_seed)
         for start in range(0, profiles.n_obs, BATCH):
             rows = slice(start, start + BATCH)
-            values[rows, targets] = self._predict(landmarks[rows])
+            standardised = self.inputs(landmarks[rows])
+            predicted = self._predict(standardised)
+            if noise_seed is not None and self.residuals is not None:
+                predicted += self.residuals.draw(standardised, labels[rows], rng)
+            values[rows, targets] = self.outputs.undo(predicted)
         whole = make_profiles(values, profiles.obs, self.genes, self.unit, profiles.uns.get("generator"))
         whole.uns["reconstructor"] = {"name": self.name, "settings": self.settings}
+        if noise_seed is not None:
+            whole.uns["reconstructor"]["noise_seed"] = noise_seed
         return whole
 
     def save(self, folder: Path) -> None:
@@ -137,8 +249,19 @@ class Reconstructor(ABC):
             "genes": genes_to_json(self.genes),
             "settings": self.settings,
             "record": self.record,
+            "residuals": None,
         }
-        write_model(Path(folder), description, self._state())
+        tensors = {
+            "input_mean": self.inputs.mean,
+            "input_scale": self.inputs.scale,
+            "output_mean": self.outputs.mean,
+            "output_scale": self.outputs.scale,
+            **{f"model.{name}": value for name, value in self._state().items()},
+        }
+        if self.residuals is not None:
+            description["residuals"] = {"label": self.residuals.label, "labels": list(self.residuals.labels)}
+            tensors |= {f"residuals.{name}": value for name, value in self.residuals.state().items()}
+        write_model(Path(folder), description, tensors)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -155,8 +278,28 @@ class Reconstructor(ABC):
             settings=found["settings"],
             record=found["record"],
         )
-        model._restore(tensors)
+        model.inputs = GeneScaler(tensors["input_mean"], tensors["input_scale"])
+        model.outputs = GeneScaler(tensors["output_mean"], tensors["output_scale"])
+        if (description := found["residuals"]) is not None:
+            model.residuals = ResidualModel.restore(description, _named("residuals.", tensors))
+        model._restore(_named("model.", tensors))
         return model
+
+
+def _named(prefix: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _require_pairs(what: str, landmarks: ad.AnnData, expression: ad.AnnData, unit: str) -> None:
+    if not landmarks.obs_names.equals(expression.obs_names):
+        raise ValueError(
+            f"{what}landmarks ({landmarks.n_obs} samples) and {what}expression ({expression.n_obs} samples) must "
+            "hold the same samples in the same order; make both from one split."
+        )
+    for name, profiles in (("landmarks", landmarks), ("expression", expression)):
+        if (found := profiles.uns.get("unit")) != unit:
+            raise ValueError(f"{what}{name} are in {found!r}, expected {unit!r}; make all profiles from one cohort.")
+        _require_finite(what + name, profiles)
 
 
 def _require_finite(what: str, profiles: ad.AnnData) -> None:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import ClassVar
 
-import anndata as ad
 import numpy as np
-import scipy.linalg
 
-from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.parameters import ReconstructionOptions
-from transcriptome_diffusion.reconstruction.base import Reconstructor
+from transcriptome_diffusion.reconstruction.base import Paired, Reconstructor
+from transcriptome_diffusion.reconstruction.ridge import decompose, hat_root, leave_donors_out, leave_one_out_errors
 
 logger = logging.getLogger(__name__)
 
-#: targets per block; only a block is ever held in float64
+#: targets per block; only a block is ever copied
 BLOCK = 2048
 
 
@@ -33,111 +31,86 @@ class LinearReconstructor(Reconstructor):
 
     name: ClassVar[str] = "linear"
 
-    inputs: GeneScaler = field(init=False)
-    outputs: GeneScaler = field(init=False)
     weights: np.ndarray = field(init=False)  # (n_landmarks, n_targets) float32, of standardised genes
 
-    @classmethod
-    def fit(cls, landmarks: ad.AnnData, expression: ad.AnnData, options: ReconstructionOptions) -> Self:
-        model = cls(**cls._common(landmarks, expression, options))
-        values = dense(landmarks)
-        model.inputs = GeneScaler.fit(values)
-        x = _centred(model.inputs(values.astype(np.float64)))
-        left, singular, right = scipy.linalg.svd(x, full_matrices=False, overwrite_a=True, check_finite=False)
-        rank = int((singular > singular[0] * max(x.shape) * np.finfo(np.float64).eps).sum())
-        if not rank:
-            raise ValueError("no landmark gene varies among the training profiles; nothing can be learnt.")
-        left, singular, right = left[:, :rank], singular[:rank], right[:rank]
+    def _train(
+        self,
+        train: Paired,
+        validation: Paired,
+        rows: np.ndarray,
+        residuals: np.ndarray,
+        options: ReconstructionOptions,
+    ) -> bool:
+        x = _centred(self.inputs(train.landmarks.astype(np.float64)))
+        n, landmarks = x.shape
+        ridge = options.method == "ridge"
+        # far from interpolation rounded products of the targets are exact enough, and twice as fast
+        rounded = ridge and n > 2 * landmarks
+        precision = np.float32 if rounded else np.float64
+        left, singular, right = decompose(x, exact=not rounded)
+        del x
+        targets, work = np.flatnonzero(self.targets), left.astype(precision, copy=False)
+        projected = np.empty((len(singular), len(targets)), precision)  # of standardised targets on the left vectors
+        against: np.ndarray = np.zeros(left.shape, precision)
+        norms: np.ndarray = np.zeros(n, precision)
+        for block, y in _blocks(train.expression, targets, self.outputs, precision):
+            projected[:, block] = work.T @ y
+            if ridge:
+                against += y @ projected[:, block].T
+                norms += np.einsum("ij,ij->i", y, y)
 
-        everything, targets = dense(expression), np.flatnonzero(model.targets)
-        whole = GeneScaler.fit(everything)
-        model.outputs = GeneScaler(whole.mean[targets], whole.scale[targets])
-        projected = np.empty((rank, len(targets)))  # of the standardised targets on the left vectors
-        against, norms = np.zeros((len(x), rank)), np.zeros(len(x))
-        for block, y in _blocks(everything, targets, model.outputs):
-            projected[:, block] = left.T @ y
-            against += y @ projected[:, block].T
-            norms += np.einsum("ij,ij->i", y, y)
-
-        # every leave-one-out error needs only products of size (n, rank) and (rank, rank)
-        gram = projected @ projected.T
-        unit = float(np.mean(singular**2))
-        errors = {
-            penalty: leave_one_out_error(left, singular, gram, against, norms, penalty * unit) / len(targets)
-            for penalty in (options.penalties if options.method == "ridge" else [])
-        }
+        unit, errors = float(np.mean(singular**2)), {}
+        if ridge:  # every leave-one-out error needs only products of size (n, rank) and (rank, rank)
+            penalties = [penalty * unit for penalty in options.penalties]
+            found = leave_one_out_errors(work, singular, projected @ projected.T, against, norms, penalties)
+            errors = {p: error / len(targets) for p, error in zip(options.penalties, found, strict=True)}
+        del against
         chosen = min(errors, key=lambda p: errors[p]) if errors else 0.0
         if len(errors) > 1 and chosen in (min(errors), max(errors)):
             logger.warning("reconstruction: the best penalty %g is at the end of `penalties`; widen the list.", chosen)
-        if options.method == "ols" and rank >= len(x) - 1:
+        if not ridge and len(singular) >= n - 1:
             logger.warning(
                 "reconstruction: %d profiles for %d landmarks: least squares interpolates its training data; "
                 "use method ridge.",
-                *x.shape,
+                n,
+                landmarks,
             )
-        shrunk = singular / (singular**2 + chosen * unit)
-        model.weights = np.empty((x.shape[1], len(targets)), dtype=np.float32)
+        shrunk = (right * (singular / (singular**2 + chosen * unit))).astype(precision)
+        self.weights = np.empty((landmarks, len(targets)), dtype=np.float32)
         for start in range(0, len(targets), BLOCK):
             block = slice(start, start + BLOCK)
-            model.weights[:, block] = right.T @ (shrunk[:, None] * projected[:, block])
-        model.record = {
-            "profiles": len(x),
-            "landmarks": x.shape[1],
+            self.weights[:, block] = shrunk @ projected[:, block]
+        self.record = {
+            "profiles": n,
+            "landmarks": landmarks,
             "targets": len(targets),
-            "rank": rank,
+            "rank": len(singular),
             "penalty": chosen,
             "penalty_unit": unit,
             "leave_one_out_error": [[penalty, error] for penalty, error in errors.items()],
         }
-        logger.info("reconstruction: %d targets from %d landmarks, penalty %g", len(targets), x.shape[1], chosen)
-        return model
+        logger.info("reconstruction: %d targets from %d landmarks, penalty %g", len(targets), landmarks, chosen)
+        if not ridge:  # least squares may interpolate, and then leaves nothing to tell residuals from
+            return False
+        explained = singular**2 / (singular**2 + chosen * unit)
+        # of a donor's profiles all are needed, of other donors none
+        needed = np.flatnonzero(np.isin(train.donors, train.donors[rows]))
+        place, donors = np.searchsorted(needed, rows), train.donors[needed]
+        root = hat_root(left, explained)[needed]
+        fitted = work[needed] * explained.astype(precision)
+        for block, y in _blocks(train.expression, targets, self.outputs, precision, needed):
+            y -= fitted @ projected[:, block]
+            residuals[:, block] = leave_donors_out(y, root, donors)[place]
+        return True
 
     def _predict(self, landmarks: np.ndarray) -> np.ndarray:
-        return self.outputs.undo(self.inputs(landmarks) @ self.weights)
+        return landmarks @ self.weights
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {
-            "weights": self.weights,
-            "input_mean": self.inputs.mean,
-            "input_scale": self.inputs.scale,
-            "output_mean": self.outputs.mean,
-            "output_scale": self.outputs.scale,
-        }
+        return {"weights": self.weights}
 
     def _restore(self, tensors: dict[str, np.ndarray]) -> None:
         self.weights = tensors["weights"]
-        self.inputs = GeneScaler(tensors["input_mean"], tensors["input_scale"])
-        self.outputs = GeneScaler(tensors["output_mean"], tensors["output_scale"])
-
-
-def leave_one_out_error(
-    left: np.ndarray,
-    singular: np.ndarray,
-    gram: np.ndarray,
-    against: np.ndarray,
-    norms: np.ndarray,
-    penalty: float,
-) -> float:
-    """Mean over samples of the squared leave-one-out residuals of ridge, summed over all targets.
-
-    With X = U S Vᵀ and Y centred, the residual of a sample is that of the fit on all, e, over 1 - h
-    (Allen 1974, doi:10.1080/00401706.1974.10489157). Here |e|² over all targets comes from products that
-    no longer hold the targets, split into the part in the span of U and the part outside of it, so that
-    nothing cancels where the fit comes close to interpolation.
-
-    Args:
-        left: U (n, rank), orthogonal to the vector of ones. singular: S (rank,).
-        gram: (UᵀY)(UᵀY)ᵀ, (rank, rank). against: Y (UᵀY)ᵀ, (n, rank). norms: squared row norms of Y, (n,).
-        penalty: the ridge penalty on the sum of squares of the weights.
-    """
-    kept = penalty / (singular**2 + penalty)  # the share of Y that ridge leaves over along each vector
-    within = left @ gram
-    outside = against - within
-    outside_norms = (norms - ((against + outside) * left).sum(axis=1)).clip(min=0)
-    scaled = left * kept
-    squared = ((scaled @ gram) * scaled).sum(axis=1) + 2 * (scaled * outside).sum(axis=1) + outside_norms
-    outside_leverage = (1 - 1 / len(left) - np.square(left).sum(axis=1)).clip(min=0)
-    return float(np.mean(squared / np.square((np.square(left) * kept).sum(axis=1) + outside_leverage)))
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
@@ -145,9 +118,20 @@ def _centred(values: np.ndarray) -> np.ndarray:
     return values - values.mean(axis=0)
 
 
-def _blocks(values: np.ndarray, columns: np.ndarray, scaler: GeneScaler) -> Iterator[tuple[slice, np.ndarray]]:
-    """Standardised float64 columns of ``values`` in blocks, with their place among ``columns``."""
+def _blocks(
+    values: np.ndarray,
+    columns: np.ndarray,
+    scaler: GeneScaler,
+    precision: type[np.floating],
+    rows: np.ndarray | None = None,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Standardised columns of ``values`` in blocks, with their place among ``columns``; of all rows or of some."""
     for start in range(0, len(columns), BLOCK):
         block = slice(start, start + BLOCK)
-        part = values[:, columns[block]].astype(np.float64)
-        yield block, _centred((part - scaler.mean[block]) / scaler.scale[block])
+        part = values[:, columns[block]] if rows is None else values[rows[:, None], columns[block]]
+        part = part.astype(precision, copy=False)
+        part -= scaler.mean[block]
+        part /= scaler.scale[block]
+        if rows is None:
+            part -= part.mean(axis=0)
+        yield block, part

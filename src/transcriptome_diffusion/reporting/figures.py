@@ -92,3 +92,49 @@ def precision_recall_plane(scorecard: pd.DataFrame, space: str = "landmarks") ->
         yaxis_title="precision: share of synthetic profiles that look real",
     )  # fmt: skip
     return figure
+
+
+def reconstruction_by_gene(tables: Mapping[str, pd.DataFrame], lowest: float = -0.5) -> go.Figure:
+    """How R² is distributed over genes, and which genes the panel cannot tell.
+
+    Left, for every reconstructor the share of genes that reach each R². Right, every gene of the one with the
+    highest median: R² against its standard deviation among the real profiles; hovering shows the symbol.
+
+    Args:
+        tables: per reconstructor what ``metrics.regression.by_gene`` returns.
+        lowest: genes below this R² are drawn there.
+    """
+    figure = make_subplots(
+        1, 2, column_widths=[0.4, 0.6], horizontal_spacing=0.1,
+        subplot_titles=["share of genes that reach an R²", "every target gene"],
+    )  # fmt: skip
+    defined = {name: table.loc[table["r2"].notna()] for name, table in tables.items()}
+    for i, (name, table) in enumerate(defined.items()):
+        r2 = np.sort(table["r2"].clip(lower=lowest).to_numpy())
+        picked = np.unique(np.linspace(0, len(r2) - 1, min(len(r2), 400)).round().astype(int))
+        figure.add_trace(
+            go.Scatter(
+                x=r2[picked].round(3), y=(1 - picked / len(r2)).round(4), name=f"{name}, median {np.median(r2):.2f}",
+                mode="lines", line={"color": PALETTE[i]},
+            ), row=1, col=1,
+        )  # fmt: skip
+    best = max(defined, key=lambda name: defined[name]["r2"].median())
+    genes = defined[best]
+    symbols = genes["symbol"].astype(str) if "symbol" in genes else genes.index.astype(str)
+    figure.add_trace(
+        go.Scattergl(
+            x=genes["sd"].to_numpy().round(3), y=genes["r2"].clip(lower=lowest).to_numpy().round(3), text=list(symbols),
+            customdata=genes["mean"].to_numpy().round(2), mode="markers", name=best, showlegend=False,
+            marker={"size": 3, "opacity": 0.35, "color": PALETTE[list(defined).index(best)]},
+            hovertemplate="%{text}<br>R² %{y}, s.d. %{x}, mean %{customdata}<extra></extra>",
+        ), row=1, col=2,
+    )  # fmt: skip
+    figure.update_xaxes(title_text="R² on held-out donors", row=1, col=1)
+    figure.update_yaxes(title_text="share of genes", rangemode="tozero", row=1, col=1)
+    figure.update_xaxes(title_text="standard deviation among held-out donors, log unit", row=1, col=2)
+    figure.update_yaxes(title_text=f"R² ({best})", row=1, col=2)
+    figure.update_layout(
+        template="plotly_white", height=480, title="Reconstruction from real landmarks, gene by gene",
+        legend={"x": 0.01, "y": 0.02},
+    )  # fmt: skip
+    return figure

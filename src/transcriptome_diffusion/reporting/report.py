@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from transcriptome_diffusion import __version__
-from transcriptome_diffusion.reporting.scorecard import REFERENCE_ROWS, cells, closer_than_floors, wide
+from transcriptome_diffusion.reporting.scorecard import cells, closer_than_floors, role, wide
 
 GUIDE = {
     "precision": "Share of synthetic profiles inside the neighbourhood of a real one. Above the real row: samples "
@@ -53,9 +53,9 @@ def scorecard_table(scorecard: pd.DataFrame, space: str, reference: str) -> str:
     head = "".join(f"<th>{escape(str(metric).replace('_', ' '))}</th>" for metric in table)
     body = []
     for name, texts, marks in zip(map(str, table.index), table.to_numpy(), better.to_numpy(), strict=True):
-        role = REFERENCE_ROWS.get(name, "")
-        style = {"ceiling": "real", "floor": "floor", "warning": "warning"}.get(role.split(":")[0], "")
-        note = f" <small>{escape(role)}</small>" if role else ""
+        what = role(name)
+        style = {"ceiling": "real", "floor": "floor", "warning": "warning"}.get(what.split(":")[0], "")
+        note = f" <small>{escape(what)}</small>" if what else ""
         row = "".join(
             f'<td class="{"better" if mark else ""}">{text}</td>' for text, mark in zip(texts, marks, strict=True)
         )

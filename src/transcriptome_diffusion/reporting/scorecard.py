@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-KEYS = ["generator", "space", "reference", "metric"]
-COLUMNS = [*KEYS, "mean", "sd", "runs", "n"]
+KEYS = ["generator", "reconstructor", "space", "reference", "metric"]
+COLUMNS = ["generator", "space", "reference", "metric", "mean", "sd", "runs", "n", "reconstructor"]
+
+#: in the column ``reconstructor``, of landmark profiles and of rows that are real transcriptomes
+NO_WAY = "none"
 
 #: rows that are no generators: the ceiling, the floors, the warning, the calibration
 REFERENCE_ROWS = {
@@ -39,12 +42,12 @@ def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Summarise single draws to mean and standard deviation.
 
     Args:
-        indicators: tables with the columns generator, space, reference, metric, run, draw, value, n. A run is
+        indicators: tables with the columns generator, reconstructor, space, reference, metric, run, draw, value, n. A run is
             a training, a draw one matched subset, or one classifier seed, within it.
 
     Returns:
-        One row per generator, space, reference and metric: ``mean``, ``sd``, ``runs`` and ``n``, the number of
-        profiles on each side of the comparison. With several runs ``sd`` is the deviation between their
+        One row per generator, reconstructor, space, reference and metric: ``mean``, ``sd``, ``runs`` and ``n``,
+        the number of profiles on each side of the comparison. With several runs ``sd`` is the deviation between their
         means; with one it is that between its draws, and empty if there is one draw only. Order of appearance
         is kept.
     """
@@ -55,11 +58,23 @@ def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table.join(single.groupby(KEYS, sort=False)["n"].first()).reset_index()[COLUMNS]
 
 
+def row_names(scorecard: pd.DataFrame) -> pd.Series:
+    """What a reader calls a row: the generator, and how its landmarks became transcriptomes, ``ddpm + linear``."""
+    rebuilt = scorecard["reconstructor"] != NO_WAY
+    return scorecard["generator"].where(~rebuilt, scorecard["generator"] + " + " + scorecard["reconstructor"])
+
+
+def role(row: str) -> str:
+    """What a row is there for, if it is no generator under test; floors are floors by every way."""
+    return REFERENCE_ROWS.get(row.partition(" + ")[0], "")
+
+
 def wide(scorecard: pd.DataFrame, space: str, reference: str, what: str = "mean") -> pd.DataFrame:
     """One table cell block of the scorecard: generators as rows, headline indicators as columns."""
     part = scorecard.query("space == @space and (reference == @reference or metric == 'copying')")
-    table = part.pivot_table(index="generator", columns="metric", values=what, sort=False, dropna=False)
-    rows = list(dict.fromkeys(part["generator"]))
+    part = part.assign(row=row_names(part))
+    table = part.pivot_table(index="row", columns="metric", values=what, sort=False, dropna=False)
+    rows = list(dict.fromkeys(part["row"]))
     return table.reindex(index=rows, columns=[m for m in HEADLINE if m in table.columns])
 
 
@@ -69,8 +84,8 @@ def closer_than_floors(means: pd.DataFrame) -> pd.DataFrame:
     Beyond the ceiling is not better: a precision above that of real profiles means shrunken samples.
     """
     distance = (means - means.loc["real"]).abs()
-    floors = [row for row in ("class_gaussian", "class_kde") if row in means.index]
-    generators = [row for row in means.index if row not in REFERENCE_ROWS]
+    floors = [row for row in means.index if role(row) == "floor"]
+    generators = [row for row in means.index if not role(row)]
     better = distance.loc[generators] < distance.loc[floors].min()
     return better.reindex(means.index, fill_value=False)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED
 from transcriptome_diffusion.parameters import EvaluationOptions, SamplingOptions
-from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
+from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def prepare_oracle(oracle: AnnData, expression: AnnData, landmarks: AnnData) -> 
     return fresh[:, landmarks.var_names].copy(), fresh[:, expression.var_names].copy()
 
 
-def scoring(row: str, space: str) -> Callable[..., Any]:
-    """The node that scores one row of the scorecard in one space."""
+def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
+    """The node that scores one row of the scorecard: a generator in one space, by one way to the transcriptome."""
 
     def score(
         against_test: AnnData,
@@ -55,8 +55,9 @@ def scoring(row: str, space: str) -> Callable[..., Any]:
         from transcriptome_diffusion.generators.runs import split_runs
         from transcriptome_diffusion.metrics import indicators
         from transcriptome_diffusion.metrics.utility import Labelled
+        from transcriptome_diffusion.reporting.scorecard import NO_WAY
 
-        columns = ["generator", "space", "reference", "metric", "run", "draw", "value", "n"]
+        columns = ["generator", "reconstructor", "space", "reference", "metric", "run", "draw", "value", "n"]
         if not against_test.n_obs:
             logger.info("%s: no profiles, so no row in the %s scorecard", row, space)
             return pd.DataFrame(columns=columns)
@@ -78,7 +79,7 @@ def scoring(row: str, space: str) -> Callable[..., Any]:
                 seed=options.seed,
                 classifier=options.classifier,
             )
-            tables.append(table.assign(generator=row, space=space, run=run)[columns])
+            tables.append(table.assign(generator=row, reconstructor=way or NO_WAY, space=space, run=run)[columns])
         return pd.concat(tables, ignore_index=True)
 
     return score
@@ -95,23 +96,26 @@ def collect_scorecard(*indicators: DataFrame) -> DataFrame:
 
 
 def score_reconstruction(
-    reconstructor: Any, landmarks_test: AnnData, expression_test: AnnData, expression_train: AnnData
-) -> DataFrame:
-    """How well the targets of held-out donors are rebuilt from their real landmarks."""
+    landmarks_test: AnnData, expression_test: AnnData, expression_train: AnnData, *reconstructors: Any
+) -> tuple[DataFrame, DataFrame, Figure]:
+    """How well targets of held-out donors are rebuilt from their real landmarks: in a dozen numbers, and by gene."""
     import pandas as pd
 
     from transcriptome_diffusion.expression.profiles import dense
     from transcriptome_diffusion.expression.scaling import GeneScaler
-    from transcriptome_diffusion.metrics.regression import reconstruction_quality
+    from transcriptome_diffusion.metrics.regression import by_gene, summarise
+    from transcriptome_diffusion.reporting.figures import reconstruction_by_gene
 
     targets = ~expression_test.var_names.isin(landmarks_test.var_names)
-    rebuilt = reconstructor.reconstruct(landmarks_test)
-    quality = reconstruction_quality(
-        dense(expression_test)[:, targets],
-        dense(rebuilt)[:, targets],
-        GeneScaler.fit(dense(expression_train)[:, targets]),
-    )
-    return pd.DataFrame([{"reconstructor": "linear", "n": expression_test.n_obs, **quality}])
+    scaler = GeneScaler.fit(dense(expression_train)[:, targets])
+    real, genes = dense(expression_test)[:, targets], expression_test.var[targets]
+    tables = {
+        model.name: by_gene(real, dense(model.reconstruct(landmarks_test))[:, targets], scaler, genes)
+        for model in reconstructors
+    }
+    summary = [{"reconstructor": name, "n": len(real), **summarise(table)} for name, table in tables.items()]
+    by_name = [table.assign(gene=table.index, reconstructor=name) for name, table in tables.items()]
+    return pd.DataFrame(summary), pd.concat(by_name, ignore_index=True), reconstruction_by_gene(tables)
 
 
 def plot_pca(train: AnnData, test: AnnData, *profiles: AnnData) -> Any:
@@ -143,6 +147,7 @@ def write_report(
     reconstruction: DataFrame,
     pca: Any,
     precision_recall: Any,
+    by_gene: Any,
     train: AnnData,
     *trainings: Any,
 ) -> str:
@@ -157,7 +162,11 @@ def write_report(
         cohort,
         reconstruction,
         pd.concat(summaries, ignore_index=True),
-        {"Principal components": pca, "Precision and recall": precision_recall},
+        {
+            "Principal components": pca,
+            "Precision and recall": precision_recall,
+            "Which genes the landmarks tell": by_gene,
+        },
         curves,
         {
             "unit": train.uns["unit"],

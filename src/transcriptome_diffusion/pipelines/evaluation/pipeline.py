@@ -9,57 +9,73 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED, TRANSCRIPTOMES
 
 from . import nodes
 
-#: per space: the prefix of the real matrices, and the prefix of the synthetic ones
-SPACES = {"landmarks": ("landmarks", "profiles"), "transcriptome": ("expression", "transcriptomes_linear")}
+#: rows that are no generators, and what they are scored on where that is not their own profiles
+REFERENCES = ("real", "memoriser", "oracle")
+#: the prefix of the real matrices, per space
+REAL = {"landmarks": "landmarks", "transcriptome": "expression"}
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """Every row of the scorecard: space, generator, and the way to the transcriptome (empty where there is none)."""
+    return [
+        *(("landmarks", name, "") for name in (*REFERENCES, *GENERATOR_NAMES)),
+        *(("transcriptome", name, "") for name in REFERENCES),
+        *(("transcriptome", name, way) for name, way in TRANSCRIPTOMES),
+    ]
+
+
+def synthetic(space: str, name: str, way: str) -> str:
+    """The profiles behind a row."""
+    prefix = "profiles" if space == "landmarks" else "transcriptomes"
+    return f"{prefix}_{name}" + (f"_by_{way}" if way else "")
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Reference rows (real, memoriser, oracle), one row per generator and space, then the scorecard and report."""
-    rows = ("real", "memoriser", "oracle", *GENERATOR_NAMES)
+    """Reference rows (real, memoriser, oracle), a row per generator, space and way, then scorecard and report."""
     references = [
         Node(
             nodes.draw_memoriser,
             ["landmarks_train", "expression_train", "params:sampling", "params:evaluation"],
-            ["profiles_memoriser", "transcriptomes_linear_memoriser"],
+            ["profiles_memoriser", "transcriptomes_memoriser"],
             name="draw_memoriser",
         ),
         Node(
             nodes.prepare_oracle,
             ["oracle_cohort", "expression_train", "landmarks_train"],
-            ["profiles_oracle", "transcriptomes_linear_oracle"],
+            ["profiles_oracle", "transcriptomes_oracle"],
             name="prepare_oracle",
         ),
     ]
+    indicators = {row: "_".join(filter(None, ("indicators", *row))) for row in rows()}
     scores = [
         Node(
-            nodes.scoring(row, space),
+            nodes.scoring(name, space, way),
             [
-                f"{real}_train" if row == "real" else f"{synthetic}_{row}",
-                f"{real}_test" if row == "real" else f"{synthetic}_{row}",
-                *(f"{real}_{split}" for split in ("train", "validation", "test")),
+                f"{REAL[space]}_train" if name == "real" else synthetic(space, name, way),
+                f"{REAL[space]}_test" if name == "real" else synthetic(space, name, way),
+                *(f"{REAL[space]}_{split}" for split in ("train", "validation", "test")),
                 "params:evaluation",
             ],
-            f"indicators_{space}_{row}",
-            name=f"score_{space}_{row}",
+            indicators[space, name, way],
+            name="_".join(filter(None, ("score", space, name, way))),
         )
-        for space, (real, synthetic) in SPACES.items()
-        for row in rows
+        for space, name, way in rows()
     ]
     collected = [
         Node(
             nodes.collect_scorecard,
-            [f"indicators_{space}_{row}" for space in SPACES for row in rows],
+            list(indicators.values()),
             "scorecard",
             name="collect_scorecard",
         ),
         Node(
             nodes.score_reconstruction,
-            ["reconstructor_linear", "landmarks_test", "expression_test", "expression_train"],
-            "reconstruction_quality",
+            ["landmarks_test", "expression_test", "expression_train", "reconstructor_linear", "reconstructor_mlp"],
+            ["reconstruction_quality", "reconstruction_by_gene", "figure_reconstruction_by_gene"],
             name="score_reconstruction",
         ),
         Node(
@@ -77,6 +93,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 "reconstruction_quality",
                 "figure_pca_landmarks",
                 "figure_precision_recall",
+                "figure_reconstruction_by_gene",
                 "landmarks_train",
                 *(f"training_summary_{name}" for name in TRAINED),
                 *(f"figure_training_{name}" for name in TRAINED),

@@ -1,4 +1,4 @@
-"""Landmarks to the whole transcriptome, for every generator."""
+"""Landmarks to the whole transcriptome, for every generator, with and without residual noise."""
 
 from __future__ import annotations
 
@@ -6,26 +6,40 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES
+from transcriptome_diffusion.generators.registry import TRANSCRIPTOMES
 
 from . import nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Fit on real training donors, apply to synthetic landmarks."""
-    fit = Node(
-        nodes.fit_linear,
-        ["landmarks_train", "expression_train", "params:reconstruction_linear"],
-        "reconstructor_linear",
-        name="fit_linear",
-    )
+    """Fit on real training donors, judge residuals on validation donors, apply to synthetic landmarks."""
+    fits = [
+        Node(
+            fit,
+            [
+                "landmarks_train",
+                "expression_train",
+                "landmarks_validation",
+                "expression_validation",
+                f"params:reconstruction_{method}",
+            ],
+            f"reconstructor_{method}",
+            name=f"fit_{method}",
+        )
+        for method, fit in (("linear", nodes.fit_linear), ("mlp", nodes.fit_mlp))
+    ]
     rebuild = [
         Node(
-            nodes.reconstruct,
-            ["reconstructor_linear", f"profiles_{name}"],
-            f"transcriptomes_linear_{name}",
-            name=f"reconstruct_{name}",
+            nodes.reconstruct_with_noise if way.endswith("_noise") else nodes.reconstruct,
+            [
+                f"reconstructor_{way.removesuffix('_noise')}",
+                f"profiles_{name}",
+                *(["params:sampling"] if way.endswith("_noise") else []),
+            ],
+            f"transcriptomes_{name}_by_{way}",
+            name=f"reconstruct_{name}_by_{way}",
         )
-        for name in GENERATOR_NAMES
+        for name, way in TRANSCRIPTOMES
+        if way != "direct"
     ]
-    return Pipeline([fit, *rebuild], namespace="reconstruction", prefix_datasets_with_namespace=False)
+    return Pipeline([*fits, *rebuild], namespace="reconstruction", prefix_datasets_with_namespace=False)

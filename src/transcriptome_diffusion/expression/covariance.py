@@ -1,0 +1,26 @@
+"""Covariances of more genes than profiles, from products of profiles: no genes x genes matrix is ever formed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def ledoit_wolf(residuals: np.ndarray) -> tuple[float, float]:
+    """Shrinkage s and mean variance m of the covariance (1 - s) S + s m I, S = RᵀR / n.
+
+    Ledoit & Wolf (2004), doi:10.1016/S0047-259X(03)00096-4, for centred rows R (n, n_genes); the numbers of
+    ``sklearn.covariance.ledoit_wolf``, from products of samples instead of genes: |RᵀR|² = |RRᵀ|², and the
+    squared products of all pairs of genes sum to the fourth powers of the rows' lengths.
+
+    With w ~ N(0, I_n) and e ~ N(0, I_genes), ``sqrt((1 - s) / n) Rᵀ w + sqrt(s m) e`` has exactly this covariance.
+    """
+    n, genes = residuals.shape
+    gram = residuals @ residuals.T
+    norms = np.diag(gram)
+    mean_variance = norms.sum() / (n * genes)
+    squares = np.square(gram).sum() / n**2
+    distance = squares / genes - mean_variance**2
+    error = (np.square(norms).sum() / n - squares) / (genes * n)
+    # one profile, or equal variances without correlation: nothing but the target is known
+    shrinkage = min(error, distance) / distance if distance > 1e-12 * mean_variance**2 else 1.0
+    return float(max(shrinkage, 0.0)), float(mean_variance)

@@ -1,0 +1,92 @@
+"""Ridge regression's hat matrix, and what it says of profiles that were left out; functions of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.linalg
+
+
+def decompose(x: np.ndarray, exact: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """U (n, rank), S (rank,) falling and V (n_genes, rank) of centred X = U S Vᵀ, (n, n_genes) float64.
+
+    ``exact`` asks for a singular value decomposition. Otherwise, where profiles outnumber genes, the eigenvectors
+    of XᵀX give the same at a fraction of the time, but for directions with S below 1e-7 of the first: ridge
+    does not miss them.
+    """
+    if exact or x.shape[0] <= x.shape[1]:
+        left, singular, right = scipy.linalg.svd(x, full_matrices=False, check_finite=False)
+        kept = singular > singular[0] * max(x.shape) * np.finfo(np.float64).eps
+        return left[:, kept], singular[kept], right[kept].T
+    values, vectors = scipy.linalg.eigh(x.T @ x, check_finite=False, overwrite_a=True, driver="evd")
+    kept = np.flatnonzero(values > values[-1] * max(x.shape) * np.finfo(np.float64).eps)[::-1]
+    singular, right = np.sqrt(values[kept]), vectors[:, kept]
+    return x @ (right / singular), singular, right
+
+
+def leave_one_out_errors(
+    left: np.ndarray,
+    singular: np.ndarray,
+    gram: np.ndarray,
+    against: np.ndarray,
+    norms: np.ndarray,
+    penalties: Sequence[float],
+) -> list[float]:
+    """Per penalty the mean over samples of the squared leave-one-out residuals of ridge, summed over all targets.
+
+    With X = U S Vᵀ and Y centred, the residual of a sample is that of the fit on all, e, over 1 - h
+    (Allen 1974, doi:10.1080/00401706.1974.10489157). Here |e|² over all targets comes from products that
+    no longer hold the targets, split into the part in the span of U and the part outside of it, so that
+    nothing cancels where the fit comes close to interpolation.
+
+    Args:
+        left: U (n, rank), orthogonal to the vector of ones. singular: S (rank,).
+        gram: (UᵀY)(UᵀY)ᵀ, (rank, rank). against: Y (UᵀY)ᵀ, (n, rank). norms: squared row norms of Y, (n,).
+            All in the precision to work in.
+        penalties: ridge penalties on the sum of squares of the weights.
+    """
+    within = left @ gram
+    outside = against - within
+    outside_norms = (norms - ((against + outside) * left).sum(axis=1)).clip(min=0)
+    outside *= left
+    squared_left = np.square(left)
+    outside_leverage = (1 - 1 / len(left) - squared_left.sum(axis=1)).clip(min=0)
+    errors = []
+    for penalty in penalties:
+        kept = (penalty / (singular**2 + penalty)).astype(left.dtype)  # the share of Y that ridge leaves over
+        scaled = left * kept
+        np.matmul(scaled, gram, out=within)
+        squared = np.einsum("ij,ij->i", within, scaled) + 2 * (outside @ kept) + outside_norms
+        errors.append(float(np.mean(squared / np.square(squared_left @ kept + outside_leverage), dtype=np.float64)))
+    return errors
+
+
+def hat_root(left: np.ndarray, explained: np.ndarray) -> np.ndarray:
+    """R (n, rank + 1) with hat matrix H = R Rᵀ, intercept included.
+
+    Args:
+        left: U (n, rank). explained: the share of Y that ridge explains along each vector of U, (rank,).
+    """
+    return np.column_stack([left * np.sqrt(explained), np.full(len(left), len(left) ** -0.5)])
+
+
+def leave_donors_out(residuals: np.ndarray, root: np.ndarray, donors: np.ndarray) -> np.ndarray:
+    """Residuals of profiles from ridge fitted without any profile of their donor, (n, n_targets).
+
+    Those of the fit on all, solved donor by donor against I - H: leave-one-out (Allen 1974,
+    doi:10.1080/00401706.1974.10489157) for blocks of rows. Exact but for the standardisation, which stays.
+
+    Args:
+        residuals: (n, n_targets) of the fit on all. root: their rows of ``hat_root``. donors: (n,).
+            A donor's training profiles have to be there all or not at all.
+    """
+    kept = np.empty_like(residuals)
+    _, codes, sizes = np.unique(donors, return_inverse=True, return_counts=True)
+    alone = sizes[codes] == 1
+    left_over = 1 - np.einsum("ij,ij->i", root[alone], root[alone])
+    kept[alone] = residuals[alone] / left_over[:, None].astype(residuals.dtype)
+    for donor in np.flatnonzero(sizes > 1):
+        rows = np.flatnonzero(codes == donor)
+        kept[rows] = np.linalg.solve(np.eye(len(rows)) - root[rows] @ root[rows].T, residuals[rows])
+    return kept
