@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED, TRANSCRIPTOMES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -55,13 +55,16 @@ def results(finished):
 
 def test_the_scorecard_has_every_row_in_its_fixed_shape(results):
     card = pd.read_csv(results / "08_reporting" / "scorecard.csv")
-    assert list(card.columns) == ["generator", "space", "reference", "metric", "mean", "sd", "runs", "n"]
+    fixed = ["generator", "space", "reference", "metric", "mean", "sd", "runs", "n", "reconstructor"]
+    assert list(card.columns) == fixed
     assert set(card["generator"]) == {"real", "memoriser", "oracle", *GENERATOR_NAMES}
+    whole = card.query("space == 'transcriptome' and reconstructor != 'none'")
+    assert set(zip(whole["generator"], whole["reconstructor"], strict=True)) == set(TRANSCRIPTOMES)
     assert set(card["space"]) == {"landmarks", "transcriptome"}
     assert set(card["reference"]) == {"test", "train"}
     metrics = ["precision", "recall", "f1", "density", "coverage", "adversarial_accuracy", "correlation", "spread"]
     accuracies = ["accuracy_mlp", "balanced_accuracy_mlp", "accuracy_logistic", "balanced_accuracy_logistic"]
-    for _, block in card.groupby(["generator", "space"]):
+    for _, block in card.groupby(["generator", "reconstructor", "space"]):
         for reference, expected in (("test", [*metrics, *accuracies]), ("train", [*metrics, "copying"])):
             assert set(block.loc[block["reference"] == reference, "metric"]) == set(expected)
     assert np.isfinite(card["mean"]).all()
@@ -80,15 +83,41 @@ def test_no_donor_stands_on_two_sides(results):
 
 
 @pytest.mark.parametrize("name", GENERATOR_NAMES)
-def test_every_generator_leaves_profiles_and_transcriptomes(results, name):
+def test_every_generator_leaves_its_landmark_profiles(results, name):
     train = ad.read_h5ad(results / "04_feature" / "landmarks_train.h5ad")
     profiles = ad.read_h5ad(results / "07_model_output" / name / "landmark_profiles.h5ad")
-    whole = ad.read_h5ad(results / "07_model_output" / name / "linear" / "transcriptome_profiles.h5ad")
     assert profiles.obs["tissue"].tolist() == train.obs["tissue"].tolist()
     assert profiles.var_names.equals(train.var_names)
     assert profiles.uns["generator"]["name"] == name
-    assert profiles.uns["unit"] == whole.uns["unit"] == train.uns["unit"]
+    assert profiles.uns["unit"] == train.uns["unit"]
+
+
+@pytest.mark.parametrize(("name", "way"), TRANSCRIPTOMES)
+def test_every_way_to_the_transcriptome_leaves_profiles(results, name, way):
+    train = ad.read_h5ad(results / "03_primary" / "expression_train.h5ad")
+    whole = ad.read_h5ad(results / "07_model_output" / name / way / "transcriptome_profiles.h5ad")
+    assert whole.var_names.equals(train.var_names)
+    assert whole.obs["tissue"].tolist() == train.obs["tissue"].tolist()
+    assert whole.uns["unit"] == train.uns["unit"]
+    if way == "direct":
+        return
+    profiles = ad.read_h5ad(results / "07_model_output" / name / "landmark_profiles.h5ad")
     np.testing.assert_allclose(whole[:, profiles.var_names].X, profiles.X, rtol=1e-6)
+    plain = results / "07_model_output" / name / way.removesuffix("_noise") / "transcriptome_profiles.h5ad"
+    assert np.allclose(whole.X, ad.read_h5ad(plain).X) != way.endswith("_noise")
+
+
+def test_the_gene_table_names_every_target_for_every_reconstructor(results):
+    table = pd.read_csv(results / "08_reporting" / "reconstruction_by_gene.csv")
+    train = ad.read_h5ad(results / "03_primary" / "expression_train.h5ad", backed="r")
+    targets = set(train.var_names[~train.var["is_landmark"]])
+    for _, part in table.groupby("reconstructor"):
+        assert set(part["gene"]) == targets
+        assert {"symbol", "r2", "pearson", "mae", "mae_standardised", "mean", "sd"} <= set(part)
+    assert set(pd.read_csv(results / "08_reporting" / "reconstruction_quality.csv")["reconstructor"]) == {
+        "linear",
+        "mlp",
+    }
 
 
 def test_profiles_can_be_drawn_again_without_training(finished, results):

@@ -16,8 +16,10 @@ def indicators():
         for metric in ("precision", "recall", "density"):
             for reference in ("test", "train"):
                 for run in range(3):
-                    rows.append((name, "landmarks", reference, metric, run, 0, rng.random(), 50))
-    return pd.DataFrame(rows, columns=["generator", "space", "reference", "metric", "run", "draw", "value", "n"])
+                    rows.append((name, "none", "landmarks", reference, metric, run, 0, rng.random(), 50))
+    return pd.DataFrame(
+        rows, columns=["generator", "reconstructor", "space", "reference", "metric", "run", "draw", "value", "n"]
+    )
 
 
 def test_the_report_stands_alone_and_shows_what_it_was_given():

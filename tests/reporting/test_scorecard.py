@@ -5,10 +5,11 @@ import pytest
 from transcriptome_diffusion.reporting.scorecard import COLUMNS, as_text, closer_than_floors, collect, wide
 
 
-def draws(generator, metric, values, reference="test", run=1):
+def draws(generator, metric, values, reference="test", run=1, way="none"):
     return pd.DataFrame(
         {
-            "generator": generator, "space": "landmarks", "reference": reference, "metric": metric,
+            "generator": generator, "reconstructor": way, "space": "landmarks", "reference": reference,
+            "metric": metric,
             "run": run, "draw": range(len(values)), "value": values, "n": 100,
         }
     )  # fmt: skip
@@ -53,6 +54,27 @@ def test_beating_the_floors_means_being_closer_to_real_not_higher(table):
     assert better.at["ddpm", "density"]
     assert not better.at["ddim", "density"]  # as far above the ceiling as a shrunken generator gets
     assert not better.loc[["real", "class_gaussian", "class_kde"]].to_numpy().any()
+
+
+def test_ways_to_the_transcriptome_are_rows_of_their_own_and_floors_stay_floors():
+    table = collect(
+        [
+            draws("real", "density", [1.0]),
+            draws("class_gaussian", "density", [0.7], way="linear"),
+            draws("class_gaussian", "density", [0.9], way="direct"),
+            draws("ddpm", "density", [0.8], way="linear"),
+            draws("ddpm", "density", [1.02], way="linear_noise"),
+        ]
+    )
+    means = wide(table, "landmarks", "test")
+    assert list(means.index[1:]) == [
+        "class_gaussian + linear",
+        "class_gaussian + direct",
+        "ddpm + linear",
+        "ddpm + linear_noise",
+    ]
+    better = closer_than_floors(means)["density"]
+    assert better[better].index.tolist() == ["ddpm + linear_noise"]
 
 
 def test_the_text_shows_every_row_and_the_size(table):

@@ -42,8 +42,8 @@ def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Summarise single draws to mean and standard deviation.
 
     Args:
-        indicators: tables with the columns generator, reconstructor, space, reference, metric, run, draw, value, n. A run is
-            a training, a draw one matched subset, or one classifier seed, within it.
+        indicators: tables with the columns generator, reconstructor, space, reference, metric, run, draw, value,
+            n. A run is a training, a draw one matched subset, or one classifier seed, within it.
 
     Returns:
         One row per generator, reconstructor, space, reference and metric: ``mean``, ``sd``, ``runs`` and ``n``,
