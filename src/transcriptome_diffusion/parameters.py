@@ -329,6 +329,9 @@ class ReconstructionOptions(Options):
         min_length=1,
         description="candidates, in units of the landmarks' mean eigenvalue; leave-one-out decides",
     )
+    penalty_per: Literal["all", "target"] = Field(
+        default="all", description="one penalty for all targets, or one for each; costs a pass per penalty"
+    )
     residuals: ResidualOptions = ResidualOptions()
 
     @field_validator("penalties")

@@ -9,6 +9,7 @@ from toy_cohort import cohort, fitted, panel
 from transcriptome_diffusion.parameters import ReconstructionOptions
 from transcriptome_diffusion.reconstruction import base, linear
 from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
+from transcriptome_diffusion.reconstruction.ridge import search_least
 
 RIDGE = ReconstructionOptions()
 OLS = ReconstructionOptions(method="ols")
@@ -24,6 +25,12 @@ def standardised(train):
     return (x - x.mean(axis=0)) / x.std(axis=0), (y - y.mean(axis=0)) / y.std(axis=0), targets
 
 
+def penalty_of(model):
+    ((penalty, targets),) = model.record["penalties"]
+    assert targets == len(model.outputs.mean)
+    return penalty * model.record["penalty_unit"]
+
+
 @pytest.mark.parametrize("n", [15, 30, 200], ids=["fewer profiles than landmarks", "more", "many more"])
 def test_predictions_are_those_of_ridge_in_scikit_learn(n, monkeypatch):
     monkeypatch.setattr(linear, "BLOCK", 7)
@@ -31,7 +38,7 @@ def test_predictions_are_those_of_ridge_in_scikit_learn(n, monkeypatch):
     train, test = cohort(n), cohort(30, seed=1)
     model = fit(train)
     x, y, targets = standardised(train)
-    reference = Ridge(alpha=model.record["penalty"] * model.record["penalty_unit"]).fit(x, y)
+    reference = Ridge(alpha=penalty_of(model)).fit(x, y)
     raw, goal = panel(train).X.astype(float), train.X[:, targets].astype(float)
     unseen = (panel(test).X - raw.mean(axis=0)) / raw.std(axis=0)
     expected = reference.predict(unseen) * goal.std(axis=0) + goal.mean(axis=0)
@@ -55,8 +62,46 @@ def test_the_penalty_is_that_of_ridgecv():
     x, y, _ = standardised(train)
     unit = model.record["penalty_unit"]
     reference = RidgeCV(alphas=[p * unit for p in RIDGE.penalties]).fit(x, y)
-    assert model.record["penalty"] * unit == pytest.approx(reference.alpha_)
-    assert min(RIDGE.penalties) < model.record["penalty"] < max(RIDGE.penalties)
+    assert penalty_of(model) == pytest.approx(reference.alpha_)
+    assert min(RIDGE.penalties) * unit < penalty_of(model) < max(RIDGE.penalties) * unit
+    assert len(model.record["leave_one_out_error"]) < len(RIDGE.penalties)  # a few of them were enough
+
+
+@pytest.mark.parametrize("n", [15, 40, 200], ids=["fewer profiles than landmarks", "more", "many more"])
+def test_penalties_of_their_own_are_those_of_ridgecv_with_alpha_per_target(n, monkeypatch):
+    monkeypatch.setattr(linear, "BLOCK", 7)
+    train, test = cohort(n), cohort(30, seed=1)
+    # targets that follow the landmarks closely, loosely and not at all want different penalties
+    train.X[:, 1] = np.random.default_rng(5).normal(size=n)
+    train.X[:, 2] = train.X[:, 0] + train.X[:, 3]
+    model = fit(train, ReconstructionOptions(penalty_per="target"))
+    x, y, targets = standardised(train)
+    unit = model.record["penalty_unit"]
+    reference = RidgeCV(alphas=[p * unit for p in RIDGE.penalties], alpha_per_target=True).fit(x, y)
+    assert len(np.unique(reference.alpha_)) > 3
+    chosen, counts = np.unique(np.round(reference.alpha_ / unit, 9), return_counts=True)
+    assert model.record["penalties"] == [[pytest.approx(p), c] for p, c in zip(chosen, counts, strict=True)]
+    raw, goal = panel(train).X.astype(float), train.X[:, targets].astype(float)
+    unseen = (panel(test).X - raw.mean(axis=0)) / raw.std(axis=0)
+    expected = reference.predict(unseen) * goal.std(axis=0) + goal.mean(axis=0)
+    np.testing.assert_allclose(model.reconstruct(panel(test)).X[:, targets], expected, rtol=1e-3, atol=1e-3)
+    assert model.residuals is not None
+
+
+def test_one_penalty_for_each_of_alike_targets_leaves_the_same_residuals():
+    one = [0.3]  # a single candidate: both ways have to end at the same model
+    shared, own = (fit(cohort(40), ReconstructionOptions(penalties=one, penalty_per=per)) for per in ("all", "target"))
+    np.testing.assert_array_equal(shared.weights, own.weights)
+    np.testing.assert_array_equal(shared.residuals.rows, own.residuals.rows)
+    assert own.record["leave_one_out_error"][0][1] == pytest.approx(shared.record["leave_one_out_error"][0][1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 25])
+def test_the_search_finds_the_least_of_a_valley_wherever_it_lies(count):
+    for least in range(count):
+        tried = search_least(lambda i, least=least: abs(i - least) ** 1.5, count)
+        assert min(tried, key=tried.get) == least
+        assert len(tried) <= count / 4 + 9
 
 
 def test_a_penalty_at_the_end_of_the_list_is_reported(caplog):
@@ -77,7 +122,7 @@ def test_least_squares_interpolates_few_profiles_and_says_so_and_ridge_does_bett
     train, test = cohort(15), cohort(200, seed=1)
     with caplog.at_level(logging.WARNING):
         ols = fit(train, OLS)
-    assert "15 profiles for 20 landmarks" in caplog.text
+    assert "20 landmarks for no more profiles" in caplog.text
     np.testing.assert_allclose(ols.reconstruct(panel(train)).X, train.X, atol=1e-3)
     errors = [np.square(m.reconstruct(panel(test)).X - test.X).mean() for m in (ols, fit(train))]
     assert errors[1] < 0.8 * errors[0]

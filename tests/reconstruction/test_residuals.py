@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sklearn.covariance import LedoitWolf
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge, RidgeCV
 from toy_cohort import cohort, fitted, panel
 
 from transcriptome_diffusion.expression.scaling import GeneScaler
@@ -121,16 +121,20 @@ def test_the_quick_decomposition_is_that_of_the_singular_values():
     np.testing.assert_allclose(quick[0].T @ quick[0], np.eye(19), atol=1e-9)
 
 
-def test_ridge_learns_its_noise_from_training_donors_each_left_out():
+@pytest.mark.parametrize("per", ["all", "target"])
+def test_ridge_learns_its_noise_from_training_donors_each_left_out(per):
     train = cohort(30, tissues=("liver", "lung"))
     train.obs["donor"] = [f"d{i // 2}" for i in range(30)]
-    model = fitted(LinearReconstructor, train, ReconstructionOptions())
+    options = ReconstructionOptions(penalty_per=per)
+    model = fitted(LinearReconstructor, train, options)
     targets = model.targets
     x, y = model.inputs(panel(train).X.astype(float)), model.outputs(train.X[:, targets].astype(float))
+    candidates = [penalty * model.record["penalty_unit"] for penalty in options.penalties]
+    penalties = RidgeCV(alphas=candidates, alpha_per_target=per == "target").fit(x, y).alpha_
     expected = []
     for donor in train.obs["donor"].unique():
         mine = (train.obs["donor"] == donor).to_numpy()
-        ridge = Ridge(alpha=model.record["penalty"] * model.record["penalty_unit"]).fit(x[~mine], y[~mine])
+        ridge = Ridge(alpha=penalties).fit(x[~mine], y[~mine])
         expected.append(y[mine] - ridge.predict(x[mine]))
     # rows are kept over loudness and unit: their direction is what is left of the residuals
     expected = np.concatenate(expected) / model.residuals.unit

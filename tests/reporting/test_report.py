@@ -35,7 +35,7 @@ def test_the_report_stands_alone_and_shows_what_it_was_given():
     trainings = training_log.summary("vae", records)
     curve = training_log.figure("vae", training_log.curves(records))
     cohort = pd.DataFrame({"tissue": ["<liver>"], "split": ["train"], "samples": [3], "donors": [2]})
-    quality = pd.DataFrame({"reconstructor": ["linear"], "r2_median": [0.51]})
+    quality = pd.DataFrame({"reconstructor": ["ridge"], "r2_median": [0.51]})
     html = build_report(card, cohort, quality, trainings, figures, [curve], {"unit": "log2(TPM + 1)"})
     assert not re.search(r"""<(script|link)[^>]+(src|href)=["']https?://""", html)
     assert "&lt;liver&gt;" in html

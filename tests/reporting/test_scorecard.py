@@ -60,21 +60,21 @@ def test_ways_to_the_transcriptome_are_rows_of_their_own_and_floors_stay_floors(
     table = collect(
         [
             draws("real", "density", [1.0]),
-            draws("class_gaussian", "density", [0.7], way="linear"),
+            draws("class_gaussian", "density", [0.7], way="ridge"),
             draws("class_gaussian", "density", [0.9], way="direct"),
-            draws("ddpm", "density", [0.8], way="linear"),
-            draws("ddpm", "density", [1.02], way="linear_noise"),
+            draws("ddpm", "density", [0.8], way="ridge"),
+            draws("ddpm", "density", [1.02], way="ridge_noise"),
         ]
     )
     means = wide(table, "landmarks", "test")
     assert list(means.index[1:]) == [
-        "class_gaussian + linear",
+        "class_gaussian + ridge",
         "class_gaussian + direct",
-        "ddpm + linear",
-        "ddpm + linear_noise",
+        "ddpm + ridge",
+        "ddpm + ridge_noise",
     ]
     better = closer_than_floors(means)["density"]
-    assert better[better].index.tolist() == ["ddpm + linear_noise"]
+    assert better[better].index.tolist() == ["ddpm + ridge_noise"]
 
 
 def test_the_text_shows_every_row_and_the_size(table):

@@ -64,13 +64,16 @@ TRAINED: tuple[str, ...] = (
     "direct_denoiser",
 )
 
-#: the generators of Lacan et al., whose landmarks are rebuilt by the paper's perceptron as well
+#: the generators of Lacan et al., whose landmarks are rebuilt by the paper's two reconstructors as well
 PAPER: tuple[str, ...] = ("vae", "wgan_gp", *SAMPLERS)
+
+#: from landmarks to whole transcriptomes; ``ols`` and ``mlp`` are the paper's
+RECONSTRUCTORS: tuple[str, ...] = ("ridge", "ols", "mlp")
 
 #: every (generator, way) to synthetic transcriptomes; ``_noise`` adds residuals to what is rebuilt
 TRANSCRIPTOMES: tuple[tuple[str, str], ...] = (
-    *((name, way) for name in GENERATOR_NAMES for way in ("linear", "linear_noise")),
-    *((name, way) for name in PAPER for way in ("mlp", "mlp_noise")),
+    *((name, way) for name in GENERATOR_NAMES for way in ("ridge", "ridge_noise")),
+    *((name, way) for name in PAPER for way in ("ols", "mlp", "mlp_noise")),
     *((name, "direct") for name in DIRECT),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.linalg
@@ -25,15 +25,10 @@ def decompose(x: np.ndarray, exact: bool = True) -> tuple[np.ndarray, np.ndarray
     return x @ (right / singular), singular, right
 
 
-def leave_one_out_errors(
-    left: np.ndarray,
-    singular: np.ndarray,
-    gram: np.ndarray,
-    against: np.ndarray,
-    norms: np.ndarray,
-    penalties: Sequence[float],
-) -> list[float]:
-    """Per penalty the mean over samples of the squared leave-one-out residuals of ridge, summed over all targets.
+def leave_one_out_error(
+    left: np.ndarray, singular: np.ndarray, gram: np.ndarray, against: np.ndarray, norms: np.ndarray
+) -> Callable[[float], float]:
+    """For a penalty the mean over samples of the squared leave-one-out residuals of ridge, summed over all targets.
 
     With X = U S Vᵀ and Y centred, the residual of a sample is that of the fit on all, e, over 1 - h
     (Allen 1974, doi:10.1080/00401706.1974.10489157). Here |e|² over all targets comes from products that
@@ -42,24 +37,58 @@ def leave_one_out_errors(
 
     Args:
         left: U (n, rank), orthogonal to the vector of ones. singular: S (rank,).
-        gram: (UᵀY)(UᵀY)ᵀ, (rank, rank). against: Y (UᵀY)ᵀ, (n, rank). norms: squared row norms of Y, (n,).
-            All in the precision to work in.
-        penalties: ridge penalties on the sum of squares of the weights.
+        gram: (UᵀY)(UᵀY)ᵀ, (rank, rank). against: Y (UᵀY)ᵀ, (n, rank); overwritten. norms: squared row norms of
+            Y, (n,). All in the precision to work in.
+
+    Returns:
+        A function of the ridge penalty on the sum of squares of the weights.
     """
     within = left @ gram
-    outside = against - within
-    outside_norms = (norms - ((against + outside) * left).sum(axis=1)).clip(min=0)
+    outside = np.subtract(against, within, out=against)
+    # |Y|² less the part in the span: outside and within are its products with U
+    outside_norms = (norms - np.einsum("ij,ij->i", within, left) - 2 * np.einsum("ij,ij->i", outside, left)).clip(min=0)
     outside *= left
     squared_left = np.square(left)
     outside_leverage = (1 - 1 / len(left) - squared_left.sum(axis=1)).clip(min=0)
-    errors = []
-    for penalty in penalties:
+
+    def error(penalty: float) -> float:
         kept = (penalty / (singular**2 + penalty)).astype(left.dtype)  # the share of Y that ridge leaves over
         scaled = left * kept
         np.matmul(scaled, gram, out=within)
         squared = np.einsum("ij,ij->i", within, scaled) + 2 * (outside @ kept) + outside_norms
-        errors.append(float(np.mean(squared / np.square(squared_left @ kept + outside_leverage), dtype=np.float64)))
+        return float(np.mean(squared / np.square(squared_left @ kept + outside_leverage), dtype=np.float64))
+
+    return error
+
+
+def leave_one_out_by_target(
+    left: np.ndarray, singular: np.ndarray, within: np.ndarray, y: np.ndarray, penalties: Sequence[float] | np.ndarray
+) -> np.ndarray:
+    """The same for every target by itself, (n_penalties, n_targets); a pass over the targets for each penalty.
+
+    Args:
+        within: UᵀY, (rank, n_targets). y: Y (n, n_targets), centred.
+    """
+    outside = y - left @ within
+    leverage = 1 - 1 / len(left) - np.square(left).sum(axis=1)
+    errors = np.empty((len(penalties), y.shape[1]))
+    for i, penalty in enumerate(penalties):
+        kept = (penalty / (singular**2 + penalty)).astype(left.dtype)
+        left_over = np.square(left) @ kept + leverage.clip(min=0)
+        residuals = (left @ (kept[:, None] * within) + outside) / left_over[:, None]
+        errors[i] = np.einsum("ij,ij->j", residuals, residuals) / len(left)
     return errors
+
+
+def search_least(error: Callable[[int], float], count: int, stride: int = 4) -> dict[int, float]:
+    """Errors at every ``stride``-th of ``count`` places, and at all those around the least of them.
+
+    That finds the least of all where no two dips are nearer to each other than a stride.
+    """
+    found = {i: error(i) for i in sorted({*range(0, count, stride), count - 1})}
+    best = min(found, key=lambda i: found[i])
+    around = range(max(best - stride + 1, 0), min(best + stride, count))
+    return found | {i: error(i) for i in around if i not in found}
 
 
 def hat_root(left: np.ndarray, explained: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def row_names(scorecard: pd.DataFrame) -> pd.Series:
-    """What a reader calls a row: the generator, and how its landmarks became transcriptomes, ``ddpm + linear``."""
+    """What a reader calls a row: the generator, and how its landmarks became transcriptomes, ``ddpm + ridge``."""
     rebuilt = scorecard["reconstructor"] != NO_WAY
     return scorecard["generator"].where(~rebuilt, scorecard["generator"] + " + " + scorecard["reconstructor"])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, RECONSTRUCTORS, TRAINED
 from transcriptome_diffusion.parameters import EvaluationOptions, SamplingOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
@@ -110,8 +110,8 @@ def score_reconstruction(
     scaler = GeneScaler.fit(dense(expression_train)[:, targets])
     real, genes = dense(expression_test)[:, targets], expression_test.var[targets]
     tables = {
-        model.name: by_gene(real, dense(model.reconstruct(landmarks_test))[:, targets], scaler, genes)
-        for model in reconstructors
+        name: by_gene(real, dense(model.reconstruct(landmarks_test))[:, targets], scaler, genes)
+        for name, model in zip(RECONSTRUCTORS, reconstructors, strict=True)
     }
     summary = [{"reconstructor": name, "n": len(real), **summarise(table)} for name, table in tables.items()]
     by_name = [table.assign(gene=table.index, reconstructor=name) for name, table in tables.items()]

@@ -9,7 +9,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED, TRANSCRIPTOMES
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, RECONSTRUCTORS, TRAINED, TRANSCRIPTOMES
 
 from . import nodes
 
@@ -74,7 +74,12 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         Node(
             nodes.score_reconstruction,
-            ["landmarks_test", "expression_test", "expression_train", "reconstructor_linear", "reconstructor_mlp"],
+            [
+                "landmarks_test",
+                "expression_test",
+                "expression_train",
+                *(f"reconstructor_{name}" for name in RECONSTRUCTORS),
+            ],
             ["reconstruction_quality", "reconstruction_by_gene", "figure_reconstruction_by_gene"],
             name="score_reconstruction",
         ),

@@ -6,7 +6,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import TRANSCRIPTOMES
+from transcriptome_diffusion.generators.registry import RECONSTRUCTORS, TRANSCRIPTOMES
 
 from . import nodes
 
@@ -26,7 +26,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             f"reconstructor_{method}",
             name=f"fit_{method}",
         )
-        for method, fit in (("linear", nodes.fit_linear), ("mlp", nodes.fit_mlp))
+        for method, fit in zip(RECONSTRUCTORS, (nodes.fit_linear, nodes.fit_linear, nodes.fit_mlp), strict=True)
     ]
     rebuild = [
         Node(
