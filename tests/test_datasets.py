@@ -99,6 +99,14 @@ class TestExpressionContract:
         with pytest.raises(ValueError, match=message):
             ExpressionContract("log2(TPM + 1)", ["tissue", "donor"]).validate(profiles)
 
+    def test_values_may_be_missing_where_the_catalog_says_so_but_never_infinite(self, profiles):
+        contract = ExpressionContract("log2(TPM + 1)", missing=True)
+        profiles.X[0, 0] = np.nan
+        assert contract.validate(profiles) is profiles
+        profiles.X[0, 0] = np.inf
+        with pytest.raises(ValueError, match="1 values are NaN or infinite"):
+            contract.validate(profiles)
+
 
 def test_trainings_are_saved_one_by_one_and_read_back_as_a_sequence(tmp_path, profiles):
     dataset = RunsDataset(filepath=str(tmp_path / "class_gaussian"))

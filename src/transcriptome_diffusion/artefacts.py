@@ -5,6 +5,7 @@ Nothing here unpickles: JSON holds settings, gene lists and the training record,
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,15 @@ import numpy as np
 DESCRIPTION_FILE = "model.json"
 TENSOR_FILE = "tensors.safetensors"
 
+_UNWRITABLE: dict[int | None, str] = {
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "files of this size are not allowed",
+    errno.EACCES: "writing there is not permitted",
+    errno.EPERM: "writing there is not permitted",
+    errno.EROFS: "the disk is read-only",
+}
+
 
 class ArtefactError(ValueError):
     """A model folder is missing, incomplete or of another kind than asked for."""
@@ -30,18 +40,30 @@ def replaced_when_whole(final: Path) -> Iterator[Path]:
 
     The block creates a file or a folder at the staging path. Whatever stood at ``final`` stays untouched
     until then; after an error nothing is left behind.
+
+    Raises:
+        OSError: if the disk is full or nothing may be written there, with what can be done about it.
     """
     final = Path(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-    staging = workshop / final.name
+    workshop: Path | None = None
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        staging = workshop / final.name
         yield staging
         if final.is_dir():
             os.replace(final, workshop / "previous")
         os.replace(staging, final)
+    except OSError as error:
+        if (reason := _UNWRITABLE.get(error.errno)) is None:
+            raise
+        raise OSError(
+            f"{final} was not written: {reason}. Nothing was left there; set `data_root` in conf/<env>/globals.yml "
+            "for results to go elsewhere."
+        ) from error
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        if workshop is not None:
+            shutil.rmtree(workshop, ignore_errors=True)
 
 
 def write_model(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:

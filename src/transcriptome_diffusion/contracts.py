@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from transcriptome_diffusion.expression.profiles import GENE_COLUMNS, dense
+from transcriptome_diffusion.expression.profiles import GENE_COLUMNS, dense, find_unsound
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,11 +17,13 @@ class ExpressionContract:
     Args:
         unit: what ``uns["unit"]`` has to say.
         obs: columns the sample table needs.
+        missing: whether NaN may stand for values that were not measured.
     """
 
-    def __init__(self, unit: str, obs: Sequence[str] = ("tissue",)) -> None:
+    def __init__(self, unit: str, obs: Sequence[str] = ("tissue",), missing: bool = False) -> None:
         self.unit = unit
         self.obs = tuple(obs)
+        self.missing = missing
 
     def validate(self, data: AnnData) -> AnnData:
         """Return ``data`` as it is.
@@ -40,8 +42,8 @@ class ExpressionContract:
             )
         if values.dtype != np.float32:
             raise ValueError(f"expected float32 values, found {values.dtype}; cast where the profiles are made.")
-        if not np.isfinite(values).all():
-            raise ValueError(f"{int((~np.isfinite(values)).sum())} values are NaN or infinite; drop or impute them.")
+        if unsound := find_unsound(values, self.missing):
+            raise ValueError(f"{unsound[0]} values are NaN or infinite; drop or impute them.")
         for what, columns, table in (("obs", self.obs, data.obs), ("var", GENE_COLUMNS, data.var)):
             if missing := [column for column in columns if column not in table]:
                 raise ValueError(f"{what} lacks {missing}; it has {list(table.columns)}.")

@@ -7,6 +7,7 @@ from kedro.pipeline import Pipeline
 from transcriptome_diffusion.pipelines import (
     baselines,
     diffusion_training,
+    download,
     evaluation,
     feature_landmarks,
     ingestion,
@@ -18,6 +19,7 @@ STAGES = (ingestion, feature_landmarks, baselines, diffusion_training, reconstru
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every stage under its own name, all of them as the default, and the search for settings beside them."""
+    """Every stage under its own name, all of them as the default; beside them the search and the download."""
     stages = {stage.__name__.rpartition(".")[2]: stage.create_pipeline() for stage in STAGES}
-    return {**stages, "tuning": tuning.create_pipeline(), "__default__": sum(stages.values(), Pipeline([]))}
+    extras = {"tuning": tuning.create_pipeline(), "download": download.create_pipeline()}
+    return {**stages, **extras, "__default__": sum(stages.values(), Pipeline([]))}

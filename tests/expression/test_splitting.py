@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from sklearn.model_selection import train_test_split
 
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.expression.splitting import split_profiles, summarise_splits
-from transcriptome_diffusion.parameters import SplitOptions
+from transcriptome_diffusion.parameters import SplitOptions, SplitSizes
 
 
 def make_cohort(donors: dict[str, list[str]]):
@@ -55,6 +56,41 @@ def test_the_random_split_of_the_paper_takes_samples_and_lets_donors_leak(cohort
     assert sum(part.n_obs for part in splits.values()) == cohort.n_obs
     assert splits["test"].n_obs / cohort.n_obs == pytest.approx(0.2, abs=0.01)
     assert set(splits["test"].obs["donor"]) & set(splits["train"].obs["donor"])
+
+
+def test_sizes_give_the_split_of_the_papers_code(cohort):
+    """Test samples first, then the validation samples, both by scikit-learn's unstratified shuffle."""
+    sizes = SplitSizes(train=200, validation=60, test=105)
+    splits = split_profiles(cohort, SplitOptions(strategy="random", sizes=sizes, seed=42))
+    rest, test = train_test_split(cohort.obs_names, test_size=105, random_state=42)
+    train, validation = train_test_split(rest, test_size=60, random_state=42)
+    for name, expected in (("train", train), ("validation", validation), ("test", test)):
+        assert splits[name].obs_names.tolist() == [sample for sample in cohort.obs_names if sample in set(expected)]
+
+
+def test_sizes_that_do_not_add_up_to_the_cohort_are_refused_with_both(cohort):
+    for sizes in ({"train": 200, "validation": 60, "test": 104}, {"train": 201, "validation": 60, "test": 105}):
+        with pytest.raises(
+            ValueError, match=f"has 365 samples, and the sizes of the split add up to {sum(sizes.values())}"
+        ):
+            split_profiles(cohort, SplitOptions(strategy="random", sizes=sizes))
+
+
+def test_a_surplus_is_left_out_only_on_demand_and_said(cohort, caplog):
+    sizes = {"train": 200, "validation": 60, "test": 100}
+    with pytest.raises(ValueError, match="add up to 360"):
+        split_profiles(cohort, SplitOptions(strategy="random", sizes=sizes))
+    splits = split_profiles(cohort, SplitOptions(strategy="random", sizes={**sizes, "surplus": "leave_out"}))
+    assert {name: part.n_obs for name, part in splits.items()} == sizes
+    assert len({sample for part in splits.values() for sample in part.obs_names}) == 360
+    assert "5 samples are left out" in caplog.text
+    with pytest.raises(ValueError, match="add up to 461"):
+        split_profiles(cohort, SplitOptions(strategy="random", sizes={**sizes, "test": 201, "surplus": "leave_out"}))
+
+
+def test_sizes_of_samples_and_folds_of_donors_exclude_each_other():
+    with pytest.raises(ValidationError, match="set strategy to random, or sizes to null"):
+        SplitOptions(sizes=SplitSizes(train=1, validation=1, test=1))
 
 
 def test_a_tissue_with_one_donor_is_refused_by_name(cohort):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.units import linear_unit, log2_unit, to_linear, to_log2
+from transcriptome_diffusion.expression.units import detect_unit, linear_unit, log2_unit, to_linear, to_log2, undo_log
 
 
 def profiles(values, unit="FPKM", generator=None):
@@ -76,3 +76,56 @@ def test_only_logarithms_are_turned_back_and_generated_values_below_zero_become_
     with pytest.raises(ValueError, match="reach 100"):
         to_linear(profiles([0, 100], "log2(FPKM + 1)"))
     assert to_linear(profiles([-0.3, 2], "log2(FPKM + 1)")).X.tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize(
+    ("unit", "forwards"),
+    [
+        ("TPM", lambda x: x),
+        ("log2(TPM + 1)", lambda x: np.log2(x + 1)),
+        ("log2(TPM+0.001)", lambda x: np.log2(x + 0.001)),
+        ("log10(TPM + 1)", lambda x: np.log10(x + 1)),
+        ("ln(TPM + 1e-3)", lambda x: np.log(x + 1e-3)),
+    ],
+)
+def test_a_declared_logarithm_is_undone(unit, forwards):
+    linear = np.array([[0, 0.5, 3, 5e4]])
+    values = forwards(linear).astype(np.float32)
+    assert undo_log(values, unit) == "TPM"
+    np.testing.assert_allclose(values, linear, rtol=1e-5, atol=1e-6)
+    assert values.min() >= 0
+
+
+def test_what_is_missing_stays_missing_when_a_logarithm_is_undone():
+    values = np.array([[np.nan, 2]], dtype=np.float32)
+    undo_log(values, "log2(TPM + 1)")
+    np.testing.assert_array_equal(values, [[np.nan, 3]])
+    assert to_log2(profiles_with_gap()).X[0].tolist()[1] == pytest.approx(np.log2(101))
+
+
+def profiles_with_gap():
+    gap = profiles([0, 100])
+    gap.X[0, 0] = np.nan
+    return gap
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "message"),
+    [
+        ([0, 1200], "log2(TPM + 1)", r"log2\(TPM \+ 1\), yet reach 1200: they look linear"),
+        ([0, 20], "log10(TPM + 1)", "look linear"),
+        ([-9.9658, 12], "log2(TPM + 1)", r"begins at 0, yet reach down to -9.9658. log2\(x \+ 0.001\) begins there"),
+        ([-9.9658, 12], "log2(TPM + 0.5)", "begins at -1"),
+        ([0, 12], "logTPM", r"not understood; write it as log2\(TPM \+ 1\)"),
+    ],
+)
+def test_values_that_contradict_their_declared_unit_are_refused(values, unit, message):
+    with pytest.raises(ValueError, match=message):
+        undo_log(np.array([values], dtype=np.float32), unit)
+
+
+def test_a_unit_is_found_out_where_the_values_tell_and_asked_for_where_they_do_not():
+    assert detect_unit(np.array([[np.nan, 0, 1200]]), "TPM") == "TPM"
+    assert detect_unit(np.array([[-9.9658, 12]]), "TPM") == "log2(TPM + 0.001)"
+    with pytest.raises(ValueError, match=r"cannot be told from values from 0 to 14\.2.*Declare it"):
+        detect_unit(np.array([[0, 14.2]]))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import MaxAbsScaler
 
 from transcriptome_diffusion.generators.scaler import Scaler
 
 
-@pytest.mark.parametrize("kind", ["standard", "max_abs"])
+@pytest.mark.parametrize("kind", ["standard", "max_abs", "linear_max_abs"])
 def test_scaling_is_undone_exactly_and_constant_genes_stay_constant(kind: str) -> None:
-    x = np.random.default_rng(0).normal(5, 2, (50, 3)).astype(np.float32)
+    x = np.random.default_rng(0).gamma(4, 1.5, (50, 3)).astype(np.float32)
     x[:, 1] = 7.1
     x[:, 2] = 0.0
     scaler = Scaler(3)
@@ -26,3 +27,16 @@ def test_scaling_is_undone_exactly_and_constant_genes_stay_constant(kind: str) -
     else:
         assert float(z[:, 0].abs().max()) == pytest.approx(1)
         assert float(scaler.inverse(torch.randn(9, 3))[:, 2].abs().max()) == 0
+
+
+def test_the_papers_scaling_is_that_of_linear_values_and_samples_are_never_below_zero() -> None:
+    linear = np.random.default_rng(0).lognormal(2, 2, (50, 4)).astype(np.float32)
+    linear[:10, 0] = 0
+    scaler = Scaler(4)
+    scaler.fit(np.log2(linear + 1), "linear_max_abs")
+    z = scaler(torch.from_numpy(np.log2(linear + 1)))
+    np.testing.assert_allclose(z.numpy(), MaxAbsScaler().fit_transform(linear), atol=1e-5)
+    assert (scaler.inverse(torch.full((1, 4), -0.1)) == 0).all()
+    restored = Scaler(4)
+    restored.load_state_dict(scaler.state_dict())
+    torch.testing.assert_close(restored.inverse(z), scaler.inverse(z))

@@ -41,6 +41,31 @@ def test_real_profiles_as_training_set_reach_the_best_possible_accuracy(genes):
     assert min(min(runs) for runs in scores.values()) > 0.97
 
 
+def test_stochastic_gradient_descent_learns_as_well_with_the_papers_rate():
+    sgd = QUICK.model_copy(update={"optimizer": "sgd", "learning_rate": 1.25e-2, "seeds": [0], "batch_size": 8})
+    parts = [profiles(n, seed, apart=4) for n, seed in ((200, 0), (60, 1), (300, 2))]
+    assert reverse_validation(*parts, sgd)["accuracy_mlp"][0] > 0.97
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_first_step_is_the_gradient_for_sgd_and_its_sign_for_adam(optimizer):
+    train, nobody = profiles(64, 0), np.empty((0, 40), np.float32)
+    codes = np.searchsorted(TISSUES, train.labels)
+    once = {"optimizer": optimizer, "epochs": 1, "batch_size": 64, "dropout": 0, "weight_decay": 0}
+    weights = []
+    for rate in (1e-9, 1e-2):
+        chosen = QUICK.model_copy(update={**once, "learning_rate": rate})
+        weights.append(train_mlp(train.values, codes, nobody, np.empty(0, int), 4, chosen, 0)[-1].weight.detach())
+    change = (weights[1] - weights[0]).abs() / 1e-2
+    assert bool((change > 0.99).float().mean() > 0.9) == (optimizer == "adamw")
+
+
+def test_a_device_that_is_not_there_is_named():
+    parts = [profiles(20, seed) for seed in range(3)]
+    with pytest.raises(ValueError, match="device 'mps' is not available here"):
+        reverse_validation(*parts, QUICK.model_copy(update={"device": "mps"}))
+
+
 def test_labels_without_meaning_bring_accuracy_to_chance():
     train, validation, test = (profiles(n, seed, apart=1) for n, seed in ((200, 0), (40, 1), (400, 2)))
     brief = QUICK.model_copy(update={"epochs": 1, "seeds": [0]})

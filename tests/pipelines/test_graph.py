@@ -21,7 +21,7 @@ def pipelines(project):
     return dict(registered)
 
 
-def test_the_six_stages_their_sum_and_the_search_are_registered(pipelines):
+def test_the_six_stages_their_sum_the_search_and_the_download_are_registered(pipelines):
     assert set(pipelines) == {
         "ingestion",
         "feature_landmarks",
@@ -30,9 +30,10 @@ def test_the_six_stages_their_sum_and_the_search_are_registered(pipelines):
         "reconstruction",
         "evaluation",
         "tuning",
+        "download",
         "__default__",
     }
-    stages = [pipelines[name] for name in pipelines if name not in ("tuning", "__default__")]
+    stages = [pipelines[name] for name in pipelines if name not in ("tuning", "download", "__default__")]
     assert sum(len(stage.nodes) for stage in stages) == len(pipelines["__default__"].nodes)
 
 

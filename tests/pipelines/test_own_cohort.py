@@ -1,76 +1,92 @@
-"""A cohort of the user's own goes through the data pipelines as the README describes it."""
+"""A cohort of the user's own, brought in as the README shows it, through the real command line."""
 
 from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.io import DataCatalog, MemoryDataset
-from kedro.runner import SequentialRunner
-from scipy import sparse
+import yaml
 
-from transcriptome_diffusion.expression.landmarks import load_panel
-from transcriptome_diffusion.parameters import IngestionOptions, LandmarkOptions, SplitOptions
-from transcriptome_diffusion.pipelines import feature_landmarks, ingestion
+from transcriptome_diffusion.cohorts.readers import read_cohort
 
 
-def own_cohort(panel: pd.DataFrame) -> ad.AnnData:
-    """Linear values, sparse and float64, with the columns the README asks for and no others."""
-    rng = np.random.default_rng(0)
-    obs = pd.DataFrame(
-        {
-            "tissue": np.repeat(["liver", "lung"], 40),
-            "donor": [f"d{i % 30}" for i in range(80)],
-            "study": "mine",
-        },
-        index=[f"s{i}" for i in range(80)],
+@pytest.fixture(scope="module")
+def readme(project):
+    return (project / "README.md").read_text().partition("## Your own cohort")[2].partition("\n## ")[0]
+
+
+@pytest.fixture(scope="module")
+def copy(project, tmp_path_factory):
+    """The project, with the files that the README names; Ensembl ids with versions, genes in rows."""
+    copy = tmp_path_factory.mktemp("own") / "project"
+    copy.mkdir()
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(project / name, copy)
+    for name in ("conf", "src"):
+        shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    cohort = read_cohort("simulated", None, {"samples": 160, "tissues": 3, "targets": 12})
+    ids = cohort.var["ensembl_id"].where(
+        cohort.var["ensembl_id"] != "", [f"ENSG9{i:010}" for i in range(cohort.n_vars)]
     )
-    var = panel[["symbol", "entrez_id", "ensembl_id"]].set_index("ensembl_id", drop=False).rename_axis(None)
-    return ad.AnnData(sparse.csr_matrix(rng.gamma(2, 50, (80, len(var)))), obs=obs, var=var, uns={"unit": "TPM"})
+    raw = copy / "data" / "01_raw" / "own"
+    raw.mkdir(parents=True)
+    values = pd.DataFrame(cohort.X.T.round(3), index=pd.Index(ids + ".7", name="gene"), columns=cohort.obs_names)
+    values.to_csv(raw / "expression.csv.gz")
+    table = pd.DataFrame({"id": cohort.obs_names, "organ": cohort.obs["tissue"].to_numpy()})
+    table.assign(patient=cohort.obs["donor"].to_numpy(), centre="here").to_csv(raw / "samples.csv", index=False)
+    return copy
 
 
-def run(cohort: ad.AnnData, **ingestion_options):
-    inputs = {
-        "raw_cohort": cohort,
-        "landmark_genes": load_panel(),
-        "params:ingestion": IngestionOptions(**ingestion_options),
-        "params:split": SplitOptions(seed=1),
-        "params:landmarks": LandmarkOptions(),
-    }
-    catalog = DataCatalog({name: MemoryDataset(data) for name, data in inputs.items()})
-    pipeline = ingestion.create_pipeline() + feature_landmarks.create_pipeline()
-    return {name: dataset.load() for name, dataset in SequentialRunner().run(pipeline, catalog).items()}
+def test_the_readme_shows_it_in_under_fifteen_lines_and_the_template_says_the_same(project, readme):
+    blocks = re.findall(r"```\w+\n(.*?)```", readme, flags=re.DOTALL)
+    assert sum(len(block.splitlines()) for block in blocks) < 15
+    template = (project / "conf" / "own" / "catalog.yml").read_text()
+    assert yaml.safe_load(template) == yaml.safe_load(blocks[0])
 
 
-def test_an_own_cohort_is_logged_split_and_cut_to_the_panel():
-    panel = load_panel().iloc[:950]
-    found = run(own_cohort(panel))
-    train = found["landmarks_train"]
-    assert train.shape[1] == 950
+def test_it_runs_exactly_as_the_readme_shows_it(project, readme, copy):
+    places = re.findall(r"```yaml\n# ([\w./]+)\n(.*?)```", readme, flags=re.DOTALL)
+    commands = re.findall(r"```bash\n(.*?)```", readme, flags=re.DOTALL)
+    assert [place for place, _ in places] == ["conf/own/catalog.yml"]
+    assert len(commands) == 1
+    for place, text in places:
+        (copy / place).write_text(text)
+    # trainings of a test's length; everything about the cohort stays as it is
+    settings = yaml.safe_load((project / "conf" / "test" / "parameters.yml").read_text())
+    settings.pop("ingestion")
+    (copy / "conf" / "own" / "parameters_small.yml").write_text(yaml.safe_dump(settings))
+    for command in commands[0].splitlines():
+        program, *arguments = shlex.split(command, comments=True)
+        assert program == "kedro"
+        run = subprocess.run(
+            [sys.executable, "-m", "kedro", *arguments],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "400"},
+        )
+        assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    results = copy / "data" / "own"
+    train = ad.read_h5ad(results / "04_feature" / "landmarks_train.h5ad")
+    assert train.n_vars == 978
     assert train.uns["unit"] == "log2(TPM + 1)"
-    assert train.X.dtype == np.float32
-    assert train.var["is_landmark"].all()
-    donors = [set(found[f"landmarks_{split}"].obs["donor"]) for split in ("train", "validation", "test")]
+    assert set(train.obs["study"]) == {"here"}
+    assert set(pd.read_csv(results / "04_feature" / "gene_panel.csv")["matched_by"]) == {"ensembl_id"}
+    raw = pd.read_csv(copy / "data" / "01_raw" / "own" / "expression.csv.gz", index_col=0)
+    sample, gene = train.obs_names[0], train.var_names[0]
+    assert train[sample, gene].X.item() == pytest.approx(np.log2(raw.at[f"{gene}.7", sample] + 1), rel=1e-5)
+    assert "<html" in (results / "08_reporting" / "report.html").read_text()[:200]
+    donors = [
+        set(ad.read_h5ad(results / "04_feature" / f"landmarks_{split}.h5ad", backed="r").obs["donor"])
+        for split in ("train", "validation", "test")
+    ]
     assert not donors[0] & donors[1]
     assert not donors[0] & donors[2]
-    assert found["cohort_summary"].query("tissue == 'all'")["samples"].sum() == 80
-
-
-def test_too_small_a_panel_stops_the_run_before_landmarks_are_written():
-    with pytest.raises(ValueError, match=r"800 of 978 landmark genes are measured, below min_coverage=0\.9"):
-        run(own_cohort(load_panel().iloc[:800]))
-
-
-def test_a_tissue_column_that_is_missing_is_named():
-    cohort = own_cohort(load_panel())
-    del cohort.obs["tissue"]
-    with pytest.raises(ValueError, match="no column 'tissue'"):
-        run(cohort)
-
-
-def test_values_that_are_logarithms_already_are_refused():
-    cohort = own_cohort(load_panel())
-    cohort.uns["unit"] = "log2(TPM + 1)"
-    with pytest.raises(ValueError, match="already in log2"):
-        run(cohort)

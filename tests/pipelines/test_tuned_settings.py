@@ -39,7 +39,7 @@ BASE = """
 _vae_presets:
   default: {beta: 1, clip: 2.0, hidden: [1, 2, 3], network: {width: 3, depth: 2}}
   gtex_paper: {beta: 9, clip: 1.0, hidden: [5], network: {width: 33, depth: 2}}
-vae: ${_vae_presets.${runtime_params:preset, default}}
+vae: ${_vae_presets.${runtime_params:preset, ${globals:preset}}}
 """
 
 
@@ -49,6 +49,7 @@ def conf(tmp_path: Path) -> Path:
     for name in ("base", "mine", "local"):
         (tmp_path / name).mkdir()
     (tmp_path / "base" / "parameters_baselines.yml").write_text(BASE)
+    (tmp_path / "base" / "globals.yml").write_text("preset: default\n")
     text = as_parameters_file("vae", FOUND, TUNING, "600 training and 80 validation profiles")
     tuned_file(tmp_path / "mine", "vae").write_text(text)
     return tmp_path

@@ -30,6 +30,10 @@ class Reader:
 
 READERS: dict[str, Reader] = {
     "rnaseqdb": Reader("transcriptome_diffusion.cohorts.rnaseqdb:read_rnaseqdb", parameters.RNAseqDBOptions),
+    "gtex": Reader("transcriptome_diffusion.cohorts.gtex:read_gtex", parameters.GTExOptions),
+    "tcga": Reader("transcriptome_diffusion.cohorts.tcga:read_tcga", parameters.TCGAOptions),
+    "toil": Reader("transcriptome_diffusion.cohorts.toil:read_toil", parameters.ToilOptions),
+    "own": Reader("transcriptome_diffusion.cohorts.own:read_own", parameters.OwnOptions),
     "simulated": Reader(
         "transcriptome_diffusion.cohorts.simulated:read_simulated",
         parameters.SimulationOptions,
@@ -60,9 +64,10 @@ def read_cohort(name: str, path: str | Path | None, options: Mapping[str, Any] |
         options: the reader's options as plain values.
 
     Returns:
-        Linear profiles (n_samples, n_genes): ``uns["unit"]`` such as ``FPKM``; ``obs`` with ``donor``,
-        ``study``, ``sample_type`` (``tumor`` or ``normal``) and ``source``; ``var`` with ``symbol``,
-        ``entrez_id`` and ``ensembl_id`` ("" where unknown) and ``is_landmark`` (false until matched).
+        Linear profiles (n_samples, n_genes): ``uns["unit"]`` such as ``FPKM``; NaN where a value was not measured;
+        ``obs`` with ``donor``, ``study``, ``source``, ``sample_type`` (``tumor`` or ``normal``, where it is known)
+        and further covariates; ``var`` with ``symbol``, ``entrez_id`` and ``ensembl_id`` ("" where unknown) and
+        ``is_landmark`` (false until matched).
 
     Raises:
         ValueError: if the reader is unknown, a path is missing, or an option is unknown or impossible.

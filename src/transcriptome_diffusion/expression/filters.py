@@ -6,16 +6,17 @@ import logging
 from collections.abc import Mapping
 
 import anndata as ad
-import numpy as np
 import pandas as pd
 
-from transcriptome_diffusion.expression.profiles import dense
+from transcriptome_diffusion.expression.profiles import blocks_of
 
 logger = logging.getLogger(__name__)
 
 
 def assign_tissues(cohort: ad.AnnData, tissues: Mapping[str, str] | None) -> ad.AnnData:
     """Write ``obs["tissue"]`` from ``obs["source"]`` and drop the samples of sources without a tissue.
+
+    The result shares the cohort's values: a copy of all of them would be gigabytes, and is not needed.
 
     Args:
         cohort: (n_samples, n_genes) with ``obs["source"]``.
@@ -39,13 +40,13 @@ def assign_tissues(cohort: ad.AnnData, tissues: Mapping[str, str] | None) -> ad.
         )
     if len(unmapped):
         logger.info("Dropped %d samples of sources without a tissue: %s", unmapped.sum(), _counts(unmapped))
-    labelled = cohort[tissue.notna().to_numpy()].copy()
-    labelled.obs["tissue"] = tissue.dropna().astype(str)
-    return labelled
+    obs = cohort.obs.assign(tissue=tissue)
+    labelled = ad.AnnData(X=cohort.X, obs=obs, var=cohort.var, uns=dict(cohort.uns))
+    return labelled[tissue.notna().to_numpy()]
 
 
 def drop_small_tissues(cohort: ad.AnnData, min_samples: int) -> ad.AnnData:
-    """Drop tissues with fewer than ``min_samples`` samples and name them in the log.
+    """A view of the cohort without the tissues of fewer than ``min_samples`` samples, which the log names.
 
     Raises:
         ValueError: if no tissue is left.
@@ -60,7 +61,7 @@ def drop_small_tissues(cohort: ad.AnnData, min_samples: int) -> ad.AnnData:
     if small.empty:
         return cohort
     logger.info("Dropped tissues with fewer than %d samples: %s", min_samples, _counts(small))
-    return cohort[~cohort.obs["tissue"].astype(str).isin(small.index).to_numpy()].copy()
+    return cohort[~cohort.obs["tissue"].astype(str).isin(small.index).to_numpy()]
 
 
 def expressed_genes(train: ad.AnnData, min_share: float) -> pd.Index:
@@ -69,7 +70,7 @@ def expressed_genes(train: ad.AnnData, min_share: float) -> pd.Index:
     Raises:
         ValueError: if no gene is left.
     """
-    share = np.asarray((dense(train) > 0).mean(axis=0))
+    share = sum((block > 0).sum(axis=0) for _, block in blocks_of(train)) / train.n_obs
     kept = train.var_names[share >= min_share]
     if kept.empty:
         raise ValueError(
@@ -82,4 +83,5 @@ def expressed_genes(train: ad.AnnData, min_share: float) -> pd.Index:
 
 
 def _counts(counts: pd.Series) -> str:
-    return ", ".join(f"{name} ({count})" for name, count in counts.sort_index().items())
+    more = f" and {len(counts) - 30} others" if len(counts) > 30 else ""
+    return ", ".join(f"{name} ({count})" for name, count in counts.sort_index().head(30).items()) + more

@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
+#: rows that are looked at together
+BLOCK = 512
 GENE_COLUMNS = ("symbol", "entrez_id", "ensembl_id", "is_landmark")
 
 
@@ -22,19 +24,22 @@ def make_profiles(
     var: pd.DataFrame,
     unit: str,
     generator: Mapping[str, Any] | None = None,
+    *,
+    missing: bool = False,
 ) -> ad.AnnData:
     """Bundle values (n_samples, n_genes) with their sample and gene tables; float32, the tables are copied.
 
-    ``generator`` (name, seed, settings) marks synthetic profiles and lands in ``uns["generator"]``.
+    ``generator`` (name, seed, settings) marks synthetic profiles and lands in ``uns["generator"]``. With
+    ``missing``, NaN stands for values that were not measured, until ingestion deals with them.
 
     Raises:
-        ValueError: if values hold NaN or infinities, or an index repeats itself.
+        ValueError: if values hold infinities, or NaN without ``missing``, or an index repeats itself.
     """
     values = np.ascontiguousarray(values, dtype=np.float32)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
+    if unsound := find_unsound(values, missing):
+        count, row, column = unsound
         raise ValueError(
-            f"{int((~np.isfinite(values)).sum())} of {values.size} values are NaN or infinite, the first in "
+            f"{count} of {values.size} values are {'' if missing else 'NaN or '}infinite, the first in "
             f"sample {obs.index[row]!r}, gene {var.index[column]!r}; profiles must be finite."
         )
     for what, index in (("sample", obs.index), ("gene", var.index)):
@@ -51,6 +56,32 @@ def dense(profiles: ad.AnnData) -> np.ndarray:
     """The values of ``profiles`` as a plain (n_samples, n_genes) array, without a copy where it is dense."""
     values = profiles.X
     return values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+
+
+def blocks_of(profiles: ad.AnnData) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows of ``profiles`` and their values, some hundred at a time; of a view only so many are copied at once."""
+    for start in range(0, profiles.n_obs, BLOCK):
+        rows = slice(start, min(start + BLOCK, profiles.n_obs))
+        yield rows, dense(profiles[rows])
+
+
+def find_unsound(values: np.ndarray, missing: bool = False) -> tuple[int, int, int] | None:
+    """How many values (n_samples, n_genes) are infinite or, unless they may be ``missing``, NaN.
+
+    Returns:
+        The count, with row and column of the first one; None if there is none.
+    """
+    count, first = 0, (0, 0)
+    for start in range(0, len(values), BLOCK):  # a mask of all values would take a quarter of their memory
+        block = values[start : start + BLOCK]
+        unsound = np.isinf(block) if missing else ~np.isfinite(block)
+        if not unsound.any():
+            continue
+        if count == 0:
+            row, column = np.argwhere(unsound)[0]
+            first = (start + int(row), int(column))
+        count += int(unsound.sum())
+    return (count, *first) if count else None
 
 
 def require_same_genes(profiles: ad.AnnData, genes: pd.Index, model: str) -> None:

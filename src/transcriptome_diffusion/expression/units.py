@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import anndata as ad
 import numpy as np
 
-from transcriptome_diffusion.expression.profiles import dense, make_profiles
+from transcriptome_diffusion.expression.profiles import blocks_of, dense, make_profiles
 
 #: log2(x + 1) of any bulk profile stays below this, and its linear values reach far beyond: TPM, FPKM and CPM
 #: of some twenty thousand genes average about 50, and their maxima are in the thousands
@@ -16,6 +17,8 @@ LARGEST_LOG = 50.0
 TOIL_ZERO = -9.9658
 
 _LOG_UNIT = re.compile(r"log2\((?P<linear>.+) \+ 1\)")
+_ANY_LOG = re.compile(r"(?P<base>log2|log10|ln)\((?P<linear>.+?)(?: ?\+ ?(?P<offset>\d[\d.e-]*))?\)")
+_BASES = {"log2": 2.0, "log10": 10.0, "ln": math.e}
 
 
 def log2_unit(linear: str) -> str:
@@ -29,11 +32,75 @@ def linear_unit(unit: str) -> str | None:
     return found["linear"] if found else None
 
 
+def detect_unit(values: np.ndarray, linear: str = "expression") -> str:
+    """The unit of values whose source declares none, where the values themselves tell.
+
+    A minimum of log2(0.001) is that of log2(x + 0.001); a maximum above 50 is no logarithm of a bulk profile.
+
+    Args:
+        values: (n_samples, n_genes), NaN where missing.
+        linear: the name of the linear unit.
+
+    Raises:
+        ValueError: if the values may be either.
+    """
+    lowest, highest = float(np.nanmin(values)), float(np.nanmax(values))
+    if abs(lowest - TOIL_ZERO) < 0.01 and highest < LARGEST_LOG:
+        return f"log2({linear} + 0.001)"
+    if highest > LARGEST_LOG:
+        return linear
+    raise ValueError(
+        f"the unit cannot be told from values from {lowest:g} to {highest:g}: linear values reach beyond "
+        f"{LARGEST_LOG:g}, those of log2(x + 0.001) begin at {TOIL_ZERO:g}. Declare it, for instance "
+        f"`unit: TPM` or `unit: {log2_unit('TPM')}`."
+    )
+
+
+def undo_log(values: np.ndarray, unit: str) -> str:
+    """Turn values in a declared unit into linear ones, in place, and name the linear unit.
+
+    Args:
+        values: (n_samples, n_genes) float32, NaN where missing; overwritten.
+        unit: ``TPM`` (nothing is done), ``log2(TPM + 1)``, ``log2(TPM + 0.001)``, ``log10(CPM + 1)``, ``ln(CPM + 1)``.
+
+    Returns:
+        The linear unit. What rounding puts below zero becomes zero.
+
+    Raises:
+        ValueError: if the values contradict the unit, or it is a logarithm of another form.
+    """
+    found = _ANY_LOG.fullmatch(unit)
+    if found is None:
+        if "log" in unit.lower():
+            raise ValueError(
+                f"the unit {unit!r} is not understood; write it as log2(TPM + 1), log2(TPM + 0.001), log10(TPM + 1) "
+                "or ln(TPM + 1), with the unit and the offset of your values."
+            )
+        return unit
+    base, offset = _BASES[found["base"]], np.float32(found["offset"] or 0)
+    lowest, highest = float(np.nanmin(values)), float(np.nanmax(values))
+    if highest > LARGEST_LOG / math.log2(base):
+        raise ValueError(f"values are declared as {unit}, yet reach {highest:g}: they look linear already.")
+    if offset > 0 and lowest < math.log(offset, base) - 0.01:
+        toil = " log2(x + 0.001) begins there." if abs(lowest - TOIL_ZERO) < 0.01 else ""
+        raise ValueError(
+            f"values are declared as {unit}, which begins at {math.log(offset, base):g}, yet reach down to "
+            f"{lowest:g}.{toil} Declare the unit as it is."
+        )
+    if base != 2:
+        values *= np.float32(math.log2(base))
+    np.exp2(values, out=values)
+    values -= offset
+    np.maximum(values, 0, out=values)
+    return found["linear"]
+
+
 def to_log2(profiles: ad.AnnData) -> ad.AnnData:
     """log2(x + 1) of linear profiles, as new AnnData with the unit renamed.
 
     Args:
-        profiles: (n_samples, n_genes), linear and non-negative, ``uns["unit"]`` its unit, for instance ``FPKM``.
+        profiles: (n_samples, n_genes), linear and non-negative, ``uns["unit"]`` its unit, for instance ``FPKM``;
+            NaN, where a value is missing, stays.
 
     Raises:
         ValueError: if no unit is declared, the unit is already logarithmic, a value is negative, or no value
@@ -42,15 +109,16 @@ def to_log2(profiles: ad.AnnData) -> ad.AnnData:
     unit = _declared_unit(profiles)
     if "log" in unit.lower():
         raise ValueError(f"the profiles are already in {unit}; a second logarithm would flatten them.")
-    values = dense(profiles)
-    lowest, highest = float(values.min()), float(values.max())
+    extremes = [(np.nanmin(block), np.nanmax(block)) for _, block in blocks_of(profiles)]
+    lowest, highest = float(np.nanmin(extremes)), float(np.nanmax(extremes))
     if lowest < 0:
         hint = (
             " This minimum is log2(0.001): the values look like log2(x + 0.001) of the Toil recompute."
             if abs(lowest - TOIL_ZERO) < 0.01
             else ""
         )
-        row, column = np.unravel_index(values.argmin(), values.shape)
+        values = dense(profiles)
+        row, column = np.unravel_index(np.nanargmin(values), values.shape)
         raise ValueError(
             f"profiles in {unit} must not be negative, found {lowest:g} in sample "
             f"{profiles.obs_names[row]!r}, gene {profiles.var_names[column]!r}.{hint} Mend the cohort's values or unit."
@@ -60,7 +128,10 @@ def to_log2(profiles: ad.AnnData) -> ad.AnnData:
             f"profiles are declared linear ({unit}), yet their largest value is {highest:g}: they look like "
             f"logarithms. If so, declare the unit as {log2_unit(unit)!r} where the cohort is read."
         )
-    logged = np.log1p(values, dtype=np.float32) / np.float32(np.log(2))
+    logged = np.empty(profiles.shape, dtype=np.float32)
+    for rows, block in blocks_of(profiles):
+        np.log1p(block, out=logged[rows], casting="same_kind")
+        logged[rows] /= np.float32(np.log(2))
     return _with_values(profiles, logged, log2_unit(unit))
 
 
@@ -90,4 +161,4 @@ def _declared_unit(profiles: ad.AnnData) -> str:
 
 
 def _with_values(profiles: ad.AnnData, values: np.ndarray, unit: str) -> ad.AnnData:
-    return make_profiles(values, profiles.obs, profiles.var, unit, profiles.uns.get("generator"))
+    return make_profiles(values, profiles.obs, profiles.var, unit, profiles.uns.get("generator"), missing=True)

@@ -11,7 +11,7 @@ import scipy.stats
 import torch
 from torch import nn
 
-from transcriptome_diffusion.devices import torch_threads
+from transcriptome_diffusion.devices import resolve_device, torch_threads
 from transcriptome_diffusion.parameters import ClassifierOptions
 
 #: more genes than this reach the classifiers as coordinates in the span of their training profiles
@@ -90,25 +90,29 @@ def train_mlp(
 ) -> nn.Sequential:
     """A perceptron with ReLU, dropout and class weights, in evaluation mode at its best validation epoch.
 
-    Inputs are (n, n_features) float32, codes (n,) integers below ``n_classes``. Adam with early stopping on
-    the class-weighted validation cross-entropy; without validation profiles all epochs are run. The
-    caller's random state is left alone. The last layer is the readout, so that ``network[:-1]`` gives the
-    last hidden features.
+    Inputs are (n, n_features) float32, codes (n,) integers below ``n_classes``. Early stopping on the
+    class-weighted validation cross-entropy; without validation profiles all epochs are run. The caller's
+    random state is left alone. Wherever it was trained, the network comes back to the CPU. Its last layer is
+    the readout, so that ``network[:-1]`` gives the last hidden features.
     """
-    x, y = torch.from_numpy(inputs), torch.from_numpy(codes)
-    x_seen, y_seen = torch.from_numpy(validation_inputs), torch.from_numpy(validation_codes)
+    device = resolve_device(options.device)
+    x, y, x_seen, y_seen = (
+        torch.from_numpy(array).to(device) for array in (inputs, codes, validation_inputs, validation_codes)
+    )
     counts = torch.bincount(y, minlength=n_classes)
     loss = nn.CrossEntropyLoss(weight=len(y) / (n_classes * counts.clamp(min=1)))
     best, best_loss, best_epoch = None, np.inf, 0
-    with torch_threads(1), torch.random.fork_rng(devices=[]):
+    make = torch.optim.SGD if options.optimizer == "sgd" else torch.optim.AdamW
+    gpus = range(torch.cuda.device_count()) if device.type == "cuda" else []
+    with torch_threads(1), torch.random.fork_rng(devices=gpus):
         torch.manual_seed(seed)
-        network = _mlp(x.shape[1], options.hidden, n_classes, options.dropout)
-        optimiser = torch.optim.AdamW(
+        network = _mlp(x.shape[1], options.hidden, n_classes, options.dropout).to(device)
+        optimiser = make(
             network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, foreach=True
         )
         for epoch in range(options.epochs):
             network.train()
-            for batch in torch.randperm(len(x)).split(options.batch_size):
+            for batch in torch.randperm(len(x)).to(device).split(options.batch_size):
                 optimiser.zero_grad()
                 loss(network(x[batch]), y[batch]).backward()
                 optimiser.step()
@@ -124,7 +128,7 @@ def train_mlp(
                 break
     if best is not None:
         network.load_state_dict(best)
-    return network.eval()
+    return network.cpu().eval()
 
 
 def _mlp(n_features: int, hidden: Sequence[int], n_classes: int, dropout: float) -> nn.Sequential:

@@ -158,7 +158,7 @@ def test_progress_counts_every_evaluation_of_every_batch(humps: Diffusion) -> No
     assert seen == [(i, 12) for i in range(1, 13)]
 
 
-@pytest.mark.parametrize("settings", [{"network": {"kind": "paper", "width": 16}}, {"scaling": "max_abs"}])
+@pytest.mark.parametrize("settings", [{"network": {"kind": "paper", "width": 16}}, {"scaling": "linear_max_abs"}])
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0", "residual"])
 def test_every_network_scaling_and_target_trains_and_samples_finite_values(
     settings: dict[str, Any], prediction: str

@@ -62,6 +62,7 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
             logger.info("%s: no profiles, so no row in the %s scorecard", row, space)
             return pd.DataFrame(columns=columns)
         scaler = GeneScaler.fit(dense(train))
+        special = options.transcriptome_classifier if space == "transcriptome" else None
 
         def labelled(profiles: AnnData) -> Labelled:
             require_same_genes(profiles, train.var_names, f"the {space} scorecard")
@@ -77,7 +78,7 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
                 neighbours=getattr(options.neighbours, space),
                 draws=options.draws,
                 seed=options.seed,
-                classifier=options.classifier,
+                classifier=special or options.classifier,
             )
             tables.append(table.assign(generator=row, reconstructor=way or NO_WAY, space=space, run=run)[columns])
         return pd.concat(tables, ignore_index=True)

@@ -124,5 +124,5 @@ def as_parameters_file(name: str, found: Found, tuning: TuningOptions, cohort: s
         "The best of many trials looks better than it is; the scorecard is the judge.",
     ]
     block = yaml.safe_dump({f"_{name}_tuned": {"default": nested(found.settings)}}, sort_keys=False)
-    choice = f"{name}: ${{oc.select:_{name}_tuned.${{runtime_params:preset, default}}, {{}}}}\n"
+    choice = f"{name}: ${{oc.select:_{name}_tuned.${{runtime_params:preset, ${{globals:preset}}}}, {{}}}}\n"
     return "".join(f"# {line}\n" for line in header) + block + "\n" + choice

@@ -1,0 +1,75 @@
+"""Gene models in GTF, for what a gene is: coding or not. https://www.gencodegenes.org/pages/data_format.html"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from transcriptome_diffusion.expression.identifiers import is_par_y, without_version
+
+CODING = "protein_coding"
+
+# GENCODE says gene_type, Ensembl gene_biotype
+_ATTRIBUTE = re.compile(r'(gene_id|gene_type|gene_biotype|gene_name) "([^"]*)"')
+
+
+def read_gene_model(path: str | Path) -> pd.DataFrame:
+    """The genes of a GTF file, plain or gzip.
+
+    Returns:
+        One row per gene, in the file's order: ``gene_id`` (Ensembl, without version), ``symbol`` and ``gene_type``,
+        for instance ``protein_coding``. Y copies of pseudoautosomal genes are left to their X copies.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, or no line of it describes a gene with an id and a type.
+    """
+    genes = pd.DataFrame(_genes(Path(path)), columns=["gene_id", "symbol", "gene_type"])
+    return genes.drop_duplicates("gene_id", ignore_index=True)
+
+
+def coding_genes(path: str | Path) -> set[str]:
+    """The protein-coding genes of a GTF file, as Ensembl ids without version.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read_gene_model``, and if none is coding.
+    """
+    kinds: Counter[str] = Counter()
+    coding = set()
+    for gene, _, kind in _genes(Path(path)):
+        kinds[kind] += 1
+        if kind == CODING:
+            coding.add(gene)
+    if not coding:
+        raise ValueError(f"no gene of {path} is {CODING}; its types are {sorted(kinds)[:10]}.")
+    return coding
+
+
+def _genes(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Id, symbol and type of one gene after the other."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    found = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as lines:
+            for line in lines:
+                cells = line.split("\t", 8)
+                if len(cells) < 9 or cells[2] != "gene":
+                    continue
+                about = dict(_ATTRIBUTE.findall(cells[8]))
+                gene, kind = about.get("gene_id", ""), about.get("gene_type") or about.get("gene_biotype")
+                if gene and kind and not is_par_y(gene):
+                    found += 1
+                    yield without_version(gene), about.get("gene_name", ""), kind
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is truncated or broken ({error}). Fetch the file again.") from error
+    if not found:
+        raise ValueError(
+            f"{path} is no gene model: expected lines of GTF with the feature 'gene', a gene_id and a gene_type."
+        )
