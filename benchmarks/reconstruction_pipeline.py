@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/reconstruction_pipeline.py [TRAIN] [VALIDATION] [TARGETS] [FOLDER]
 
-Simulated profiles as in benchmarks/reconstruction.py; every generator's landmarks are fresh donors of that population. The
-results stay in FOLDER (a temporary folder by default, removed at the end), at GTEx's size 19 GB of them.
+Simulated profiles as in benchmarks/reconstruction.py; every generator has the landmarks of fresh donors of that population.
+Results stay in FOLDER (a temporary folder by default, removed at the end), at the size of GTEx 19 GB of them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import yaml
-from reconstruction import simulate
 
+from reconstruction import simulate
 from transcriptome_diffusion.generators.registry import GENERATOR_NAMES
 
 PROJECT = Path(__file__).resolve().parents[1]
