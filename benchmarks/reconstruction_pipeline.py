@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/reconstruction_pipeline.py [TRAIN] [VALIDATION] [TARGETS] [FOLDER]
 
-Simulated profiles as in benchmarks/reconstruction.py; every generator has the landmarks of fresh donors of that population.
-Results stay in FOLDER (a temporary folder by default, removed at the end), at the size of GTEx 19 GB of them.
+Simulated profiles as in benchmarks/reconstruction.py; every generator has the landmarks of fresh donors of the same
+population. Results, at the size of GTEx 19 GB, stay in FOLDER (by default a temporary folder, removed at the end).
 """
 
 from __future__ import annotations
