@@ -29,7 +29,8 @@ LANDMARKS, FACTORS, TISSUES = 978, 200, 26
 def simulate(profiles: int, targets: int, seed: int) -> tuple[ad.AnnData, ad.AnnData]:
     """Landmarks and whole transcriptomes of ``profiles`` donors."""
     genes = LANDMARKS + targets
-    loadings = np.random.default_rng(0).normal(size=(FACTORS, genes)).astype(np.float32)
+    # gene by gene, so that landmarks are the same whatever the number of targets
+    loadings = np.random.default_rng(0).normal(size=(genes, FACTORS)).T.astype(np.float32)
     rng = np.random.default_rng([1, seed])
     values = rng.normal(size=(profiles, FACTORS)).astype(np.float32) @ loadings / np.float32(FACTORS**0.5)
     values += rng.standard_normal(values.shape, dtype=np.float32)

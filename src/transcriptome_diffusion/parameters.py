@@ -133,6 +133,9 @@ class DenoiserOptions(GeneratorOptions):
     learnt_axes: float = Field(
         default=0.25, gt=0, le=1, description="axes the network corrects, per training profile (residual)"
     )
+    learnt_variance: float | None = Field(
+        default=None, gt=0, le=1, description="instead, axes that hold this share of the variance along all (residual)"
+    )
     loudness: float = Field(
         default=0.7, ge=0, le=1, description="how much of a profile's own scatter is a coordinate (residual)"
     )
@@ -173,6 +176,9 @@ class LatentOptions(GeneratorOptions):
         default=0.85, ge=0, le=1, description="how much of a profile's own scatter is a coordinate (gaussian)"
     )
     learnt_axes: float = Field(default=0.25, gt=0, le=1, description="axes learnt, per training profile (gaussian)")
+    learnt_variance: float | None = Field(
+        default=None, gt=0, le=1, description="instead, axes that hold this share of the variance along all (gaussian)"
+    )
     latent_dim: int = Field(default=32, ge=1)
     hidden: list[PositiveInt] = Field(default=[256, 128], min_length=1, description="widths of the layers")
     embedding_dim: int = Field(default=16, ge=1, description="of each condition")

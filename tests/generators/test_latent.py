@@ -46,6 +46,15 @@ def test_all_axes_give_back_the_profile_and_few_axes_its_share() -> None:
     assert errors[0] < errors[1] < errors[2]
 
 
+def test_axes_may_be_counted_by_the_variance_they_hold() -> None:
+    found, _ = coordinates(learnt_axes=1.0, loudness=0)
+    held = (found.space.variance * found.space.weight)[1:].cumsum(0)  # type: ignore[union-attr]
+    for share in (0.3, 0.8, 1.0):
+        width = coordinates(learnt_variance=share, loudness=0)[0].width
+        assert held[width - 2] >= share * held[-1] * (1 - 1e-6)
+        assert width == 2 or held[width - 3] < share * held[-1]
+
+
 def test_axes_that_are_not_learnt_vary_as_in_other_donors() -> None:
     found, _ = coordinates(learnt_axes=0.05, loudness=0)
     assert found.width == 7  # loudness and a twentieth of 120 profiles

@@ -48,7 +48,8 @@ def test_both_ways_to_sum_agree():
     a, b = (modules(n, 80, n) for n in (30, 50))
     genes = np.flatnonzero(np.arange(80) % 7)
     in_genes, in_samples = (sums(a, b, genes) for sums in (correlation._in_gene_space, correlation._in_sample_space))
-    assert in_genes == pytest.approx(in_samples, rel=1e-12)
+    for found, expected in zip(in_genes, in_samples, strict=True):
+        assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_same_profiles_score_one_whatever_the_scale_and_shift_of_genes():
@@ -104,7 +105,7 @@ def test_memory_is_blocks_of_genes_and_products_of_samples_never_genes_by_genes(
     """Nor a float64 copy of the profiles: with 18,000 genes that alone would be four times the bound."""
     n, genes = 300, 18_000
     blocks, products = n * correlation.BLOCK * 8, n * n * 8
-    assert peak_memory(n, genes) < 5 * blocks + 3 * products + genes * 64 < n * genes * 8 / 2
+    assert peak_memory(n, genes) < 6 * blocks + 3 * products + genes * 64 < n * genes * 8 / 2
 
 
 def test_memory_with_more_samples_than_genes_is_a_few_copies():

@@ -24,7 +24,9 @@ def model_of(values, labels, pooling=0.0, landmarks=4):
     train -= train.mean(axis=0)
     held_out = np.tile(standard(1, landmarks, 2), (len(values), 1))
     options = ResidualOptions(pooling=pooling)
-    found = ResidualModel.fit(train, np.arange(50), np.arange(0), held_out, values.astype(np.float32), labels, options)
+    found = ResidualModel.fit(
+        decompose(train), np.arange(50), np.arange(0), held_out, values.astype(np.float32), labels, options
+    )
     assert found is not None
     return found[0], held_out
 
@@ -76,7 +78,7 @@ def test_a_residual_is_as_loud_as_the_landmarks_are_strange():
     standardise = lambda values: (values - mean) / scale  # noqa: E731
     labels = np.full(60, "liver")
     found = ResidualModel.fit(
-        standardise(x), np.arange(30), np.arange(0), standardise(held_out), left, labels, ResidualOptions()
+        decompose(standardise(x)), np.arange(30), np.arange(0), standardise(held_out), left, labels, ResidualOptions()
     )
     assert found is not None
     drawn = found[0].draw(standardise(new), np.full(400, "liver"), np.random.default_rng(0))
@@ -110,15 +112,17 @@ def test_leaving_a_donor_out_is_fitting_without_it(n):
     np.testing.assert_allclose(leave_donors_out((y - fit.predict(x))[some], root[some], donors[some]), found[some])
 
 
-def test_the_quick_decomposition_is_that_of_the_singular_values():
-    x = standard(60, 20, 0)
-    x[:, 3] = 2 * x[:, 4]
-    x -= x.mean(axis=0)
-    exact, quick = decompose(x), decompose(x, exact=False)
-    assert len(quick[1]) == len(exact[1]) == 19
-    np.testing.assert_allclose(quick[1], exact[1])
-    np.testing.assert_allclose((quick[0] * quick[1]) @ quick[2].T, x, atol=1e-9)
-    np.testing.assert_allclose(quick[0].T @ quick[0], np.eye(19), atol=1e-9)
+@pytest.mark.parametrize("n", [15, 30, 60], ids=["fewer profiles than genes", "more", "many more"])
+def test_the_decomposition_gives_back_the_centred_profiles_in_as_few_directions_as_there_are(n):
+    x = standard(n, 20, 0)
+    x[:, 3] = 2 * x[:, 4] + 1
+    left, singular, right = decompose(x)
+    assert len(singular) == min(n - 1, 19)
+    np.testing.assert_allclose(singular, np.linalg.svd(x - x.mean(axis=0), compute_uv=False)[: len(singular)])
+    np.testing.assert_allclose((left * singular) @ right.T, x - x.mean(axis=0), atol=1e-9)
+    for vectors in (left, right):
+        np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(singular)), atol=1e-9)
+    np.testing.assert_allclose(left.sum(axis=0), 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("per", ["all", "target"])

@@ -47,7 +47,9 @@ class Coordinates(nn.Module):
         """The coordinates for training profiles x (n, n_genes), and those profiles as ``widen`` takes them."""
         loudness = options.loudness if options.space == "gaussian" else None
         scaler, space, u = fit_coordinates(x, codes, categories, donors, options.scaling, loudness)
-        learnt = None if space is None else learnt_coordinates(options.learnt_axes, len(x))
+        learnt = None
+        if space is not None:
+            learnt = learnt_coordinates(space, len(x), options.learnt_axes, options.learnt_variance)
         coordinates = cls(x.shape[1], space, learnt)
         coordinates.scaler = scaler
         return coordinates, u

@@ -53,8 +53,9 @@ def is_trained(entry: Entry) -> bool:
 #: every name under which synthetic landmark profiles reach reconstruction and evaluation
 GENERATOR_NAMES: tuple[str, ...] = (*BASELINES, *SAMPLERS)
 
-#: generators that also learn all genes at once, without landmarks, under the names of their landmark siblings
-DIRECT: dict[str, Entry] = {name: BASELINES[name] for name in ("class_gaussian", "vae", "wgan_gp")} | {"ddpm": DENOISER}
+#: generators that also learn all genes at once, without landmarks, under the names of their landmark siblings; of the
+#: denoiser's samplers the one that was nearer to validation donors there
+DIRECT: dict[str, Entry] = {name: BASELINES[name] for name in ("class_gaussian", "vae", "wgan_gp")} | {"ddim": DENOISER}
 
 #: what is trained step by step, by the name of its parameters
 TRAINED: tuple[str, ...] = (

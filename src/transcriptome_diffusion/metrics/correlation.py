@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,10 +40,11 @@ def correlation_score(real: np.ndarray, synthetic: np.ndarray) -> float:
     diagonal_real, diagonal_synthetic = int(varies_real.sum()), int(varies_synthetic.sum())
     diagonal_both = int((varies_real & varies_synthetic).sum())
 
-    sum_real = (_sum_of_products(real, kept) - diagonal_real) / 2
-    sum_synthetic = (_sum_of_products(synthetic, kept) - diagonal_synthetic) / 2
     in_space = _in_gene_space if max(len(real), len(synthetic)) > genes else _in_sample_space
-    rr, ss, rs = in_space(real, synthetic, kept)
+    found = in_space(real, synthetic, kept)
+    rr, ss, rs = found.squares
+    sum_real = (found.sums[0] - diagonal_real) / 2
+    sum_synthetic = (found.sums[1] - diagonal_synthetic) / 2
     variance_real = (rr - diagonal_real) / 2 - sum_real**2 / pairs if pairs else 0.0
     variance_synthetic = (ss - diagonal_synthetic) / 2 - sum_synthetic**2 / pairs if pairs else 0.0
     if min(variance_real, variance_synthetic) <= 1e-12 * pairs:
@@ -71,32 +73,33 @@ def _blocks(genes: np.ndarray) -> Iterator[np.ndarray]:
         yield genes[start : start + BLOCK]
 
 
-def _sum_of_products(values: np.ndarray, genes: np.ndarray) -> float:
-    """The sum over all entries of the correlation matrix of ``genes``."""
-    total = np.zeros(len(values))
+class _Sums(NamedTuple):
+    """Over all entries of the two correlation matrices: their sums, and sums of squares of each and of products."""
+
+    sums: tuple[float, float]
+    squares: tuple[float, float, float]
+
+
+def _in_sample_space(real: np.ndarray, synthetic: np.ndarray, genes: np.ndarray) -> _Sums:
+    """From products of samples with samples, in one pass over the genes."""
+    n, m = len(real), len(synthetic)
+    rows = np.zeros(n + m)
+    products = np.zeros((n, n)), np.zeros((m, m)), np.zeros((n, m))
     for block in _blocks(genes):
-        total += _unit_columns(values[:, block]).sum(axis=1)
-    return float(total @ total)
+        a, b = _unit_columns(real[:, block]), _unit_columns(synthetic[:, block])
+        rows += np.concatenate([a.sum(axis=1), b.sum(axis=1)])
+        for total, left, right in zip(products, (a, b, a), (a, b, b), strict=True):
+            total += left @ right.T
+    rr, ss, rs = (float(np.vdot(product, product)) for product in products)
+    return _Sums((float(rows[:n] @ rows[:n]), float(rows[n:] @ rows[n:])), (rr, ss, rs))
 
 
-def _in_sample_space(real: np.ndarray, synthetic: np.ndarray, genes: np.ndarray) -> tuple[float, float, float]:
-    """Sums of squares and products of AᵀA and BᵀB, from products of samples with samples, one at a time."""
-
-    def squared(x: np.ndarray, y: np.ndarray) -> float:
-        product = np.zeros((len(x), len(y)))
-        for block in _blocks(genes):
-            columns = _unit_columns(x[:, block])
-            product += columns @ (columns if x is y else _unit_columns(y[:, block])).T
-        return float(np.vdot(product, product))
-
-    return squared(real, real), squared(synthetic, synthetic), squared(real, synthetic)
-
-
-def _in_gene_space(real: np.ndarray, synthetic: np.ndarray, genes: np.ndarray) -> tuple[float, float, float]:
-    """The same, from blocks of rows of the correlation matrices."""
+def _in_gene_space(real: np.ndarray, synthetic: np.ndarray, genes: np.ndarray) -> _Sums:
+    """From blocks of rows of the correlation matrices."""
     a, b = _unit_columns(real[:, genes]), _unit_columns(synthetic[:, genes])
-    sums = np.zeros(3)
+    squares = np.zeros(3)
     for i in range(0, len(genes), BLOCK):
         rows, others = a[:, i : i + BLOCK].T @ a, b[:, i : i + BLOCK].T @ b
-        sums += np.vdot(rows, rows), np.vdot(others, others), np.vdot(rows, others)
-    return float(sums[0]), float(sums[1]), float(sums[2])
+        squares += np.vdot(rows, rows), np.vdot(others, others), np.vdot(rows, others)
+    rr, ss, rs = squares.tolist()
+    return _Sums((float(np.square(a.sum(axis=1)).sum()), float(np.square(b.sum(axis=1)).sum())), (rr, ss, rs))

@@ -23,6 +23,7 @@ from transcriptome_diffusion.expression.profiles import (
 )
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.reconstruction.residuals import ResidualModel, thin
+from transcriptome_diffusion.reconstruction.ridge import Spectrum, decompose
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +88,19 @@ class Reconstructor(ABC):
     residuals: ResidualModel | None = field(init=False, default=None)
 
     @abstractmethod
-    def _train(self, train: Paired, validation: Paired, rows: np.ndarray, residuals: np.ndarray, options: Any) -> bool:
+    def _train(
+        self,
+        train: Paired,
+        validation: Paired,
+        rows: np.ndarray,
+        residuals: np.ndarray,
+        spectrum: Spectrum,
+        options: Any,
+    ) -> bool:
         """Fit on training profiles and write ``record``.
 
         Args:
+            spectrum: of the standardised training landmarks.
             residuals: (len(rows), n_targets), to fill with the standardised residuals of the training profiles
                 ``rows``, each from a model that did not see its donor.
 
@@ -152,7 +162,8 @@ class Reconstructor(ABC):
         most, targets = options.residuals.profiles_per_label, np.flatnonzero(self.targets)
         rows, held_out = thin(train.labels, most), thin(validation.labels, most)
         residuals = np.empty((len(rows) + len(held_out), len(targets)), dtype=np.float32)
-        if not self._train(train, validation, rows, residuals[: len(rows)], options):
+        spectrum = decompose(self.inputs(train.landmarks.astype(np.float64)))
+        if not self._train(train, validation, rows, residuals[: len(rows)], spectrum, options):
             residuals, rows = residuals[len(rows) :], rows[:0]
         landmarks = self.inputs(validation.landmarks[held_out])
         others = residuals[len(rows) :]
@@ -160,9 +171,7 @@ class Reconstructor(ABC):
         others -= self.outputs.undo(self._predict(landmarks))
         others /= self.outputs.scale
         labels = np.concatenate([train.labels[rows], validation.labels[held_out]])
-        found = ResidualModel.fit(
-            self.inputs(train.landmarks), train.donors, rows, landmarks, residuals, labels, options.residuals
-        )
+        found = ResidualModel.fit(spectrum, train.donors, rows, landmarks, residuals, labels, options.residuals)
         if found is not None:
             self.residuals, self.record["residuals"] = found
 

@@ -13,7 +13,7 @@ from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.parameters import ReconstructionOptions
 from transcriptome_diffusion.reconstruction.base import Paired, Reconstructor
 from transcriptome_diffusion.reconstruction.ridge import (
-    decompose,
+    Spectrum,
     hat_root,
     leave_donors_out,
     leave_one_out_by_target,
@@ -47,16 +47,14 @@ class LinearReconstructor(Reconstructor):
         validation: Paired,
         rows: np.ndarray,
         residuals: np.ndarray,
+        spectrum: Spectrum,
         options: ReconstructionOptions,
     ) -> bool:
-        x = _centred(self.inputs(train.landmarks.astype(np.float64)))
-        n, landmarks = x.shape
+        left, singular, right = spectrum
+        n, landmarks = train.landmarks.shape
         ridge = options.method == "ridge"
         # far from interpolation rounded products of the targets are exact enough, and twice as fast
-        rounded = ridge and n > 2 * landmarks
-        precision = np.float32 if rounded else np.float64
-        left, singular, right = decompose(x, exact=not rounded)
-        del x
+        precision = np.float32 if ridge and n > 2 * landmarks else np.float64
         targets, work = np.flatnonzero(self.targets), left.astype(precision, copy=False)
         unit = float(np.mean(singular**2))
         candidates = options.penalties if ridge else [0.0]
@@ -124,11 +122,6 @@ class LinearReconstructor(Reconstructor):
 
     def _restore(self, tensors: dict[str, np.ndarray]) -> None:
         self.weights = tensors["weights"]
-
-
-def _centred(values: np.ndarray) -> np.ndarray:
-    # the stored float32 means are off by a rounding; U must be orthogonal to the ones exactly
-    return values - values.mean(axis=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.parameters import MLPReconstructionOptions
 from transcriptome_diffusion.reconstruction.base import Paired, Reconstructor
+from transcriptome_diffusion.reconstruction.ridge import Spectrum
 
 
 class Perceptron(nn.Module):
@@ -90,6 +91,7 @@ class MLPReconstructor(Reconstructor):
         validation: Paired,
         rows: np.ndarray,
         residuals: np.ndarray,
+        spectrum: Spectrum,
         options: MLPReconstructionOptions,
     ) -> bool:
         from transcriptome_diffusion import training

@@ -11,7 +11,7 @@ import numpy as np
 
 from transcriptome_diffusion.expression.covariance import ledoit_wolf
 from transcriptome_diffusion.parameters import ResidualOptions
-from transcriptome_diffusion.reconstruction.ridge import decompose, hat_root, leave_donors_out
+from transcriptome_diffusion.reconstruction.ridge import Spectrum, hat_root, leave_donors_out
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class ResidualModel:
     @classmethod
     def fit(
         cls,
-        landmarks: np.ndarray,
+        spectrum: Spectrum,
         donors: np.ndarray,
         rows: np.ndarray,
         held_out: np.ndarray,
@@ -68,9 +68,9 @@ class ResidualModel:
         """Fit on held-out residuals, and say how well it went; None where there are fewer than three.
 
         Args:
-            landmarks: (n, n_landmarks), standardised, of all training profiles. donors: (n,).
+            spectrum: of the standardised landmarks of all training profiles. donors: (n,), theirs.
             rows: training profiles whose residuals are known, each by a model that did not see its donor; (k,).
-            held_out: (m, n_landmarks), standardised as ``landmarks``, of other donors.
+            held_out: (m, n_landmarks), standardised alike, of other donors.
             residuals: (k + m, n_targets) float32 of both, standardised as the targets; overwritten.
             labels: (k + m,).
         """
@@ -78,7 +78,7 @@ class ResidualModel:
             logger.warning("reconstruction: %d held-out profiles are too few to learn residual noise.", len(labels))
             return None
         loudness = np.log(np.einsum("ij,ij->i", residuals, residuals) / residuals.shape[1] + TINY)
-        strange, strangeness = _strangeness(landmarks, donors, rows, held_out, loudness)
+        strange, strangeness = _strangeness(spectrum, donors, rows, held_out, loudness)
         slope, intercept = _line(strangeness, loudness)
         predicted = intercept + slope * strangeness
 
@@ -160,16 +160,15 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _strangeness(
-    landmarks: np.ndarray, donors: np.ndarray, rows: np.ndarray, held_out: np.ndarray, loudness: np.ndarray
+    spectrum: Spectrum, donors: np.ndarray, rows: np.ndarray, held_out: np.ndarray, loudness: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The matrix that leaves what is strange, and log strangeness of training ``rows`` and of ``held_out``.
 
     Training profiles are judged without their donor, as their residuals are. The penalty is the one whose
     strangeness tells loudness best.
     """
-    x = landmarks.astype(np.float64)
-    x -= x.mean(axis=0)
-    left, singular, right = decompose(x, exact=False)
+    left, singular, right = spectrum
+    genes = len(right)
     along = held_out @ right  # the coordinates of the training profiles are U S
     outside = np.square(held_out - along @ right.T).sum(axis=1)
     best: tuple[float, np.ndarray, np.ndarray] | None = None
@@ -179,10 +178,10 @@ def _strangeness(
         if len(rows):
             own = leave_donors_out(left * (singular * kept), hat_root(left, 1 - kept), donors)[rows]
             squares = np.concatenate([np.square(own).sum(axis=1), squares])
-        found = np.log(squares / x.shape[1] + TINY)
+        found = np.log(squares / genes + TINY)
         slope, intercept = _line(found, loudness)
         unexplained = float(np.square(loudness - intercept - slope * found).sum())
         if best is None or unexplained < best[0]:
             best = unexplained, kept, found
     assert best is not None
-    return np.eye(x.shape[1]) - (right * (1 - best[1])) @ right.T, best[2]
+    return np.eye(genes) - (right * (1 - best[1])) @ right.T, best[2]

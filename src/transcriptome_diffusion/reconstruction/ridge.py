@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 
 
-def decompose(x: np.ndarray, exact: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """U (n, rank), S (rank,) falling and V (n_genes, rank) of centred X = U S Vᵀ, (n, n_genes) float64.
+class Spectrum(NamedTuple):
+    """Centred X = U S Vᵀ in float64: ``left`` (n, rank), ``singular`` (rank,) falling, ``right`` (n_genes, rank)."""
 
-    ``exact`` asks for a singular value decomposition. Otherwise, where profiles outnumber genes, the eigenvectors
-    of XᵀX give the same at a fraction of the time, but for directions with S below 1e-7 of the first: ridge
-    does not miss them.
+    left: np.ndarray
+    singular: np.ndarray
+    right: np.ndarray
+
+
+def decompose(x: np.ndarray) -> Spectrum:
+    """The spectrum of ``x`` (n, n_genes), after centring.
+
+    Where profiles are many, the eigenvectors of XᵀX give the same as a singular value decomposition at a fraction of
+    the time, but for directions with S below 1e-7 of the first, which are left out: no regression misses them.
     """
-    if exact or x.shape[0] <= x.shape[1]:
+    x = x.astype(np.float64)
+    x -= x.mean(axis=0)  # exactly, so that U is orthogonal to the ones
+    precision = max(x.shape) * np.finfo(np.float64).eps
+    if len(x) <= 2 * x.shape[1]:  # close to interpolation the last directions count
         left, singular, right = scipy.linalg.svd(x, full_matrices=False, check_finite=False)
-        kept = singular > singular[0] * max(x.shape) * np.finfo(np.float64).eps
-        return left[:, kept], singular[kept], right[kept].T
+        kept = singular > singular[0] * precision
+        return Spectrum(left[:, kept], singular[kept], right[kept].T)
     values, vectors = scipy.linalg.eigh(x.T @ x, check_finite=False, overwrite_a=True, driver="evd")
-    kept = np.flatnonzero(values > values[-1] * max(x.shape) * np.finfo(np.float64).eps)[::-1]
+    kept = np.flatnonzero(values > values[-1] * precision)[::-1]
     singular, right = np.sqrt(values[kept]), vectors[:, kept]
-    return x @ (right / singular), singular, right
+    return Spectrum(x @ (right / singular), singular, right)
 
 
 def leave_one_out_error(

@@ -85,7 +85,9 @@ class DenoisingGenerator(Generator):
         donors = train.obs.get("donor", train.obs_names).to_numpy()
         loudness = options.loudness if options.prediction == "residual" else None
         scaler, space, u = fit_coordinates(x, codes, counts, donors, options.scaling, loudness)
-        learnt = None if space is None else learnt_coordinates(options.learnt_axes, len(x))
+        learnt = None
+        if space is not None:
+            learnt = learnt_coordinates(space, len(x), options.learnt_axes, options.learnt_variance)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             model.denoiser = Denoiser(options, cls._path(options), train.n_vars, counts, space, learnt)

@@ -226,9 +226,20 @@ def fit_coordinates(
     return scaler, space, u
 
 
-def learnt_coordinates(axes_per_profile: float, profiles: int) -> int:
-    """How many leading coordinates a network learns: loudness, and axes in proportion to training profiles."""
-    return 1 + max(round(axes_per_profile * profiles), 1)
+def learnt_coordinates(
+    space: GaussianSpace, profiles: int, axes_per_profile: float, variance_share: float | None = None
+) -> int:
+    """How many leading coordinates a network learns: loudness, and some axes; the Gaussian keeps the others.
+
+    Args:
+        profiles: the number of training profiles.
+        axes_per_profile: axes in proportion to them.
+        variance_share: if given, instead as many axes as hold this share of what other donors vary along all.
+    """
+    if variance_share is None:
+        return 1 + max(round(axes_per_profile * profiles), 1)
+    held = torch.cumsum((space.variance * space.weight)[1:].double(), 0)
+    return 2 + int(torch.searchsorted(held, variance_share * held[-1]).clamp(max=space.rank - 1))
 
 
 def principal_axes(residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ def create_pipeline(**_: Any) -> Pipeline:
     """Fit on real training donors, judge residuals on validation donors, apply to synthetic landmarks."""
     fits = [
         Node(
-            fit,
+            nodes.fit_mlp if method == "mlp" else nodes.fit_linear,
             [
                 "landmarks_train",
                 "expression_train",
@@ -26,7 +26,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             f"reconstructor_{method}",
             name=f"fit_{method}",
         )
-        for method, fit in zip(RECONSTRUCTORS, (nodes.fit_linear, nodes.fit_linear, nodes.fit_mlp), strict=True)
+        for method in RECONSTRUCTORS
     ]
     rebuild = [
         Node(
