@@ -22,7 +22,7 @@ GUIDE = {
     "means shrinkage.",
     "coverage": "Share of real neighbourhoods that hold at least one synthetic profile.",
     "adversarial_accuracy": "How well a nearest-neighbour rule tells real from synthetic: .5 cannot, 1 always, "
-    "towards 0 copies. The goal is the real row.",
+    "towards 0 copies. The goal is the real row; profiles that vary too little (spread) or copy lower it as well.",
     "correlation": "Agreement of the gene-gene correlations of real and synthetic profiles; pooled over tissues.",
     "accuracy_mlp": "Reverse validation: a neural classifier learns tissues from synthetic profiles alone and is "
     "tested on held-out donors.",
