@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from transcriptome_diffusion.generators.diffusion import samplers, schedules
+from transcriptome_diffusion.generators.diffusion import precondition, samplers, schedules
 from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule
 from transcriptome_diffusion.generators.diffusion.precondition import (
     GaussianSpace,
@@ -55,6 +55,32 @@ def test_axes_are_those_of_a_singular_value_decomposition(n: int, genes: int) ->
     _, singular, vt = np.linalg.svd(residual, full_matrices=False)
     np.testing.assert_allclose(values, singular**2 / n, rtol=1e-6)
     np.testing.assert_allclose(np.abs(np.sum(axes * vt.T, axis=0)), 1, rtol=1e-6)
+
+
+def test_of_many_profiles_and_genes_the_first_axes_are_found_without_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    residual = rng.normal(size=(90, 8)) * np.linspace(6, 3, 8) @ rng.normal(size=(8, 70)) + rng.normal(size=(90, 70))
+    exact, axes = principal_axes(residual)
+    monkeypatch.setattr(precondition, "MOST_AXES", 20)
+    found, directions = principal_axes(residual)
+    assert directions.shape == (70, 20)
+    np.testing.assert_allclose(found[:8], exact[:8], rtol=1e-4)
+    np.testing.assert_allclose(np.abs((directions[:, :8] * axes[:, :8]).sum(0)), 1, atol=1e-3)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(20), atol=1e-5)
+
+
+def test_axes_that_were_not_looked_for_are_drawn_as_even_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, codes, _, truth = population(2000, 30)
+    monkeypatch.setattr(precondition, "MOST_AXES", 10)
+    space, _ = GaussianSpace.fit(z, codes, [3], np.arange(2000))
+    assert space.rank == 10
+    assert float(space.trust) < 0.2  # Gaussian profiles have no loudness of their own
+    found = covariance(space)
+    assert np.trace(found) == pytest.approx(np.trace(truth), rel=0.05)
+    leading = np.linalg.eigvalsh(truth)[::-1][:4]
+    np.testing.assert_allclose(np.linalg.eigvalsh(found)[::-1][:4], leading, rtol=0.25)
 
 
 def test_with_many_profiles_the_covariance_is_the_populations() -> None:

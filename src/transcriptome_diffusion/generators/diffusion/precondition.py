@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transcriptome_diffusion.generators.scaler import Scaler
 
 FOLDS = 5
+#: axes of a space whose profiles and genes both number more than twice as many; GTEx has 12,000 times 18,700
+MOST_AXES = 512
 
 
 class Posterior(NamedTuple):
@@ -109,7 +111,9 @@ class GaussianSpace(nn.Module):
         np.put_along_axis(design, rows, 1.0, axis=1)
         effects, _, degrees, _ = np.linalg.lstsq(design, z, rcond=None)
         # divided by the degrees of freedom, without which small classes look too tight
-        residual = (z - design @ effects) * np.sqrt(n / max(n - int(degrees), 1))
+        residual = design @ effects
+        np.subtract(z, residual, out=residual)
+        residual *= np.sqrt(n / max(n - int(degrees), 1))
         unit = residual.std(0)
         unit = np.where(unit > 1e-6 * unit.max(initial=1e-30), unit, 1.0)
         residual /= unit
@@ -243,8 +247,20 @@ def learnt_coordinates(
 
 
 def principal_axes(residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances (rank,), falling, and axes (n_genes, rank) of centred residuals (n, n_genes)."""
+    """Variances (rank,), falling, and axes (n_genes, rank) of centred residuals (n, n_genes).
+
+    Where profiles and genes are both many, only the first ``MOST_AXES``, by a randomised decomposition (Halko et al.
+    2011, doi:10.1137/090771806): a full one takes hours there, and the last axes are hardly better than white noise.
+    """
     n, genes = residual.shape
+    if min(n, genes) > 2 * MOST_AXES:
+        from sklearn.utils.extmath import randomized_svd
+
+        # in float32, whose rounding is far below what two power iterations leave open
+        _, singular, directions = randomized_svd(
+            residual.astype(np.float32), MOST_AXES, n_iter=2, random_state=0, flip_sign=False
+        )
+        return singular.astype(np.float64) ** 2 / n, directions.T.astype(np.float64)
     # the eigenvectors of the smaller of the two products give those of the larger
     if n >= genes:
         values, directions = np.linalg.eigh(residual.T @ residual)
@@ -293,7 +309,10 @@ def held_out_loudness(residual: np.ndarray, donors: np.ndarray) -> tuple[np.ndar
         rest = residual[other] - (residual[other] @ leading) @ leading.T
         energy[other] = (rest**2).sum(1) / max(genes - leading.shape[1], 1)
         quiet = values[leading.shape[1] :]
-        expected = max(expected, float(polygamma(1, 0.5 * quiet.sum() ** 2 / (quiet**2).sum())))
+        # what no axis holds is shared out evenly, where there may be more axes than were looked for
+        left_over = max(float((residual[fitted] ** 2).sum()) / len(fitted) - values.sum(), 0.0)
+        squares = (quiet**2).sum() + left_over**2 / max(min(len(fitted), genes) - len(values), 1)
+        expected = max(expected, float(polygamma(1, 0.5 * (quiet.sum() + left_over) ** 2 / squares)))
     log_loudness = np.log(energy.clip(min=1e-12 * energy.max(initial=1e-300)) / energy.mean())
     trust = max(0.0, 1 - expected / max(float(log_loudness.var()), 1e-12))
     return trust * log_loudness, trust
