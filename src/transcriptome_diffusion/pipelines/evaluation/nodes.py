@@ -41,13 +41,9 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
     """The node that scores one row of the scorecard: a generator in one space, by one way to the transcriptome."""
 
     def score(
-        against_test: AnnData,
-        against_train: AnnData,
-        train: AnnData,
-        validation: AnnData,
-        test: AnnData,
-        options: EvaluationOptions,
+        train: AnnData, validation: AnnData, test: AnnData, options: EvaluationOptions, *candidates: AnnData
     ) -> DataFrame:
+        """``candidates`` are the profiles, or two sets of them: against held-out donors, and against train."""
         import pandas as pd
 
         from transcriptome_diffusion.expression.profiles import dense, require_same_genes
@@ -58,7 +54,7 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
         from transcriptome_diffusion.reporting.scorecard import NO_WAY
 
         columns = ["generator", "reconstructor", "space", "reference", "metric", "run", "draw", "value", "n"]
-        if not against_test.n_obs:
+        if not candidates[0].n_obs:
             logger.info("%s: no profiles, so no row in the %s scorecard", row, space)
             return pd.DataFrame(columns=columns)
         scaler = GeneScaler.fit(dense(train))
@@ -70,10 +66,11 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
 
         real = [labelled(part) for part in (train, validation, test)]
         tables = []
-        for (run, ours), (_, theirs) in zip(split_runs(against_test), split_runs(against_train), strict=True):
+        for runs in zip(*map(split_runs, candidates), strict=True):
+            run, scored = runs[0][0], [labelled(profiles) for _, profiles in runs]
             table = indicators.score(
-                labelled(ours),
-                labelled(theirs),
+                scored[0],
+                scored[-1],
                 *real,
                 neighbours=getattr(options.neighbours, space),
                 draws=options.draws,
@@ -97,21 +94,19 @@ def collect_scorecard(*indicators: DataFrame) -> DataFrame:
 
 
 def score_reconstruction(
-    landmarks_test: AnnData, expression_test: AnnData, expression_train: AnnData, *reconstructors: Any
+    landmarks_test: AnnData, expression_test: AnnData, *reconstructors: Any
 ) -> tuple[DataFrame, DataFrame, Figure]:
     """How well targets of held-out donors are rebuilt from their real landmarks: in a dozen numbers, and by gene."""
     import pandas as pd
 
     from transcriptome_diffusion.expression.profiles import dense
-    from transcriptome_diffusion.expression.scaling import GeneScaler
     from transcriptome_diffusion.metrics.regression import by_gene, summarise
     from transcriptome_diffusion.reporting.figures import reconstruction_by_gene
 
     targets = ~expression_test.var_names.isin(landmarks_test.var_names)
-    scaler = GeneScaler.fit(dense(expression_train)[:, targets])
     real, genes = dense(expression_test)[:, targets], expression_test.var[targets]
     tables = {
-        name: by_gene(real, dense(model.reconstruct(landmarks_test))[:, targets], scaler, genes)
+        name: by_gene(real, dense(model.reconstruct(landmarks_test))[:, targets], model.outputs, genes)
         for name, model in zip(RECONSTRUCTORS, reconstructors, strict=True)
     }
     summary = [{"reconstructor": name, "n": len(real), **summarise(table)} for name, table in tables.items()]

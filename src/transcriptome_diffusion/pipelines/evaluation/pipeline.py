@@ -34,6 +34,11 @@ def synthetic(space: str, name: str, way: str) -> str:
     return f"{prefix}_{name}" + (f"_by_{way}" if way else "")
 
 
+def real_candidates(space: str) -> list[str]:
+    """Real profiles in the place of synthetic ones: training donors against held-out ones, and the reverse."""
+    return [f"{REAL[space]}_train", f"{REAL[space]}_test"]
+
+
 def create_pipeline(**_: Any) -> Pipeline:
     """Reference rows (real, memoriser, oracle), a row per generator, space and way, then scorecard and report."""
     references = [
@@ -55,10 +60,9 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(
             nodes.scoring(name, space, way),
             [
-                f"{REAL[space]}_train" if name == "real" else synthetic(space, name, way),
-                f"{REAL[space]}_test" if name == "real" else synthetic(space, name, way),
                 *(f"{REAL[space]}_{split}" for split in ("train", "validation", "test")),
                 "params:evaluation",
+                *(real_candidates(space) if name == "real" else [synthetic(space, name, way)]),
             ],
             indicators[space, name, way],
             name="_".join(filter(None, ("score", space, name, way))),
@@ -77,7 +81,6 @@ def create_pipeline(**_: Any) -> Pipeline:
             [
                 "landmarks_test",
                 "expression_test",
-                "expression_train",
                 *(f"reconstructor_{name}" for name in RECONSTRUCTORS),
             ],
             ["reconstruction_quality", "reconstruction_by_gene", "figure_reconstruction_by_gene"],
