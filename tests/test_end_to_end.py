@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import anndata as ad
 import nbformat
@@ -16,31 +13,16 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
+from command_line import copied, kedro
 from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, RECONSTRUCTORS, TRAINED, TRANSCRIPTOMES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def kedro(project, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "kedro", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        # without the path that a bootstrap in this process may have left: the copy's own source has to be the one
-        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "400"},
-    )
-
-
 @pytest.fixture(scope="module")
 def finished(project, tmp_path_factory):
     """A copy of the project in which `kedro run --env test` has succeeded."""
-    copy = tmp_path_factory.mktemp("run") / "project"
-    copy.mkdir()
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(project / name, copy)
-    for name in ("conf", "src", "notebooks"):
-        shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    copy = copied(project, tmp_path_factory.mktemp("run") / "project", "notebooks")
     before = (copy / "pyproject.toml").read_text()
     run = kedro(copy, "run", "--env", "test")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]

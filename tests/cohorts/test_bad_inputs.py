@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import errno
 import gzip
-import os
 import resource
-import shutil
-import subprocess
-import sys
 import tempfile
 
 import anndata as ad
@@ -21,6 +17,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from command_line import copied, kedro
 from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset
 from transcriptome_diffusion.parameters import IngestionOptions, SplitOptions
 from transcriptome_diffusion.pipelines import ingestion
@@ -294,12 +291,7 @@ class TestCommandLine:
 
     @pytest.fixture(scope="class")
     def copy(self, project, tmp_path_factory):
-        copy = tmp_path_factory.mktemp("bad") / "project"
-        copy.mkdir()
-        for name in ("pyproject.toml", ".telemetry"):
-            shutil.copy(project / name, copy)
-        for name in ("conf", "src"):
-            shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        copy = copied(project, tmp_path_factory.mktemp("bad") / "project")
         catalog = copy / "conf" / "own" / "catalog.yml"
         text = (
             catalog.read_text().replace("expression.csv.gz", "expression.tsv.gz").replace("samples.csv", "samples.tsv")
@@ -309,14 +301,7 @@ class TestCommandLine:
         return copy
 
     def run(self, copy, **settings):
-        found = subprocess.run(
-            [sys.executable, "-m", "kedro", "run", "--env", "own", "--pipelines", "ingestion"],
-            cwd=copy,
-            capture_output=True,
-            text=True,
-            env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "2000"},
-            **settings,
-        )
+        found = kedro(copy, "run", "--env", "own", "--pipelines", "ingestion", **settings)
         return found.returncode, found.stdout + found.stderr
 
     @pytest.mark.parametrize("case", ["truncated gzip", "log2 matrix declared linear"])

@@ -7,10 +7,8 @@ import hashlib
 import io
 import logging
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import tarfile
 import threading
 from contextlib import suppress
@@ -24,6 +22,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from command_line import copied, kedro
 from transcriptome_diffusion.cohorts import download as module
 from transcriptome_diffusion.cohorts.download import CHUNK, DownloadError, download
 from transcriptome_diffusion.parameters import DownloadOptions
@@ -398,12 +397,7 @@ def test_plus_signs_of_a_name_reach_the_server_as_they_are():
 @pytest.fixture
 def checkout(project, tmp_path):
     """A copy of the project with an environment whose files a test decides on."""
-    copy = tmp_path / "project"
-    copy.mkdir()
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(project / name, copy)
-    for name in ("conf", "src"):
-        shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    copy = copied(project, tmp_path / "project")
     (copy / "conf" / "mine").mkdir()
     return copy
 
@@ -411,13 +405,7 @@ def checkout(project, tmp_path):
 def kedro_download(checkout: Path, **block) -> subprocess.CompletedProcess:
     settings = {"download": {"folder": "data/01_raw/mine", "retries": 1, "pause": 0, **block}}
     (checkout / "conf" / "mine" / "parameters_download.yml").write_text(yaml.safe_dump(settings))
-    return subprocess.run(
-        [sys.executable, "-m", "kedro", "run", "--pipelines", "download", "--env", "mine"],
-        cwd=checkout,
-        capture_output=True,
-        text=True,
-        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "400"},
-    )
+    return kedro(checkout, "run", "--pipelines", "download", "--env", "mine")
 
 
 def test_the_command_line_fetches_says_what_is_wrong_and_exits_with_an_error(publisher, checkout):

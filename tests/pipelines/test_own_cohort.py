@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 
 import anndata as ad
 import numpy as np
@@ -15,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from command_line import copied, kedro
 from transcriptome_diffusion.cohorts.readers import read_cohort
 
 
@@ -26,12 +23,7 @@ def readme(project):
 @pytest.fixture(scope="module")
 def copy(project, tmp_path_factory):
     """The project, with the files that the README names; Ensembl ids with versions, genes in rows."""
-    copy = tmp_path_factory.mktemp("own") / "project"
-    copy.mkdir()
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(project / name, copy)
-    for name in ("conf", "src"):
-        shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    copy = copied(project, tmp_path_factory.mktemp("own") / "project")
     cohort = read_cohort("simulated", None, {"samples": 160, "tissues": 3, "targets": 12})
     ids = cohort.var["ensembl_id"].where(
         cohort.var["ensembl_id"] != "", [f"ENSG9{i:010}" for i in range(cohort.n_vars)]
@@ -66,13 +58,7 @@ def test_it_runs_exactly_as_the_readme_shows_it(project, readme, copy):
     for command in commands[0].splitlines():
         program, *arguments = shlex.split(command, comments=True)
         assert program == "kedro"
-        run = subprocess.run(
-            [sys.executable, "-m", "kedro", *arguments],
-            cwd=copy,
-            capture_output=True,
-            text=True,
-            env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "400"},
-        )
+        run = kedro(copy, *arguments)
         assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     results = copy / "data" / "own"
     train = ad.read_h5ad(results / "04_feature" / "landmarks_train.h5ad")
