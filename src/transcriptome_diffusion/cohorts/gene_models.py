@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pandas as pd
 from transcriptome_diffusion.expression.identifiers import is_par_y, without_version
 
 CODING = "protein_coding"
+COLUMNS = ["gene_id", "symbol", "gene_type"]
 
 # GENCODE says gene_type, Ensembl gene_biotype
 _ATTRIBUTE = re.compile(r'(gene_id|gene_type|gene_biotype|gene_name) "([^"]*)"')
@@ -30,7 +30,7 @@ def read_gene_model(path: str | Path) -> pd.DataFrame:
         FileNotFoundError: if there is no such file.
         ValueError: if it cannot be read, or no line of it describes a gene with an id and a type.
     """
-    genes = pd.DataFrame(_genes(Path(path)), columns=["gene_id", "symbol", "gene_type"])
+    genes = pd.DataFrame(_genes(Path(path)), columns=COLUMNS)
     return genes.drop_duplicates("gene_id", ignore_index=True)
 
 
@@ -40,14 +40,10 @@ def coding_genes(path: str | Path) -> set[str]:
     Raises:
         FileNotFoundError, ValueError: as ``read_gene_model``, and if none is coding.
     """
-    kinds: Counter[str] = Counter()
-    coding = set()
-    for gene, _, kind in _genes(Path(path)):
-        kinds[kind] += 1
-        if kind == CODING:
-            coding.add(gene)
+    genes = pd.DataFrame(_genes(Path(path)), columns=COLUMNS)
+    coding = set(genes.loc[genes["gene_type"] == CODING, "gene_id"])
     if not coding:
-        raise ValueError(f"no gene of {path} is {CODING}; its types are {sorted(kinds)[:10]}.")
+        raise ValueError(f"no gene of {path} is {CODING}; its types are {sorted(genes['gene_type'].unique())[:10]}.")
     return coding
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
+from transcriptome_diffusion.cohorts import barcodes
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.parameters import RNAseqDBOptions
 
@@ -30,7 +31,6 @@ PUBLISHED_AT = "https://github.com/mskcc/RNAseqDB (folder data/normalized)"
 LARGEST = float(np.finfo(np.float32).max)
 
 _FILE_NAME = re.compile(r"(?P<cohort>.+)-rsem-fpkm-(?P<kind>gtex|tcga|tcga-t)\.txt\.gz")
-_DONOR = {"TCGA": re.compile(r"TCGA-\w{2}-\w{4}(?=-)"), "GTEX": re.compile(r"GTEX-\w+(?=-)")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +159,10 @@ def _read_header(path: Path, text: bytes) -> list[str]:
 
 
 def _donor(path: Path, sample: str, study: str) -> str:
-    match = _DONOR[study].match(sample)
-    if match is None:
+    donor = barcodes.donor(sample)
+    if donor is None or not donor.startswith(f"{study}-") or not sample.startswith(f"{donor}-"):
         raise ValueError(f"{path}: the sample {sample!r} is not a {study} barcode, from which its donor is read.")
-    return match[0]
+    return donor
 
 
 def _fault(path: Path, text: bytes, samples: list[str]) -> ValueError:
