@@ -45,7 +45,8 @@ def test_the_scorecard_has_every_row_in_its_fixed_shape(results):
     assert set(card["space"]) == {"landmarks", "transcriptome"}
     assert set(card["reference"]) == {"test", "train"}
     metrics = ["precision", "recall", "f1", "density", "coverage", "adversarial_accuracy", "correlation", "spread"]
-    accuracies = ["accuracy_mlp", "balanced_accuracy_mlp", "accuracy_logistic", "balanced_accuracy_logistic"]
+    scores = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
+    accuracies = [f"{score}_{classifier}" for score in scores for classifier in ("mlp", "logistic")]
     for _, block in card.groupby(["generator", "reconstructor", "space"]):
         for reference, expected in (("test", [*metrics, *accuracies]), ("train", [*metrics, "copying"])):
             assert set(block.loc[block["reference"] == reference, "metric"]) == set(expected)

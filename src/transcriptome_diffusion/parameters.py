@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 #: how a source names its genes
 GeneIds = Literal["ensembl", "entrez", "symbol", "symbol|entrez"]
@@ -599,3 +608,32 @@ class DownloadOptions(Options):
         if len({file.name for file in self.files}) < len(self.files):
             raise ValueError("two of `files` have the same name.")
         return self
+
+
+class AugmentationOptions(Options):
+    """The low-sample experiment: few real profiles, synthetic ones beside them, a classifier tested on other donors."""
+
+    generators: list[str] | None = Field(
+        default=["class_gaussian", "vae", "wgan_gp", "ddim"], description="which take part; null for all"
+    )
+    profiles_per_label: list[PositiveInt | None] = Field(
+        default=[5, 10, 25, 50, None], min_length=1, description="real training profiles of every label; null for all"
+    )
+    ratios: list[PositiveInt] = Field(
+        default=[1, 5, 20], min_length=1, description="synthetic profiles per real one; 0 is always among them"
+    )
+    seeds: list[NonNegativeInt] = Field(
+        default=[0, 1, 2], min_length=1, description="each with its own donors, training, draws and classifiers"
+    )
+    neighbours: int = Field(default=5, ge=1, description="of a profile in SMOTE")
+    classifiers: list[Literal["mlp", "logistic"]] = Field(default=["mlp", "logistic"], min_length=1)
+    classifier: ClassifierOptions = Field(
+        default=ClassifierOptions(), description="its own seeds do not count: `seeds` above do"
+    )
+
+    @field_validator("profiles_per_label")
+    @classmethod
+    def _two_profiles_or_more(cls, sizes: list[int | None]) -> list[int | None]:
+        if any(size is not None and size < 2 for size in sizes):
+            raise ValueError(f"a generator needs two profiles of a label to see any variance, found {sizes}.")
+        return sizes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Pipeline
 
 from transcriptome_diffusion.pipelines import (
+    augmentation,
     baselines,
     diffusion_training,
     download,
@@ -19,7 +20,7 @@ STAGES = (ingestion, feature_landmarks, baselines, diffusion_training, reconstru
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every stage under its own name, all of them as the default; beside them the search and the download."""
+    """Every stage under its own name, all of them as the default; beside them search, experiment and download."""
     stages = {stage.__name__.rpartition(".")[2]: stage.create_pipeline() for stage in STAGES}
-    extras = {"tuning": tuning.create_pipeline(), "download": download.create_pipeline()}
+    extras = {extra.__name__.rpartition(".")[2]: extra.create_pipeline() for extra in (tuning, augmentation, download)}
     return {**stages, **extras, "__default__": sum(stages.values(), Pipeline([]))}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transcriptome_diffusion.metrics import correlation
-from transcriptome_diffusion.metrics.correlation import correlation_score
+from transcriptome_diffusion.metrics.correlation import correlation_score, within_class_correlation
 
 
 def modules(n, genes, seed, factors=4):
@@ -111,3 +111,37 @@ def test_memory_is_blocks_of_genes_and_products_of_samples_never_genes_by_genes(
 def test_memory_with_more_samples_than_genes_is_a_few_copies():
     n, genes = 1150, 1100
     assert peak_memory(n, genes) < 6 * n * genes * 8
+
+
+def tissues(n, seed, genes=120):
+    """Modules within four tissues whose means differ strongly."""
+    labels = np.arange(n) % 4
+    return modules(n, genes, seed) + 20 * np.random.default_rng(98).normal(size=(4, genes))[labels], labels
+
+
+def test_within_classes_the_score_is_that_of_profiles_around_their_class_means():
+    (real, labels), (synthetic, others) = tissues(60, 0), tissues(80, 1)
+
+    def around(values, of):
+        return np.concatenate([values[of == c] - values[of == c].mean(axis=0) for c in range(4)])
+
+    expected = by_definition(around(real, labels), around(synthetic, others))
+    assert within_class_correlation(real, labels, synthetic, others) == pytest.approx(expected, abs=1e-12)
+
+
+def test_within_classes_a_generator_that_knows_only_the_means_is_seen_through():
+    (real, labels), means = tissues(200, 0), tissues(200, 1)[0] - modules(200, 120, 1)
+    independent = means + 4 * np.random.default_rng(2).normal(size=means.shape)
+    assert correlation_score(real, independent) > 0.9
+    assert within_class_correlation(real, labels, independent, labels) == pytest.approx(0, abs=0.05)
+    assert within_class_correlation(real, labels, *tissues(200, 1)) > 0.9
+
+
+def test_single_profiles_of_a_class_and_classes_of_one_side_are_left_out():
+    (real, labels), (synthetic, others) = tissues(60, 0), tissues(60, 1)
+    expected = within_class_correlation(real, labels, synthetic, others)
+    extra = 1e3 * np.ones((5, 120)) * np.arange(5)[:, None]
+    more, names = np.concatenate([real, extra]), np.concatenate([labels, [7, 8, 8, 8, 8]])
+    assert within_class_correlation(more, names, synthetic, others) == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match="3 or more samples"):
+        within_class_correlation(real, labels, synthetic, others + 10)

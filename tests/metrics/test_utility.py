@@ -2,10 +2,19 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 from transcriptome_diffusion.metrics import utility
-from transcriptome_diffusion.metrics.utility import Labelled, accuracies, reverse_validation, train_mlp
+from transcriptome_diffusion.metrics.distances import frechet
+from transcriptome_diffusion.metrics.utility import (
+    Labelled,
+    accuracy_by_class,
+    classification_scores,
+    predict,
+    reverse_validation,
+    tissue_features,
+    train_mlp,
+)
 from transcriptome_diffusion.parameters import ClassifierOptions
 
 TISSUES = np.array(["breast", "colon", "liver", "lung"])
@@ -20,12 +29,42 @@ def profiles(n, seed, genes=40, apart=1.5, tissues=TISSUES):
     return Labelled(values.astype(np.float32), TISSUES[codes])
 
 
-def test_accuracies_are_those_of_scikit_learn():
+@pytest.mark.parametrize("known", [4, 3], ids=["all classes known", "one unknown"])
+def test_scores_are_those_of_scikit_learn(known):
     rng = np.random.default_rng(0)
-    expected, predicted = rng.choice(TISSUES, 200, p=[0.7, 0.1, 0.1, 0.1]), rng.choice(TISSUES, 200)
-    assert accuracies(predicted, expected) == pytest.approx(
-        (accuracy_score(expected, predicted), balanced_accuracy_score(expected, predicted))
+    expected = rng.choice(TISSUES, 200, p=[0.6, 0.2, 0.1, 0.1])
+    probabilities = rng.dirichlet(np.ones(4), 200) + 0.5 * (expected[:, None] == TISSUES)
+    probabilities[:, known:] = 0
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    predicted = TISSUES[probabilities.argmax(axis=1)]
+    found = classification_scores(probabilities[:, :known], TISSUES[:known], expected)
+    assert found == pytest.approx(
+        {
+            "accuracy": accuracy_score(expected, predicted),
+            "balanced_accuracy": balanced_accuracy_score(expected, predicted),
+            "macro_f1": f1_score(expected, predicted, average="macro"),
+            "auroc": roc_auc_score(expected, probabilities, multi_class="ovr", average="macro"),
+        }
     )
+    by_class = accuracy_by_class(probabilities[:, :known], TISSUES[:known], expected).set_index("label")
+    assert by_class["accuracy"].mean() == pytest.approx(found["balanced_accuracy"])
+    assert (by_class.loc["lung", "accuracy"] == 0) == (known == 3)
+
+
+def test_accuracies_of_single_tissues_have_intervals_and_small_tissues_none():
+    expected = np.repeat(TISSUES, [40, 40, 10, 4])
+    table = accuracy_by_class(np.eye(4)[np.repeat([0, 1, 2, 3], [30, 50, 10, 4])], TISSUES, expected).set_index("label")
+    assert table["n"].tolist() == [40, 40, 10, 4]
+    assert table["accuracy"].tolist()[:3] == [0.75, 1, 1]
+    # Wilson (1927): the bounds solve (p - x)² = z² x (1 - x) / n
+    for bound in table.loc["breast", ["low", "high"]].astype(float):
+        assert (0.75 - bound) ** 2 == pytest.approx(1.959964**2 * bound * (1 - bound) / 40, rel=1e-5)
+    assert np.isnan(table.loc["lung", "accuracy"])
+    assert table.loc["lung", "note"] == "4 profiles, fewer than 5"
+
+
+def test_one_class_among_the_expected_has_no_auroc():
+    assert np.isnan(classification_scores(np.eye(4), TISSUES, np.repeat("liver", 4))["auroc"])
 
 
 @pytest.mark.parametrize("genes", [40, 2000])
@@ -33,10 +72,9 @@ def test_real_profiles_as_training_set_reach_the_best_possible_accuracy(genes):
     parts = [profiles(n, seed, genes, apart=4) for n, seed in ((200, 0), (60, 1), (300, 2))]
     scores = reverse_validation(*parts, QUICK)
     assert {name: len(runs) for name, runs in scores.items()} == {
-        "accuracy_mlp": 2,
-        "balanced_accuracy_mlp": 2,
-        "accuracy_logistic": 1,
-        "balanced_accuracy_logistic": 1,
+        f"{metric}_{classifier}": runs
+        for classifier, runs in (("mlp", 2), ("logistic", 1))
+        for metric in ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
     }
     assert min(min(runs) for runs in scores.values()) > 0.97
 
@@ -108,7 +146,7 @@ def test_the_projection_keeps_distances_and_the_logistic_regression(monkeypatch)
     assert inputs.shape == (80, 79)
     np.testing.assert_allclose(inputs @ inputs.T, _gram(train.values), atol=2e-3)
     codes = np.searchsorted(TISSUES, train.labels)
-    ours = utility._logistic(inputs, codes, project(test.values), 1.0)
+    ours = utility._logistic(inputs, codes, project(test.values), 1.0).argmax(axis=1)
     direct = LogisticRegression(C=1.0, max_iter=5000).fit(train.values, codes).predict(test.values)
     assert (ours == direct).mean() > 0.99
 
@@ -139,6 +177,41 @@ def test_seeds_decide_and_the_callers_random_state_is_left_alone():
     assert first["accuracy_mlp"][0] != first["accuracy_mlp"][1]
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+
+
+def test_predictions_are_probabilities_and_the_scores_are_theirs():
+    train, validation, test = (profiles(n, seed, apart=1) for n, seed in ((150, 0), (60, 1), (300, 2)))
+    classes, predicted = predict(train, validation, test, QUICK)
+    assert classes.tolist() == TISSUES.tolist()
+    assert [len(runs) for runs in predicted.values()] == [2, 1]
+    for probabilities in (*predicted["mlp"], *predicted["logistic"]):
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    scores = reverse_validation(train, validation, test, QUICK)
+    found = classification_scores(predicted["mlp"][1], classes, test.labels)
+    assert {name: scores[f"{name}_mlp"][1] for name in found} == found
+
+
+def test_real_profiles_beside_synthetic_ones_help_where_these_have_drifted():
+    """Train on real plus synthetic is a plain call."""
+    real, validation, test = (profiles(n, seed, apart=1) for n, seed in ((120, 0), (80, 1), (400, 2)))
+    drift = np.random.default_rng(4).normal(size=(4, 40))
+    made = profiles(200, 3, apart=1)
+    made = Labelled((made.values + drift[np.searchsorted(TISSUES, made.labels)]).astype(np.float32), made.labels)
+    both = Labelled(*(np.concatenate(pair) for pair in zip(real, made, strict=True)))
+    alone, together = (reverse_validation(part, validation, test, QUICK) for part in (made, both))
+    assert together["auroc_logistic"][0] > alone["auroc_logistic"][0] + 0.05
+
+
+@pytest.mark.parametrize("genes", [40, 1200])
+def test_tissue_features_are_the_last_hidden_layer_and_tell_tissues_apart(genes):
+    train, validation, test = (profiles(n, seed, genes, apart=4) for n, seed in ((200, 0), (60, 1), (200, 2)))
+    features = tissue_features(train, validation, QUICK)
+    ours = features(test.values)
+    assert ours.shape == (200, 32)
+    assert ours.min() == 0  # behind a ReLU
+    np.testing.assert_array_equal(ours, tissue_features(train, validation, QUICK)(test.values))
+    fresh, liver = features(profiles(200, 5, genes, apart=4).values), ours[test.labels == "liver"]
+    assert frechet(ours, fresh) < 0.2 * frechet(ours, liver)
 
 
 def test_the_best_validation_epoch_is_kept():

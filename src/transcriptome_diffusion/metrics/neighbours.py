@@ -48,16 +48,21 @@ def neighbour_distances(values: np.ndarray, k: int) -> np.ndarray:
     Raises:
         ValueError: if ``k`` is not between 1 and n - 1.
     """
-    if not 1 <= k < len(values):
-        raise ValueError(
-            f"k = {k} neighbours need more than {k} profiles, found {len(values)}; "
-            "lower k in the evaluation's parameters or score more profiles."
-        )
+    require_neighbours(values, k)
     nearest = np.empty((len(values), k))
     for rows, distances in distance_blocks(values, values):
         distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = np.inf
         nearest[rows] = np.sort(np.partition(distances, k - 1, axis=1)[:, :k], axis=1)
     return nearest
+
+
+def require_neighbours(values: np.ndarray, k: int) -> None:
+    """Raise a ValueError unless every row of ``values`` has ``k`` other rows."""
+    if not 1 <= k < len(values):
+        raise ValueError(
+            f"k = {k} neighbours need more than {k} profiles, found {len(values)}; "
+            "lower k in the evaluation's parameters or score more profiles."
+        )
 
 
 def nearest_distances(queries: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.linalg
 import scipy.stats
 import torch
 from torch import nn
 
 from transcriptome_diffusion.devices import resolve_device, torch_threads
+from transcriptome_diffusion.metrics.two_sample import auc
 from transcriptome_diffusion.parameters import ClassifierOptions
 
 #: more genes than this reach the classifiers as coordinates in the span of their training profiles
@@ -25,10 +27,55 @@ class Labelled(NamedTuple):
     labels: np.ndarray
 
 
-def accuracies(predicted: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
-    """Accuracy, and its mean over the classes that occur in ``expected`` (balanced accuracy)."""
-    right = np.asarray(predicted) == np.asarray(expected)
-    return float(right.mean()), float(np.mean([right[expected == c].mean() for c in np.unique(expected)]))
+def classification_scores(probabilities: np.ndarray, classes: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    """Four scores of predicted class probabilities, every class that occurs in ``expected`` counting alike in three.
+
+    ``accuracy``; ``balanced_accuracy``, its mean over classes; ``macro_f1``, the mean over classes of F1;
+    ``auroc``, the mean over classes of the area under the ROC curve of that class against the rest. A class
+    that the classifier does not know is never predicted, and has an area of .5. ``auroc`` is NaN if
+    ``expected`` holds one class. Best 1; null, for ``auroc``, .5.
+
+    Args:
+        probabilities: (n, n_classes), or any scores that rise with them. classes: names of the columns, sorted.
+        expected: (n,) true class of every row.
+    """
+    predicted, expected = classes[probabilities.argmax(axis=1)], np.asarray(expected)
+    right = predicted == expected
+    recalls, f1, areas = [], [], []
+    for label in np.unique(expected):
+        ours = expected == label
+        recalls.append(right[ours].mean())
+        f1.append(2 * right[ours].sum() / (ours.sum() + (predicted == label).sum()))
+        known = np.flatnonzero(classes == label)
+        scores = probabilities[:, known[0]] if len(known) else np.zeros(len(expected))
+        areas.append(auc(scores, ours)[0] if not ours.all() else np.nan)
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "macro_f1": float(np.mean(f1)),
+        "auroc": float(np.mean(areas)),
+    }
+
+
+def accuracy_by_class(
+    probabilities: np.ndarray, classes: np.ndarray, expected: np.ndarray, least: int = 5
+) -> pd.DataFrame:
+    """Share of each class in ``expected`` that is named rightly; arguments as for ``classification_scores``.
+
+    Returns:
+        One row per class: ``label``, ``n``, ``accuracy``, its 95 % Wilson interval ``low`` and ``high``, ``note``.
+        With fewer than ``least`` profiles the three are NaN and ``note`` says why.
+    """
+    right = classes[probabilities.argmax(axis=1)] == expected
+    rows: list[tuple[str, int, float, float, float, str]] = []
+    for label in np.unique(expected):
+        ours = right[expected == label]
+        if len(ours) < least:
+            rows.append((str(label), len(ours), np.nan, np.nan, np.nan, f"{len(ours)} profiles, fewer than {least}"))
+            continue
+        low, high = scipy.stats.binomtest(int(ours.sum()), len(ours)).proportion_ci(method="wilson")
+        rows.append((str(label), len(ours), float(ours.mean()), low, high, ""))
+    return pd.DataFrame(rows, columns=["label", "n", "accuracy", "low", "high", "note"])
 
 
 def reverse_validation(
@@ -49,34 +96,74 @@ def reverse_validation(
     the random start of the first layer adds outside the span. The random basis matters: in the basis of
     principal components Adam's steps blow up the small ones, and accuracy falls by some .05.
 
+    Train on real, and on real plus synthetic, are the same call with those profiles as ``train``.
+
     Returns:
-        ``accuracy_mlp`` and ``balanced_accuracy_mlp``, one value per seed; ``accuracy_logistic`` and
-        ``balanced_accuracy_logistic``, one value, since that fit is convex.
+        ``accuracy``, ``balanced_accuracy``, ``macro_f1`` and ``auroc`` of ``classification_scores``, each with
+        ``_mlp``, one value per seed, and ``_logistic``, one value, since that fit is convex.
 
     Raises:
         ValueError: if shapes disagree or ``train`` has fewer than two classes.
+    """
+    classes, predicted = predict(train, validation, test, options)
+    scores: dict[str, list[float]] = {}
+    for classifier, runs in predicted.items():
+        for probabilities in runs:
+            for metric, value in classification_scores(probabilities, classes, test.labels).items():
+                scores.setdefault(f"{metric}_{classifier}", []).append(value)
+    return scores
+
+
+def predict(
+    train: Labelled, validation: Labelled, test: Labelled, options: ClassifierOptions
+) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
+    """The predictions behind ``reverse_validation``: sorted classes, and (n_test, n_classes) probabilities per run.
+
+    ``mlp`` has a run per seed, ``logistic`` one. For intervals over donors and accuracies per tissue.
+
+    Raises:
+        ValueError: as ``reverse_validation``.
     """
     _check(train, validation, test)
     classes, codes = np.unique(train.labels, return_inverse=True)
     project = _projection(train.values)
     inputs, seen, unseen = (project(part.values) for part in (train, validation, test))
-
-    scores: dict[str, list[float]] = {}
-
-    def add(classifier: str, predicted: np.ndarray) -> None:
-        plain, balanced = accuracies(classes[predicted], test.labels)
-        scores.setdefault(f"accuracy_{classifier}", []).append(plain)
-        scores.setdefault(f"balanced_accuracy_{classifier}", []).append(balanced)
-
     # validation profiles of classes that the classifier does not know cannot guide it
     known = np.isin(validation.labels, classes)
     seen, seen_codes = seen[known], np.searchsorted(classes, validation.labels[known])
+    found = []
     for seed in options.seeds:
         network = train_mlp(inputs, codes, seen, seen_codes, len(classes), options, seed)
         with torch.no_grad():
-            add("mlp", network(torch.from_numpy(unseen)).argmax(dim=1).numpy())
-    add("logistic", _logistic(inputs, codes, unseen, options.logistic_c))
-    return scores
+            found.append(network(torch.from_numpy(unseen)).double().softmax(dim=1).numpy())
+    return classes, {"mlp": found, "logistic": [_logistic(inputs, codes, unseen, options.logistic_c)]}
+
+
+def tissue_features(
+    train: Labelled, validation: Labelled, options: ClassifierOptions, seed: int = 0
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Profiles (n, n_genes) to the last hidden layer of a classifier of real tissues, (n, width) float32.
+
+    The space of the paper's Fréchet distance: ``frechet(features(real), features(synthetic))``. Both sets are
+    real profiles; training stops early on ``validation``.
+
+    Raises:
+        ValueError: if shapes disagree or ``train`` has fewer than two classes.
+    """
+    _check(train, validation, train)
+    classes, codes = np.unique(train.labels, return_inverse=True)
+    project = _projection(train.values)
+    known = np.isin(validation.labels, classes)
+    seen_codes = np.searchsorted(classes, validation.labels[known])
+    network = train_mlp(
+        project(train.values), codes, project(validation.values[known]), seen_codes, len(classes), options, seed
+    )
+
+    def features(values: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return network[:-1](torch.from_numpy(project(values))).numpy()
+
+    return features
 
 
 def train_mlp(
@@ -156,10 +243,10 @@ def _projection(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _logistic(inputs: np.ndarray, codes: np.ndarray, unseen: np.ndarray, c: float) -> np.ndarray:
-    """Predicted codes of a multinomial logistic regression with an L2 penalty."""
+    """Predicted probabilities of a multinomial logistic regression with an L2 penalty."""
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=c, max_iter=2000).fit(inputs, codes).predict(unseen)
+    return LogisticRegression(C=c, max_iter=2000).fit(inputs, codes).predict_proba(unseen)
 
 
 def _check(train: Labelled, validation: Labelled, test: Labelled) -> None:

@@ -138,3 +138,44 @@ def reconstruction_by_gene(tables: Mapping[str, pd.DataFrame], lowest: float = -
         legend={"x": 0.01, "y": 0.02},
     )  # fmt: skip
     return figure
+
+
+def augmentation_curves(table: pd.DataFrame, metric: str = "balanced_accuracy_mlp") -> go.Figure:
+    """A classifier on held-out donors against the number of synthetic profiles beside every real one.
+
+    A panel per number of real profiles, a line per method with its standard deviation over seeds; the dashed line is
+    real profiles alone, on which every method starts.
+
+    Args:
+        table: what ``augmentation.score`` returns.
+        metric: which of its metrics; where it is not in the table, the first one that is.
+    """
+    metric = metric if (table["metric"] == metric).any() else str(table["metric"].iloc[0])
+    part = table[table["metric"] == metric]
+    by = part.groupby(["method", "n_per_tissue", "ratio"])["value"]
+    means, spread = by.mean(), by.std().fillna(0)
+    sizes, methods = list(dict.fromkeys(part["n_per_tissue"])), list(dict.fromkeys(part["method"]))
+    colour = {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(m for m in methods if m != "none")}
+    figure = make_subplots(
+        1, len(sizes), shared_yaxes=True, horizontal_spacing=0.015,
+        subplot_titles=[f"{size} real per tissue" if size != "all" else "all real profiles" for size in sizes],
+    )  # fmt: skip
+    for column, size in enumerate(sizes, 1):
+        alone = float(means["none", size, 0])
+        for method in colour:
+            line, error = means[method, size], spread[method, size]
+            figure.add_trace(
+                go.Scatter(
+                    x=[0, *line.index], y=np.round([alone, *line], 4), name=method, legendgroup=method,
+                    error_y={"array": [0, *error.round(4)], "thickness": 1, "width": 2}, showlegend=column == 1,
+                    mode="lines+markers", line={"color": colour[method]}, connectgaps=False,
+                ), row=1, col=column,
+            )  # fmt: skip
+        figure.add_hline(y=alone, line={"dash": "dash", "color": "#888", "width": 1}, row=1, col=column)
+    figure.update_xaxes(title_text="synthetic per real")
+    figure.update_yaxes(title_text=metric.replace("_", " "), col=1)
+    figure.update_layout(
+        template="plotly_white", height=430, legend={"orientation": "h", "y": -0.25},
+        title="Tissue classifier on held-out donors, trained on few real profiles and synthetic ones",
+    )  # fmt: skip
+    return figure

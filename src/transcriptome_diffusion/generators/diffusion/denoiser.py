@@ -29,6 +29,9 @@ class Path(Protocol):
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         """Random times to train at, (count,), on the generator's device."""
 
+    def along(self, shares: Tensor) -> Tensor:
+        """The times at shares of the way from data (0) to noise (1), as ``times`` gives them."""
+
     def at(self, times: Tensor) -> Level:
         """The levels at these times."""
 
@@ -53,6 +56,10 @@ class NoiseSchedule(nn.Module):
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         return schedules.training_times(count, self.alpha_bar, self.options, generator)
 
+    def along(self, shares: Tensor) -> Tensor:
+        last = len(self.alpha_bar) - 1
+        return (shares * last).round().long().clamp(1, last)
+
     def at(self, times: Tensor) -> Level:
         return Level(self.signal[times, None], self.noise[times, None], times / (len(self.alpha_bar) - 1))
 
@@ -73,6 +80,9 @@ class StraightLine(nn.Module):
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         return schedules.line_times(count, self.options, generator)
+
+    def along(self, shares: Tensor) -> Tensor:
+        return shares
 
     def at(self, times: Tensor) -> Level:
         return Level(1 - times[:, None], times[:, None], times)
@@ -176,20 +186,28 @@ class Denoiser(nn.Module):
         """The estimate of x_0 within the range of the coordinates, and the share of values held there."""
         return hold(self(x_t, level, codes), self.coordinate_range)
 
-    def loss(self, u: Tensor, codes: Tensor, level: Level, noise: Tensor) -> Tensor:
-        """Mean squared error of the network's output, a scalar; u and noise are (n, width).
+    def losses(self, u: Tensor, codes: Tensor, level: Level, noise: Tensor, relative: bool = False) -> Tensor:
+        """Mean squared error of the network's output for every profile, (n,); u and noise are (n, width).
 
         For eps this is Ho et al. (2020), arXiv:2006.11239, eq. 14; for velocity Lipman et al. (2023),
         arXiv:2210.02747, eq. 9; in general it is the squared error of x_0 over ``scale`` squared. For
         ``residual`` each axis counts by its share of what the Gaussian leaves unknown at that time, and
-        each time by the path's ``importance``.
+        each time by the path's ``importance``. ``relative`` takes off what a network that says zero would have;
+        for ``residual`` that is the Gaussian alone.
         """
         skip, scale, output = self.parts(level.signal * u + level.noise * noise, level, codes)
-        error = (output - (u - skip) / scale) ** 2
+        target = (u - skip) / scale
+        error = (output - target) ** 2
+        if relative:
+            error = error - target**2
         if self.space is None:
-            return error.mean()
+            return error.mean(1)
         unknown = scale**2 * self.space.weight
-        return (error * unknown * self.path.importance(level, unknown)).sum(1).mean()
+        return (error * unknown * self.path.importance(level, unknown)).sum(1)
+
+    def loss(self, u: Tensor, codes: Tensor, level: Level, noise: Tensor) -> Tensor:
+        """The mean of ``losses`` over the profiles, a scalar."""
+        return self.losses(u, codes, level, noise).mean()
 
     def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """The loss at random times; the batch is coordinates and codes."""

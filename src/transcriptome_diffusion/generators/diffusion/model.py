@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.devices import resolve_device
-from transcriptome_diffusion.expression.profiles import dense
+from transcriptome_diffusion.expression.profiles import dense, require_same_genes
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
 from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule, StraightLine
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 #: a share of values held at the edge of the range above this one says that a model is undertrained
 HELD = 1e-3
+
+#: where along the way to noise losses of single profiles are compared
+LOSS_TIMES = tuple(round(0.04 * i, 2) for i in range(1, 25))
 
 Clean = Callable[[Tensor, Tensor], Tensor]
 
@@ -209,6 +212,53 @@ class DenoisingGenerator(Generator):
         sampler = sampler or self._sampler()
         values = self._sampled(self.conditions.encode(labels), seed, batch_size, sampler, progress)
         return self._bundle(values, labels, seed, name=sampler.name, sampler=sampler.model_dump(mode="json"))
+
+    @torch.no_grad()
+    def per_profile_loss(
+        self,
+        profiles: ad.AnnData,
+        seed: int,
+        times: Sequence[float] = LOSS_TIMES,
+        noises: int = 2,
+        relative: bool = False,
+        batch_size: int = 1024,
+    ) -> np.ndarray:
+        """The training loss of every profile at fixed times, (n, n_times) float32: what a white-box attack reads.
+
+        All profiles meet the same noise, so that they differ by themselves alone, and a profile's losses do not
+        depend on the others. With ``prediction: residual`` the coordinates are those in which other donors are
+        encoded, for training profiles too: an attacker does not know which is which.
+
+        Args:
+            profiles: (n, n_genes), in the unit and with the genes of training, ``obs`` with every condition.
+            seed: of the noise.
+            times: shares of the way from data to noise, within (0, 1].
+            noises: draws of noise per time, over which the loss is averaged.
+            relative: less the loss of a network that says zero (for ``residual``, of the Gaussian alone), which
+                stands for how hard a profile is (Watson et al. 2022, arXiv:2111.08440).
+            batch_size: how many profiles are in work at once; it bounds memory.
+
+        Raises:
+            ValueError: if a time lies outside (0, 1], genes differ, or a label is unknown.
+        """
+        if not times or not 0 < min(times) <= max(times) <= 1:
+            raise ValueError(f"times are shares of the way to noise, above 0 and at most 1; found {list(times)}.")
+        require_same_genes(profiles, self.genes.index, self.name)
+        x, codes = torch.from_numpy(dense(profiles)), torch.from_numpy(self.conditions.encode(profiles.obs))
+        found = torch.zeros(len(x), len(times))
+        device = resolve_device(self._sampler().device)
+        with self._on(device) as denoiser:
+            places = denoiser.path.along(torch.tensor(times, device=device))
+            for rows in torch.arange(len(x)).split(batch_size):
+                chosen = codes[rows].to(device)
+                u = denoiser.encode(x[rows].to(device), chosen)
+                generator = torch.Generator().manual_seed(seed)
+                for column, place in enumerate(places):
+                    level = denoiser.path.at(place.expand(len(rows)))
+                    for _ in range(noises):
+                        noise = samplers.gaussian_like(u, generator, (1, denoiser.width)).expand_as(u)
+                        found[rows, column] += denoiser.losses(u, chosen, level, noise, relative).cpu() / noises
+        return found.numpy()
 
 
 class Diffusion(DenoisingGenerator):

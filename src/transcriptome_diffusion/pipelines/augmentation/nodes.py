@@ -1,0 +1,91 @@
+"""Nodes of the low-sample experiment: train classifiers with and without synthetic profiles, then test them all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, Entry
+from transcriptome_diffusion.parameters import (
+    AugmentationOptions,
+    EvaluationOptions,
+    SamplerOptions,
+    SamplingOptions,
+)
+from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
+
+logger = logging.getLogger(__name__)
+
+
+def train_references(
+    train: AnnData, validation: AnnData, options: AugmentationOptions, evaluation: EvaluationOptions
+) -> list[Any]:
+    """Classifiers of real profiles alone, of copies and of mixtures of them."""
+    refuse_unknown(options)
+
+    from transcriptome_diffusion.augmentation import references, train_classifiers
+
+    return [
+        classifier
+        for method, synthesise in references(options, evaluation.label).items()
+        for classifier in train_classifiers(method, synthesise, train, validation, options, evaluation.label)
+    ]
+
+
+def training(name: str, entry: Entry) -> Callable[..., Any]:
+    """The node that trains one generator on few profiles, again and again, and classifiers on what it draws.
+
+    Its annotation lets Kedro validate that generator's own parameters; ``samplers`` is the one of a denoiser.
+    """
+
+    def train_classifiers(
+        train: AnnData,
+        validation: AnnData,
+        options: Any,
+        augmentation: AugmentationOptions,
+        evaluation: EvaluationOptions,
+        sampling: SamplingOptions,
+        *samplers: Any,
+    ) -> list[Any]:
+        if augmentation.generators is not None and name not in augmentation.generators:
+            logger.info("%s: takes no part, since `augmentation.generators` does not list it", name)
+            return []
+
+        from transcriptome_diffusion.augmentation import from_generator, train_classifiers
+        from transcriptome_diffusion.generators.registry import generator_class
+
+        how = {"sampler": SamplerOptions.model_validate(samplers[0])} if samplers else {}
+        synthesise = from_generator(generator_class(entry), options, sampling.batch_size, **how)
+        return list(train_classifiers(name, synthesise, train, validation, augmentation, evaluation.label))
+
+    train_classifiers.__annotations__["options"] = entry.options
+    return train_classifiers
+
+
+def refuse_unknown(options: AugmentationOptions) -> None:
+    """Stop before anything is trained if a generator is listed that does not exist.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if unknown := sorted(set(options.generators or ()) - set(GENERATOR_NAMES)):
+        raise ValueError(f"`augmentation.generators` lists {unknown}; expected some of {sorted(GENERATOR_NAMES)}.")
+
+
+def evaluate(test: AnnData, evaluation: EvaluationOptions, *classifiers: Any) -> DataFrame:
+    """Every classifier on held-out donors, the one place of the experiment that reads them."""
+    from transcriptome_diffusion.augmentation import as_text, score
+
+    table = score((one for part in classifiers for one in part), test, evaluation.label)
+    for metric in table["metric"].unique():
+        if metric.startswith("balanced_accuracy"):
+            logger.info("%s on held-out donors, by real profiles per tissue\n%s", metric, as_text(table, metric))
+    return table
+
+
+def plot(table: DataFrame) -> Figure:
+    """Balanced accuracy against synthetic profiles per real one."""
+    from transcriptome_diffusion.reporting.figures import augmentation_curves
+
+    return augmentation_curves(table)

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import scipy.stats
+
+from transcriptome_diffusion.metrics.intervals import bootstrap
+
+
+def test_the_interval_of_a_mean_is_that_of_scipy():
+    values = np.random.default_rng(0).exponential(size=60)
+    found = bootstrap(lambda rows: values[rows].mean(), 60, draws=4000)
+    expected = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=4000, method="BCa", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert found.value == values.mean()
+    assert [found.low, found.high] == pytest.approx([expected.low, expected.high], abs=0.02)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    held = 0
+    for seed in range(150):
+        values = np.random.default_rng(seed).normal(3, 1, 40)
+        found = bootstrap(lambda rows, values=values: values[rows].mean(), 40, draws=200, level=0.9)
+        held += found.low < 3 < found.high
+    assert held / 150 == pytest.approx(0.9, abs=0.07)
+
+
+def test_profiles_of_one_donor_count_once():
+    """Ten copies of each donor: the interval is that of the donors, not a third of it."""
+    of_donor = np.random.default_rng(0).normal(size=40)
+    values, donors = np.repeat(of_donor, 10), np.repeat([f"donor {i}" for i in range(40)], 10)
+
+    def mean(rows):
+        return values[rows].mean()
+
+    alone = bootstrap(lambda rows: of_donor[rows].mean(), 40)
+    clustered, naive = bootstrap(mean, 400, donors), bootstrap(mean, 400)
+    width = alone.high - alone.low
+    assert clustered.high - clustered.low == pytest.approx(width, rel=0.1)
+    assert naive.high - naive.low == pytest.approx(width / np.sqrt(10), rel=0.15)
+
+
+def test_donors_of_unequal_size_keep_their_rows_together():
+    donors = np.random.default_rng(0).integers(0, 15, size=70)
+
+    def check(rows):
+        drawn = np.bincount(rows, minlength=70)
+        assert all(len(set(drawn[donors == d])) == 1 for d in range(15))
+        return float(drawn[donors == 0].sum())
+
+    assert np.isfinite(bootstrap(check, 70, donors, draws=50).low)
+
+
+def test_a_share_near_one_gets_a_skewed_interval_within_its_range():
+    right = np.ones(60)
+    right[:3] = 0
+    found = bootstrap(lambda rows: right[rows].mean(), 60)
+    assert found.high <= 1
+    assert found.value - found.low > found.high - found.value
+
+
+def test_where_no_interval_is_possible_the_reason_is_given():
+    values = np.arange(30.0)
+    few = bootstrap(lambda rows: values[rows].mean(), 30, values // 10)
+    assert few.value == values.mean()
+    assert np.isnan(few.low)
+    assert "3 independent units" in few.note
+    same = bootstrap(lambda rows: 1.0, 30)
+    assert np.isnan(same.high)
+    assert "same in all" in same.note
+    with pytest.raises(ValueError, match="donor of each of 30 rows, found 4"):
+        bootstrap(lambda rows: 1.0, 30, np.zeros(4))

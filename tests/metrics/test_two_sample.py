@@ -1,0 +1,137 @@
+import warnings
+
+import numpy as np
+import pytest
+import scipy.stats
+from sklearn.metrics import roc_auc_score
+
+from transcriptome_diffusion.metrics import two_sample
+from transcriptome_diffusion.metrics.two_sample import auc, classifier_tests
+
+LABELS = np.repeat(np.arange(5), [24, 18, 10, 7, 5])
+CENTRES = 2 * np.random.default_rng(1).normal(size=(5, 40))
+N = len(LABELS)
+
+
+def tissues(seed, shift=0.0, scale=1.0):
+    return CENTRES[LABELS] + shift + scale * np.random.default_rng(seed).normal(size=(N, 40))
+
+
+def resampled(rng):
+    """Row numbers with repeats, of the same classes as all rows."""
+    return np.concatenate(
+        [rng.choice(rows, len(rows)) for rows in np.split(np.arange(N), np.unique(LABELS, return_index=True)[1][1:])]
+    )
+
+
+def tell(real, synthetic, fit=None, seed=0, donors=None):
+    """One classifier alone, as the trees take a second."""
+    strata, sides = (LABELS, LABELS), np.repeat([0, 1], N)
+    together = two_sample._together(real, synthetic, strata, donors, seed)
+    splits = list(two_sample._splits(sides, together, strata, 5, seed))
+    return two_sample._tell(fit or two_sample._logistic(0.01), np.concatenate([real, synthetic]), sides, splits)
+
+
+def test_the_auc_is_that_of_scikit_learn_and_ties_count_half():
+    rng = np.random.default_rng(0)
+    positive = rng.random(80) < 0.3
+    scores = np.round(rng.normal(size=80) + positive, 1)
+    assert auc(scores, positive)[0] == pytest.approx(roc_auc_score(positive, scores))
+    assert auc(np.zeros(80), positive)[0] == 0.5
+
+
+def test_the_variance_of_the_auc_is_that_of_repeated_samples():
+    rng = np.random.default_rng(0)
+    positive = np.repeat([False, True], [40, 60])
+    found = np.array([auc(rng.normal(size=100) + positive, positive) for _ in range(2000)])
+    assert found[:, 0].mean() == pytest.approx(scipy.stats.norm.cdf(1 / np.sqrt(2)), abs=0.005)
+    assert found[:, 1].mean() == pytest.approx(found[:, 0].var(), rel=0.1)
+
+
+def test_two_samples_of_one_mixture_of_tissues_cannot_be_told_apart():
+    found = [tell(tissues(2 * i), tissues(2 * i + 1), seed=i) for i in range(50)]
+    areas, p = np.array([run.auc for run in found]), np.array([run.p for run in found])
+    assert areas.mean() == pytest.approx(0.5, abs=0.03)
+    assert np.mean([run.low < 0.5 < run.high for run in found]) >= 0.9
+    assert (p < 0.05).mean() <= 0.1
+    assert (p < 0.5).mean() == pytest.approx(0.5, abs=0.2)
+
+
+def test_folds_that_ignore_tissues_would_be_biased():
+    """Why rows are paired within a tissue: the guard of the test above."""
+    areas = []
+    for i in range(20):
+        real, synthetic = tissues(2 * i), tissues(2 * i + 1)
+        sides = np.repeat([0, 1], N)
+        splits = list(two_sample._splits(sides, np.arange(2 * N), None, 5, i))
+        areas.append(two_sample._tell(two_sample._logistic(1e-4), np.concatenate([real, synthetic]), sides, splits).auc)
+    assert np.mean(areas) < 0.45
+
+
+@pytest.mark.parametrize("fault", ["shift", "scale"])
+def test_trees_see_shifts_and_scales_and_the_logistic_regression_shifts(fault):
+    synthetic = tissues(1, shift=0.6) if fault == "shift" else tissues(1, scale=0.3)
+    found = classifier_tests(tissues(0), synthetic, strata=(LABELS, LABELS), logistic_c=0.01)
+    assert found["boosted"].p < 0.01
+    assert found["boosted"].low > 0.5
+    assert (found["logistic"].p < 0.01) == (fault == "shift")
+    assert not found["boosted"].note
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02], ids=["copies", "near copies"])
+def test_a_memoriser_is_not_told_and_copies_stay_in_the_fold_of_their_original(noise):
+    areas = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        real = tissues(100 + seed)
+        drawn = resampled(rng)
+        copies = real[drawn] + noise * rng.normal(size=real.shape)
+        together = two_sample._together(real, copies, (LABELS, LABELS), None, seed)
+        assert (together[drawn] == together[N:]).all()
+        areas.append(tell(real, copies, seed=seed).auc)
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.05)
+
+
+def test_repeats_of_one_synthetic_profile_do_not_leak():
+    rng = np.random.default_rng(0)
+    fresh = tissues(1)
+    drawn = resampled(rng)
+    together = two_sample._together(tissues(0), fresh[drawn], (LABELS, LABELS), None, 0)[N:]
+    for row in np.unique(drawn):
+        assert len(set(together[drawn == row])) == 1
+
+
+def test_profiles_of_a_donor_stay_together_and_folds_are_balanced():
+    donors = np.arange(N) // 2, N + np.arange(N)
+    together = two_sample._together(tissues(0), tissues(1), (LABELS, LABELS), donors, 0)
+    assert all(together[2 * i] == together[2 * i + 1] for i in range(N // 2))
+    sides = np.repeat([0, 1], N)
+    for _, test in two_sample._splits(sides, together, (LABELS, LABELS), 5, 0):
+        assert np.bincount(sides[test]).tolist() == [len(test) / 2] * 2
+
+
+def test_a_collapsed_side_still_falls_into_folds():
+    found = tell(tissues(0), CENTRES[LABELS] + 1e-9 * np.random.default_rng(0).normal(size=(N, 40)))
+    assert not found.note
+    assert 0 <= found.auc <= 1
+
+
+def test_many_genes_are_seen_through_their_principal_components(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(60, 300))
+    monkeypatch.setattr(two_sample, "MAX_INPUTS", 100)
+    inputs = two_sample._inputs(values)
+    assert inputs.shape == (60, 60)
+    centred = values - values.mean(axis=0)
+    np.testing.assert_allclose(inputs @ inputs.T, centred @ centred.T, atol=1e-8)
+    monkeypatch.setattr(two_sample, "MAX_INPUTS", 10)
+    assert two_sample._inputs(values).shape == (60, 10)
+
+
+def test_where_nothing_can_be_said_the_reason_is_given():
+    few = classifier_tests(tissues(0)[:10], tissues(1)[:10])
+    assert all(np.isnan(told.auc) and "10 profiles" in told.note for told in few.values())
+    same = np.repeat(tissues(0)[:1], N, axis=0) + 1e-12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        copied = classifier_tests(same, same.copy())
+    assert all(np.isnan(told.auc) and "copies" in told.note for told in copied.values())

@@ -1,0 +1,112 @@
+"""The low-sample experiment as a pipeline: who reads held-out donors, and one run on the test environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.framework.project import pipelines as registered
+from kedro.framework.startup import bootstrap_project
+
+from transcriptome_diffusion.generators.registry import BASELINES, SAMPLERS
+from transcriptome_diffusion.parameters import AugmentationOptions
+from transcriptome_diffusion.pipelines.augmentation.nodes import refuse_unknown, train_references, training
+
+HELD_OUT = {"expression_test", "landmarks_test"}
+#: the experiment's evaluation node: the only one that may see held-out donors, as it fits nothing
+EVALUATION = "augmentation.evaluate"
+
+
+@pytest.fixture(scope="module")
+def experiment(project):
+    bootstrap_project(project)
+    return registered["augmentation"]
+
+
+def test_held_out_donors_are_read_by_the_evaluation_node_alone(experiment):
+    assert {node.name for node in experiment.nodes if HELD_OUT & set(node.inputs)} == {EVALUATION}
+
+
+def test_the_evaluation_node_fits_nothing_and_leads_to_a_figure_only(experiment):
+    """It gets classifiers that are trained already: no training or validation donor, no setting of a generator."""
+    evaluate = next(node for node in experiment.nodes if node.name == EVALUATION)
+    others = set(evaluate.inputs) - {"landmarks_test", "params:evaluation"}
+    assert others
+    assert all(name.startswith("augmentation_classifiers_") for name in others)
+    after = experiment.from_nodes(EVALUATION).nodes
+    assert {node.name for node in after} == {EVALUATION, "augmentation.plot"}
+
+
+def test_what_is_trained_reads_training_and_validation_donors_and_nothing_else_of_the_cohort(experiment):
+    trainers = [node for node in experiment.nodes if node.name.startswith("augmentation.train_")]
+    assert {node.name.removeprefix("augmentation.train_") for node in trainers} == {
+        "references",
+        *BASELINES,
+        *SAMPLERS,
+    }
+    for node in trainers:
+        read = {name for name in node.inputs if not name.startswith("params:")}
+        assert read == {"landmarks_train", "landmarks_validation"}, node.name
+
+
+def test_it_is_no_part_of_the_default_run_nor_of_the_evaluation(experiment):
+    for name in ("__default__", "evaluation"):
+        assert not {node.name for node in experiment.nodes} & {node.name for node in registered[name].nodes}
+        assert not experiment.all_outputs() & registered[name].inputs()
+
+
+def test_a_generator_that_is_not_listed_is_not_trained_and_an_unknown_one_is_named():
+    options = AugmentationOptions(generators=["vae"])
+    assert training("class_kde", BASELINES["class_kde"])(None, None, None, options, None, None) == []
+    refuse_unknown(options)
+    with pytest.raises(ValueError, match=r"lists \['vea'\]; expected some of \['class_gaussian'"):
+        train_references(None, None, AugmentationOptions(generators=["vea"]), None)
+
+
+def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
+    copy = tmp_path / "project"
+    copy.mkdir()
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(project / name, copy)
+    for name in ("conf", "src"):
+        shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    stages = "ingestion,feature_landmarks,augmentation"
+    run = subprocess.run(
+        [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipelines", stages],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        # without the path that a bootstrap in this process may have left: the copy's own source has to be the one
+        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "400"},
+    )
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said[-3000:]
+    assert "vae: takes no part" in said
+
+    reporting = copy / "data" / "test" / "08_reporting"
+    table = pd.read_csv(reporting / "augmentation.csv", dtype={"n_per_tissue": str})
+    assert list(table.columns[:6]) == ["method", "n_per_tissue", "ratio", "seed", "metric", "value"]
+    assert set(table["method"]) == {"none", "oversampling", "smote", "class_gaussian", "ddim"}
+    assert set(table["n_per_tissue"]) == {"5", "all"}
+    for method, part in table.groupby("method"):
+        assert set(part["ratio"]) == ({0} if method == "none" else {1, 2})
+    metrics = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
+    assert set(table["metric"]) == {f"{metric}_{kind}" for metric in metrics for kind in ("mlp", "logistic")}
+    assert np.isfinite(table["value"]).all()
+    train = ad.read_h5ad(copy / "data" / "test" / "04_feature" / "landmarks_train.h5ad", backed="r").obs
+    assert set(table.loc[table["n_per_tissue"] == "5", "real_profiles"]) == {5 * train["tissue"].nunique()}
+    assert set(table.loc[table["n_per_tissue"] == "all", "real_profiles"]) == {len(train)}
+    # more real profiles tell more than few
+    logistic = table.query("method == 'none' and metric == 'auroc_logistic'").set_index("n_per_tissue")["value"]
+    assert logistic["all"] > logistic["5"]
+
+    figure = json.loads((reporting / "augmentation.json").read_text())
+    lines = [trace["name"] for trace in figure["data"]]
+    assert lines == ["oversampling", "smote", "class_gaussian", "ddim"] * 2
