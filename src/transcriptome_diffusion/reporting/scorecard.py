@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,20 +22,41 @@ REFERENCE_ROWS = {
     "class_kde": "floor",
 }
 
-#: the indicators a reader sees first, in this order
-HEADLINE = [
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "adversarial_accuracy",
-    "correlation",
-    "accuracy_mlp",
-    "balanced_accuracy_mlp",
-    "accuracy_logistic",
-    "copying",
-    "spread",
-]
+#: the indicators a reader sees first, by what the profiles are compared with
+HEADLINE = {
+    "test": (
+        "precision",
+        "recall",
+        "density",
+        "spread",
+        "adversarial_accuracy",
+        "two_sample_boosted",
+        "frechet_pca",
+        "within_class_correlation",
+        "balanced_accuracy_mlp",
+        "copying",
+        "domias_gaussian_auc",
+    ),
+    "train": (
+        "precision",
+        "recall",
+        "f1",
+        "density",
+        "coverage",
+        "spread",
+        "adversarial_accuracy",
+        "frechet_pca",
+        "frechet_classifier",
+        "correlation",
+        "authenticity",
+        "copying",
+    ),
+}
+
+#: standard deviations of a difference beyond which two values are told apart
+NOISE = 2.0
+#: quantile of the standard normal behind intervals of 95 %
+NORMAL = 1.959964
 
 
 def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -69,30 +90,99 @@ def role(row: str) -> str:
     return REFERENCE_ROWS.get(row.partition(" + ")[0], "")
 
 
-def wide(scorecard: pd.DataFrame, space: str, reference: str, what: str = "mean") -> pd.DataFrame:
-    """One table cell block of the scorecard: generators as rows, headline indicators as columns."""
-    part = scorecard.query("space == @space and (reference == @reference or metric == 'copying')")
-    part = part.assign(row=row_names(part))
-    table = part.pivot_table(index="row", columns="metric", values=what, sort=False, dropna=False)
-    rows = list(dict.fromkeys(part["row"]))
-    return table.reindex(index=rows, columns=[m for m in HEADLINE if m in table.columns])
+def as_rows(privacy: pd.DataFrame) -> pd.DataFrame:
+    """The table ``privacy`` in the scorecard's shape, where its numbers stand beside ``copying``.
 
-
-def closer_than_floors(means: pd.DataFrame) -> pd.DataFrame:
-    """Where a generator lies closer to the ``real`` row than every floor does, (generators, metrics) bool.
-
-    Beyond the ceiling is not better: a precision above that of real profiles means shrunken samples.
+    Values are means over runs, ``sd`` is their deviation between runs, empty with one; ``low`` and ``high`` are the
+    means of the bounds.
     """
+    by = privacy.groupby(["generator", "metric"], sort=False)
+    table = by["value"].agg(mean="mean", sd="std", runs="size").join(by[["low", "high"]].mean())
+    table = table.join(by.agg(n=("n", "first"), note=("note", "first"))).reset_index()
+    return table.assign(space="landmarks", reference="train", reconstructor=NO_WAY)
+
+
+def wide(
+    scorecard: pd.DataFrame, space: str, reference: str, what: str = "mean", metrics: Iterable[str] | None = None
+) -> pd.DataFrame:
+    """One block of the scorecard: generators as rows, indicators (``HEADLINE`` unless named) as columns.
+
+    Indicators that only exist against ``train`` (copying, authenticity, privacy) are taken from there.
+    """
+    part = scorecard[scorecard["space"] == space]
+    wanted = [*dict.fromkeys(HEADLINE[reference] if metrics is None else metrics)]
+    own = set(part.loc[part["reference"] == reference, "metric"])
+    elsewhere = (part["reference"] == "train") & ~part["metric"].isin(own)
+    part = part[((part["reference"] == reference) | elsewhere) & part["metric"].isin(wanted)]
+    part = part.assign(row=row_names(part))
+    if what not in part:
+        part = part.assign(**{what: np.nan})
+    table = part.pivot(index="row", columns="metric", values=what)
+    return table.reindex(index=[*dict.fromkeys(part["row"])], columns=[m for m in wanted if m in table.columns])
+
+
+def deviations(
+    scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None
+) -> pd.DataFrame:
+    """How uncertain the means of ``wide`` are, in standard deviations.
+
+    ``sd`` where there is one: between trainings or, with one training, between matched draws or classifier seeds.
+    Single draws deviate more than their mean, so that ``sd`` errs to the wide side there; but one training says
+    nothing of how much another would differ. Without
+    ``sd``, the half width of the 95 % interval over 1.96. Without either, empty: nothing can then be told apart.
+    """
+    sd, low, high = (wide(scorecard, space, reference, what, metrics) for what in ("sd", "low", "high"))
+    return sd.astype(float).fillna((high.astype(float) - low.astype(float)) / (2 * NORMAL))
+
+
+def told_apart(difference: np.ndarray, sd: np.ndarray, other_sd: np.ndarray) -> np.ndarray:
+    """Whether two values differ by more than the noise, ``NOISE`` √(sd² + sd'²); never where that is unknown."""
+    return np.abs(difference) > NOISE * np.hypot(sd, other_sd)
+
+
+def marks(
+    scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None
+) -> pd.DataFrame:
+    """Which generators lie closest to ``real``, as far as the noise allows to say so.
+
+    A generator is marked where it lies closer to the row ``real`` than every floor does, by more than the noise,
+    and cannot be told from the closest generator: ``best`` if it is the only one, else ``shared``. Beyond the ceiling is
+    not better: a precision above that of real profiles means shrunken samples. ``real`` marks cells of any other row
+    that cannot be told from the real one; it goes with the two others, as in ``best real``. p-values are not marked.
+
+    Returns:
+        (rows, indicators) of text, empty where nothing is marked.
+    """
+    means = wide(scorecard, space, reference, metrics=metrics).astype(float)
+    sd = deviations(scorecard, space, reference, metrics)
+    found = pd.DataFrame("", index=means.index, columns=means.columns)
+    if "real" not in means.index:
+        return found
     distance = (means - means.loc["real"]).abs()
-    floors = [row for row in means.index if role(row) == "floor"]
-    generators = [row for row in means.index if not role(row)]
-    better = distance.loc[generators] < distance.loc[floors].min()
-    return better.reindex(means.index, fill_value=False)
+    roles = means.index.map(role)
+    generators, floors = means.index[roles == ""], means.index[roles == "floor"]
+    for metric in [m for m in means if not str(m).endswith("_p")]:
+        away, noise = distance[metric], sd[metric]
+        same = away.notna() & noise.notna() & ~told_apart(away, noise, noise["real"])
+        found.loc[same & (found.index != "real"), metric] = "real"
+        present = away[generators].dropna()
+        if present.empty or away[floors].isna().all():
+            continue
+        closest = present.idxmin()
+        alike = present.index[~told_apart(present - present[closest], noise[present.index], noise[closest])]
+        for row in alike:
+            margin = away[floors].dropna() - away[row]
+            if ((margin > 0) & told_apart(margin, noise[margin.index], noise[row])).all():
+                mark = "best" if len(alike) == 1 else "shared"
+                found.loc[row, metric] = f"{mark} {found.at[row, metric]}".strip()
+    return found
 
 
-def cells(scorecard: pd.DataFrame, space: str, reference: str) -> pd.DataFrame:
+def cells(
+    scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None
+) -> pd.DataFrame:
     """The block of ``wide`` as text, ``mean ±sd`` in every cell."""
-    means, spread = (wide(scorecard, space, reference, what) for what in ("mean", "sd"))
+    means, spread = (wide(scorecard, space, reference, what, metrics) for what in ("mean", "sd"))
     text = [
         [cell(mean, sd) for mean, sd in zip(*rows, strict=True)]
         for rows in zip(means.to_numpy(dtype=float), spread.to_numpy(dtype=float), strict=True)
@@ -103,14 +193,20 @@ def cells(scorecard: pd.DataFrame, space: str, reference: str) -> pd.DataFrame:
 def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test") -> str:
     """The scorecard of one space as a plain table for the log: mean ± s.d."""
     sizes = scorecard.query("space == @space and reference == @reference")["n"]
-    short = {"adversarial_accuracy": "adv_acc", "balanced_accuracy_mlp": "bal_acc_mlp"}
+    short = {
+        "adversarial_accuracy": "adv_acc",
+        "two_sample_boosted": "boosted",
+        "within_class_correlation": "within_corr",
+        "balanced_accuracy_mlp": "bal_acc_mlp",
+    }
     table = cells(scorecard, space, reference).rename(columns=short)
     return f"{space} against {reference}, {int(sizes.min())} profiles a side\n{table.to_string()}"
 
 
 def cell(mean: float, sd: float) -> str:
-    """``.962 ±.011``; an empty spread is left out, an empty mean shown as a dash."""
+    """``.962 ±.011``, two decimals from 10 on; an empty spread is left out, an empty mean shown as a dash."""
     if not np.isfinite(mean):
         return "–"
-    text = f"{mean:.3f}"
-    return text if not np.isfinite(sd) else f"{text} ±{sd:.3f}"
+    digits = 3 if abs(mean) < 10 else 2
+    text = f"{mean:.{digits}f}"
+    return text if not np.isfinite(sd) else f"{text} ±{sd:.{digits}f}"

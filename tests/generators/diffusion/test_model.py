@@ -158,6 +158,30 @@ def test_progress_counts_every_evaluation_of_every_batch(humps: Diffusion) -> No
     assert seen == [(i, 12) for i in range(1, 13)]
 
 
+def two_tissues(n: int, seed: int) -> ad.AnnData:
+    """Two tissues whose means lie 8 apart in every gene, with noise of deviation 1."""
+    values = np.random.default_rng(seed).normal(size=(2 * n, 5)) + np.repeat([[6.0], [14.0]], n, axis=0)
+    return profiles(values, ["liver"] * n + ["brain"] * n)
+
+
+@pytest.mark.parametrize("prediction", ["v", "residual", "velocity", "flow residual"])
+def test_the_trajectory_starts_without_classes_and_ends_at_what_sample_draws(prediction: str) -> None:
+    family = FlowMatching if prediction in ("velocity", "flow residual") else Diffusion
+    settings = {**HUMPS, "prediction": prediction.removeprefix("flow "), "scaling": "standard"}
+    if family is Diffusion:
+        settings["sampler"] = {"name": "ddim", "steps": 50}
+    model = family.fit(two_tissues(150, 0), two_tissues(60, 1), family.options.model_validate(settings))
+    labels = pd.DataFrame({"tissue": ["liver"] * 300 + ["brain"] * 300})
+    states = model.trajectory(labels, 3, at=(1.0, 0.5, 0.0))
+    assert list(states) == [1.0, 0.5, 0.0]
+    np.testing.assert_array_equal(states[0.0].X, model.sample(labels, 3).X)
+    apart = {share: float(np.abs(state.X[:300].mean(0) - state.X[300:].mean(0)).mean()) for share, state in states.items()}
+    assert apart[1.0] < 0.12 * apart[0.0]  # the last signal of a discrete schedule is not quite 0
+    signal = states[0.5].uns["generator"]["signal"]
+    assert apart[0.5] == pytest.approx(signal * apart[0.0], rel=0.15)
+    assert states[0.5].uns["generator"]["time"] == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("settings", [{"network": {"kind": "paper", "width": 16}}, {"scaling": "linear_max_abs"}])
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0", "residual"])
 def test_every_network_scaling_and_target_trains_and_samples_finite_values(

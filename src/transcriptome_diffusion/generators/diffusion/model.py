@@ -214,6 +214,57 @@ class DenoisingGenerator(Generator):
         return self._bundle(values, labels, seed, name=sampler.name, sampler=sampler.model_dump(mode="json"))
 
     @torch.no_grad()
+    def trajectory(
+        self, labels: pd.DataFrame, seed: int, at: Sequence[float] = (1.0, 0.6, 0.2, 0.0), sampler: Any = None
+    ) -> dict[float, ad.AnnData]:
+        """The way from noise to profiles: what the sampler holds at shares of the way to noise.
+
+        A state is shown as genes, as if the scaled genes themselves had been diffused: ``prediction: residual`` diffuses
+        what is left beyond the class means, which therefore are added with the state's share of signal. Pure noise then
+        knows no class.
+
+        Args:
+            labels: a sample table with a column per condition; its profiles are drawn in one batch.
+            seed: of the noise; the state at 0 is what ``sample`` draws.
+            at: shares of the way from data (0) to noise (1); of each the nearest time that the sampler visits is taken.
+            sampler: as in ``sample``.
+
+        Returns:
+            For every share n profiles in the unit of training, with the share of the way and the share of signal
+            in ``uns["generator"]``.
+        """
+        sampler = sampler or self._sampler()
+        chosen = torch.from_numpy(self.conditions.encode(labels))
+        generator = torch.Generator().manual_seed(seed)
+        visited: dict[float, tuple[float, float, Tensor]] = {}
+        with self._on(torch.device("cpu")) as denoiser:
+
+            def visit(time: float, signal: float, x_t: Tensor) -> None:
+                for share in at:
+                    if share not in visited or abs(time - share) < abs(visited[share][0] - share):
+                        visited[share] = time, signal, x_t
+
+            def clean(x_t: Tensor, times: Tensor) -> Tensor:
+                level = denoiser.path.at(times)
+                visit(float(level.time[0]), float(level.signal[0]), x_t)
+                return denoiser.held(x_t, level, chosen)[0]
+
+            noise = samplers.gaussian_like(denoiser.scaler.centre, generator, (len(chosen), denoiser.width))
+            x = self._way_back(sampler, clean, noise, generator, lambda done, of: None)
+            visit(0.0, 1.0, x)
+            states = {}
+            for share, (time, signal, x_t) in sorted(visited.items(), reverse=True):
+                filling = torch.Generator().set_state(generator.get_state())
+                if share and denoiser.space is not None:
+                    outside = samplers.gaussian_like(x_t, filling, (len(x_t), len(self.genes)))
+                    centred = denoiser.space.decode(x_t, chosen, outside) - denoiser.space.mean(chosen)
+                    x_t = centred + signal * denoiser.space.mean(chosen)
+                shown = denoiser.scaler.inverse(x_t) if share else denoiser.decode(x_t, chosen, filling)[0]
+                how = {"time": time, "signal": signal, "sampler": sampler.model_dump(mode="json")}
+                states[share] = self._bundle(shown.numpy(), labels, seed, name=sampler.name, **how)
+        return states
+
+    @torch.no_grad()
     def per_profile_loss(
         self,
         profiles: ad.AnnData,
