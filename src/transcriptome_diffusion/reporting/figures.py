@@ -1,4 +1,4 @@
-"""Plotly figures for kedro-viz and the report."""
+"""Figures of the tables that evaluation makes, for kedro-viz and the report."""
 
 from __future__ import annotations
 
@@ -8,90 +8,232 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
-PALETTE = qualitative.Dark24
+from transcriptome_diffusion.reporting.scorecard import row_names
+from transcriptome_diffusion.reporting.style import PALETTE, finish, rounded, row_colours
 
-
-def pca_comparison(
-    train: np.ndarray,
-    held_out: np.ndarray,
-    held_out_labels: np.ndarray,
-    synthetic: Mapping[str, tuple[np.ndarray, np.ndarray]],
-) -> go.Figure:
-    """Held-out and synthetic profiles in the first two principal components of the training data.
-
-    Components are fitted on train alone, so that no panel bends the axes. Every panel shows the held-out
-    profiles in grey below its own, coloured by label.
-
-    Args:
-        train: (n_train, n_genes), standardised.
-        held_out: (n, n_genes) in the same units, with one label per row.
-        synthetic: per generator its profiles (m, n_genes) and labels (m,).
-    """
-    centre = train.mean(axis=0)
-    _, singular, axes = np.linalg.svd(train - centre, full_matrices=False)
-    share = singular[:2] ** 2 / (singular**2).sum()
-    panels = {"held-out donors": (held_out, held_out_labels), **synthetic}
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = make_subplots(
-        rows, columns, subplot_titles=list(panels), shared_xaxes="all", shared_yaxes="all",
-        horizontal_spacing=0.02, vertical_spacing=0.18 / rows,
-    )  # fmt: skip
-    grey = (held_out - centre) @ axes[:2].T
-    known = sorted(set(held_out_labels))
-    colour = {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(known)}
-    for i, (_, (values, labels)) in enumerate(panels.items()):
-        place: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
-        points = (values - centre) @ axes[:2].T
-        if i:
-            figure.add_trace(_dots(grey, "held-out donors", "#c8c8c8", showlegend=False, size=5), **place)
-        for label in known:
-            mask = labels == label
-            figure.add_trace(_dots(points[mask], label, colour[label], showlegend=i == 0, size=4), **place)
-    figure.update_xaxes(title_text=f"PC1 ({share[0]:.0%})", row=rows)
-    figure.update_yaxes(title_text=f"PC2 ({share[1]:.0%})", col=1)
-    figure.update_layout(
-        template="plotly_white", height=80 + 330 * rows, margin={"l": 60, "r": 20, "t": 90, "b": 50},
-        legend={"itemsizing": "constant"},
-        title="Real and synthetic profiles, principal components of the training donors",
-    )  # fmt: skip
-    return figure
-
-
-def _dots(points: np.ndarray, name: str, colour: str, showlegend: bool, size: int) -> go.Scatter:
-    return go.Scatter(
-        x=points[:, 0].round(3), y=points[:, 1].round(3), mode="markers", name=name, legendgroup=name,
-        showlegend=showlegend, marker={"size": size, "color": colour, "opacity": 0.75}, hoverinfo="name",
-    )  # fmt: skip
+#: attacks in the order of their panels; those on the weights come last
+ATTACKS = ("gan_leaks", "gan_leaks_calibrated", "domias", "domias_gaussian", "loss_attack", "loss_attack_relative")
+#: of modules of genes, in the order of their panels
+MODULES = ("module_density", "module_connectivity", "module_correlation")
 
 
 def precision_recall_plane(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Figure:
     """Precision against recall, both towards held-out donors, with their spread."""
     part = scorecard.query("space == @space and reference == 'test'")
-    means = part.pivot_table(index="generator", columns="metric", values="mean", sort=False)
-    spread = part.pivot_table(index="generator", columns="metric", values="sd", sort=False, dropna=False)
-    spread = spread.reindex_like(means)
+    part = part.assign(row=row_names(part)).drop_duplicates(["row", "metric"])
+    means, spread = (part.pivot(index="row", columns="metric", values=what) for what in ("mean", "sd"))
     figure = go.Figure()
-    for i, name in enumerate(means.index):
+    rows = [*dict.fromkeys(part["row"])]
+    colours = row_colours(rows)
+    for i, name in enumerate(rows):
         real = name == "real"
+        errors = {
+            f"error_{axis}": {"array": rounded(spread.loc[[name], metric], 4), "thickness": 1, "width": 3}
+            for axis, metric in (("x", "recall"), ("y", "precision"))
+        }
         figure.add_trace(
             go.Scatter(
-                x=[means.at[name, "recall"]], y=[means.at[name, "precision"]], name=name,
-                error_x={"array": [spread.at[name, "recall"]], "thickness": 1},
-                error_y={"array": [spread.at[name, "precision"]], "thickness": 1},
-                mode="markers+text", text=[name], textposition="top center",
-                marker={"size": 13, "symbol": "star" if real else "circle", "color": "black" if real else PALETTE[i]},
+                x=rounded(means.loc[[name], "recall"], 4), y=rounded(means.loc[[name], "precision"], 4), name=name,
+                mode="markers+text", text=[name], textposition="top center" if i % 2 else "bottom center", **errors,
+                marker={"size": 15 if real else 11, "symbol": "star" if real else "circle", "color": colours[name]},
             )
         )  # fmt: skip
-    figure.update_layout(
-        template="plotly_white", height=480, showlegend=False, title=f"Precision and recall, {space}",
+    return finish(
+        figure, f"Precision and recall, {space}, against held-out donors", 500, showlegend=False,
         xaxis_title="recall: share of real profiles the generator covers",
         yaxis_title="precision: share of synthetic profiles that look real",
     )  # fmt: skip
-    return figure
+
+
+def accuracies(draws: pd.DataFrame, space: str = "landmarks", metric: str = "accuracy_mlp") -> go.Figure:
+    """Reverse validation: a tissue classifier trained on synthetic profiles, and on real and synthetic ones.
+
+    A box per row over classifier seeds and trainings, after figure 4 of Lacan et al. (2026),
+    doi:10.1186/s12859-026-06470-8; the dashed line is the median of training on real profiles.
+
+    Args:
+        draws: single values of the scorecard: generator, reconstructor, space, reference, metric, value.
+        metric: its form ``<metric>_augmented`` is training on both.
+    """
+    part = draws.query("space == @space and reference == 'test'")
+    part = part.assign(row=row_names(part))
+    figure = go.Figure()
+    kinds = {metric: ("synthetic alone", "#1f5fa8"), f"{metric}_augmented": ("real and synthetic", "#e08214")}
+    for kind, (name, colour) in kinds.items():
+        values = part[part["metric"] == kind].dropna(subset="value")
+        if len(values):
+            figure.add_trace(
+                go.Box(
+                    x=values["row"].tolist(), y=rounded(values["value"], 4), name=name, boxpoints="all", jitter=0.4,
+                    pointpos=0, marker={"size": 4, "color": colour}, line={"width": 1}, fillcolor="rgba(0,0,0,0.04)",
+                )
+            )  # fmt: skip
+    real = part.query("row == 'real' and metric == @metric")["value"]
+    if real.notna().any():
+        figure.add_hline(
+            y=float(real.median()), line={"dash": "dash", "color": "#111", "width": 1},
+            annotation_text="trained on real profiles", annotation_position="bottom right",
+        )  # fmt: skip
+    return finish(
+        figure, f"Tissue of held-out donors, {space}: {metric.replace('_', ' ')} by training profiles", 450,
+        boxmode="group", yaxis_title="accuracy", legend={"orientation": "h", "y": 1.1, "x": 0.6},
+    )  # fmt: skip
+
+
+def tissue_maps(table: pd.DataFrame, space: str = "landmarks") -> go.Figure:
+    """Indicators per tissue as a heat map, rows by tissues; a menu chooses the indicator.
+
+    Empty cells say on hovering why there is no number.
+
+    Args:
+        table: generator, reconstructor, space, metric, label, value, low, high, n, note.
+    """
+    part = table[table["space"] == space]
+    part = part.assign(row=row_names(part), note=part["note"].fillna("")).drop_duplicates(["row", "metric", "label"])
+    metrics, rows = [*dict.fromkeys(part["metric"])], [*dict.fromkeys(part["row"])]
+    labels = sorted(part["label"].astype(str).unique())
+    # the most telling first: more of its cells are filled than those of precision and recall
+    first = "accuracy_mlp" if "accuracy_mlp" in metrics else metrics[0]
+    figure = go.Figure()
+    for metric in metrics:
+        block = part[part["metric"] == metric].set_index(["row", "label"]).sort_index()
+        values = block["value"].unstack().reindex(index=rows, columns=labels)
+        hover = block.apply(_cell_text, axis=1).unstack().reindex(index=rows, columns=labels).fillna("not computed")
+        figure.add_trace(
+            go.Heatmap(
+                z=[rounded(row) for row in values.to_numpy(dtype=float)], x=labels, y=rows, hoverongaps=True,
+                customdata=hover.to_numpy().tolist(), texttemplate="%{z:.2f}", visible=metric == first,
+                hovertemplate="%{y}, %{x}<br>%{customdata}<extra></extra>", colorscale="Blues",
+                colorbar={"thickness": 12}, xgap=1, ygap=1,
+            )
+        )  # fmt: skip
+    buttons = [
+        {"label": metric.replace("_", " "), "method": "restyle", "args": [{"visible": [m == metric for m in metrics]}]}
+        for metric in metrics
+    ]
+    figure.update_yaxes(autorange="reversed")
+    menu = {
+        "buttons": buttons,
+        "active": metrics.index(first),
+        "x": 1,
+        "xanchor": "right",
+        "y": 1.02,
+        "yanchor": "bottom",
+    }
+    return finish(
+        figure, f"Tissue by tissue, {space}", 150 + 32 * len(rows), updatemenus=[menu], plot_bgcolor="#f1f2f4",
+        margin={"l": 130, "r": 20, "t": 80, "b": 80},
+    )  # fmt: skip
+
+
+def _cell_text(cell: pd.Series) -> str:
+    if pd.isna(cell["value"]):
+        return f"no number: {cell['note'] or 'undefined'}"
+    bounds = "" if pd.isna(cell["low"]) else f", 95 % {cell['low']:.3f} to {cell['high']:.3f}"
+    return f"{cell['value']:.3f}{bounds}, {int(cell['n'])} held-out profiles"
+
+
+def module_bars(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Figure:
+    """Whether modules of genes hold together, row by row, against the level of real donors (dashed)."""
+    part = scorecard.query("space == @space and reference == 'test' and reconstructor == 'none'")
+    found = [metric for metric in MODULES if (part["metric"] == metric).any()]
+    figure = make_subplots(
+        1, max(len(found), 1), subplot_titles=[m.replace("_", " ") for m in found], horizontal_spacing=0.05
+    )
+    for column, metric in enumerate(found, 1):
+        rows = part[part["metric"] == metric].set_index("generator")
+        colours = row_colours(rows.index)
+        bars = go.Bar(
+            x=rows.index.tolist(), y=rounded(rows["mean"]), marker={"color": [colours[name] for name in rows.index]},
+            error_y={"array": rounded(rows["sd"]), "thickness": 1, "width": 3},
+            hovertemplate="%{x}: %{y}<extra></extra>",
+        )  # fmt: skip
+        figure.add_trace(bars, row=1, col=column)
+        if "real" in rows.index and np.isfinite(level := float(rows["mean"].to_dict()["real"])):
+            figure.add_hline(y=level, line={"dash": "dash", "color": "#111", "width": 1}, row=1, col=column)
+    figure.update_xaxes(tickangle=-40)
+    return finish(
+        figure, "Modules of genes that vary together: 1 as among training donors", 400, showlegend=False,
+        margin={"l": 50, "r": 20, "t": 80, "b": 100},
+    )  # fmt: skip
+
+
+def attack_intervals(privacy: pd.DataFrame) -> go.Figure:
+    """The AUC of every membership attack with its 95 % interval; at the dotted line members are not found.
+
+    Args:
+        privacy: generator, run, metric, value, low, high; runs are drawn over each other.
+    """
+    found = [attack for attack in ATTACKS if (privacy["metric"] == f"{attack}_auc").any()]
+    columns = min(3, max(len(found), 1))
+    count = -(-max(len(found), 1) // columns)
+    names = [*dict.fromkeys(privacy["generator"])]
+    figure = make_subplots(
+        count, columns, subplot_titles=[attack.replace("_", " ") for attack in found], shared_xaxes="all",
+        shared_yaxes="all", horizontal_spacing=0.02, vertical_spacing=0.2 / count,
+    )  # fmt: skip
+    colours = row_colours(names)
+    for i, attack in enumerate(found):
+        rows = privacy[(privacy["metric"] == f"{attack}_auc") & privacy["value"].notna()]
+        errors = {
+            "symmetric": False, "thickness": 1.5, "width": 3,
+            "array": rounded(rows["high"] - rows["value"]), "arrayminus": rounded(rows["value"] - rows["low"]),
+        }  # fmt: skip
+        dots = go.Scatter(
+            x=rounded(rows["value"]), y=rows["generator"].tolist(), mode="markers", error_x=errors,
+            marker={"size": 8, "color": [colours[name] for name in rows["generator"]]},
+            hovertemplate="%{y}: AUC %{x}<extra></extra>",
+        )  # fmt: skip
+        place: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
+        figure.add_trace(dots, **place)
+        figure.add_vline(x=0.5, line={"dash": "dot", "color": "#111", "width": 1}, **place)
+    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
+    figure.update_xaxes(title_text="AUC", row=count)
+    return finish(
+        figure, "Who was in the training set? Attacks by how well they find members",
+        110 + (60 + 22 * len(names)) * count,
+        showlegend=False, margin={"l": 120, "r": 20, "t": 80, "b": 50},
+    )  # fmt: skip
+
+
+def attack_by_time(table: pd.DataFrame) -> go.Figure:
+    """The AUC of the loss attack with the loss at one time only, by the share of the way to noise, with 95 % bands.
+
+    Args:
+        table: ``generator``, ``run``, ``attack``, ``time``, ``value``, ``low``, ``high``.
+    """
+    figure = go.Figure()
+    colours = row_colours(table["generator"])
+    attacks = [*dict.fromkeys(table["attack"])]
+    first = table["run"].min()
+    for key, part in table.sort_values("time").groupby(["generator", "attack", "run"], sort=False):
+        name, attack, run = (str(key[0]), str(key[1]), key[2])
+        dash = ("solid", "dash", "dot")[attacks.index(attack) % 3]
+        common = {"x": rounded(part["time"]), "legendgroup": f"{name}{attack}", "mode": "lines"}
+        if run == first and part["low"].notna().any():
+            low = go.Scatter(y=rounded(part["low"]), line={"width": 0}, showlegend=False, hoverinfo="skip", **common)
+            high = go.Scatter(
+                y=rounded(part["high"]), line={"width": 0}, fill="tonexty", fillcolor=_faint(colours[name]),
+                showlegend=False, hoverinfo="skip", **common,
+            )  # fmt: skip
+            figure.add_traces([low, high])
+        line = go.Scatter(
+            y=rounded(part["value"]), name=f"{name}, {attack.replace('_', ' ')}", showlegend=bool(run == first),
+            line={"color": colours[name], "dash": dash, "width": 2}, **common,
+        )  # fmt: skip
+        figure.add_trace(line)
+    figure.add_hline(y=0.5, line={"dash": "dot", "color": "#111", "width": 1})
+    return finish(
+        figure, "White-box attack on the loss at single times", 400, xaxis_title="share of the way from data to noise",
+        yaxis_title="AUC",
+    )  # fmt: skip
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.12)"
 
 
 def reconstruction_by_gene(tables: Mapping[str, pd.DataFrame], lowest: float = -0.5) -> go.Figure:
@@ -114,7 +256,7 @@ def reconstruction_by_gene(tables: Mapping[str, pd.DataFrame], lowest: float = -
         picked = np.unique(np.linspace(0, len(r2) - 1, min(len(r2), 400)).round().astype(int))
         figure.add_trace(
             go.Scatter(
-                x=r2[picked].round(3), y=(1 - picked / len(r2)).round(4), name=f"{name}, median {np.median(r2):.2f}",
+                x=rounded(r2[picked]), y=rounded(1 - picked / len(r2), 4), name=f"{name}, median {np.median(r2):.2f}",
                 mode="lines", line={"color": PALETTE[i]},
             ), row=1, col=1,
         )  # fmt: skip
@@ -123,8 +265,8 @@ def reconstruction_by_gene(tables: Mapping[str, pd.DataFrame], lowest: float = -
     symbols = genes["symbol"].astype(str) if "symbol" in genes else genes.index.astype(str)
     figure.add_trace(
         go.Scattergl(
-            x=genes["sd"].to_numpy().round(3), y=genes["r2"].clip(lower=lowest).to_numpy().round(3), text=list(symbols),
-            customdata=genes["mean"].to_numpy().round(2), mode="markers", name=best, showlegend=False,
+            x=rounded(genes["sd"]), y=rounded(genes["r2"].clip(lower=lowest)), text=list(symbols),
+            customdata=rounded(genes["mean"], 2), mode="markers", name=best, showlegend=False,
             marker={"size": 3, "opacity": 0.35, "color": PALETTE[list(defined).index(best)]},
             hovertemplate="%{text}<br>R² %{y}, s.d. %{x}, mean %{customdata}<extra></extra>",
         ), row=1, col=2,
@@ -133,11 +275,7 @@ def reconstruction_by_gene(tables: Mapping[str, pd.DataFrame], lowest: float = -
     figure.update_yaxes(title_text="share of genes", rangemode="tozero", row=1, col=1)
     figure.update_xaxes(title_text="standard deviation among held-out donors, log unit", row=1, col=2)
     figure.update_yaxes(title_text=f"R² ({best})", row=1, col=2)
-    figure.update_layout(
-        template="plotly_white", height=480, title="Reconstruction from real landmarks, gene by gene",
-        legend={"x": 0.01, "y": 0.02},
-    )  # fmt: skip
-    return figure
+    return finish(figure, "Reconstruction from real landmarks, gene by gene", 480, legend={"x": 0.01, "y": 0.02})
 
 
 def augmentation_curves(table: pd.DataFrame, metric: str = "balanced_accuracy_mlp") -> go.Figure:
@@ -166,8 +304,8 @@ def augmentation_curves(table: pd.DataFrame, metric: str = "balanced_accuracy_ml
             line, error = means[method, size], spread[method, size]
             figure.add_trace(
                 go.Scatter(
-                    x=[0, *line.index], y=np.round([alone, *line], 4), name=method, legendgroup=method,
-                    error_y={"array": [0, *error.round(4)], "thickness": 1, "width": 2}, showlegend=column == 1,
+                    x=[0, *line.index], y=rounded([alone, *line], 4), name=method, legendgroup=method,
+                    error_y={"array": rounded([0, *error], 4), "thickness": 1, "width": 2}, showlegend=column == 1,
                     mode="lines+markers", line={"color": colour[method]}, connectgaps=False,
                 ), row=1, col=column,
             )  # fmt: skip

@@ -1,119 +1,341 @@
-"""The report: one HTML file that opens without a network."""
+"""The report: one HTML file that opens without a network, beginning with the scorecard."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import yaml
 from plotly.offline import get_plotlyjs
 
 from transcriptome_diffusion import __version__
-from transcriptome_diffusion.reporting.scorecard import cells, closer_than_floors, role, wide
+from transcriptome_diffusion.reporting.figures import ATTACKS
+from transcriptome_diffusion.reporting.guide import GUIDE, explain, grouped, label
+from transcriptome_diffusion.reporting.scorecard import HEADLINE, as_rows, cells, marks, role, wide
 
-GUIDE = {
-    "precision": "Share of synthetic profiles inside the neighbourhood of a real one. Above the real row: samples "
-    "shrunken towards the middle of their tissue, not better ones.",
-    "recall": "Share of real profiles inside the neighbourhood of a synthetic one: how much of the real variety is "
-    "covered.",
-    "density": "How deep synthetic profiles lie inside real neighbourhoods. The real row is the goal; far above it "
-    "means shrinkage.",
-    "coverage": "Share of real neighbourhoods that hold at least one synthetic profile.",
-    "adversarial_accuracy": "How well a nearest-neighbour rule tells real from synthetic: .5 cannot, 1 always, "
-    "towards 0 copies. The goal is the real row; profiles that vary too little (spread) or copy lower it as well.",
-    "correlation": "Agreement of the gene-gene correlations of real and synthetic profiles; pooled over tissues.",
-    "accuracy_mlp": "Reverse validation: a neural classifier learns tissues from synthetic profiles alone and is "
-    "tested on held-out donors.",
-    "balanced_accuracy_mlp": "The same, every tissue counting alike.",
-    "accuracy_logistic": "The same with a logistic regression.",
-    "copying": "Share of profiles nearer to a training profile than 99 % of held-out profiles are; about .01 is "
-    "innocent, the memoriser has 1.",
-    "spread": "Variance within a tissue, relative to real held-out donors; below 1 the samples are too alike.",
-}
+
+class Section(NamedTuple):
+    """A heading, what to look for, and the figures below, by name."""
+
+    anchor: str
+    title: str
+    text: str
+    figures: tuple[str, ...]
+
+
+SECTIONS = (
+    Section(
+        "maps",
+        "Real and synthetic profiles",
+        "Held-out donors lie in grey below every panel. Axes come from training donors alone. Two principal "
+        "components show a small part of the differences; UMAP places a profile among its nearest training donors, so "
+        "look for missing or misplaced groups, not for distances. Click a tissue in the legend to hide it, twice to "
+        "see it alone.",
+        ("pca_landmarks", "umap_landmarks"),
+    ),
+    Section(
+        "trajectory",
+        "From noise to profiles",
+        "What the sampler of the diffusion model holds on its way from noise to profiles (the paper's figure 2). Pure "
+        "noise knows no tissue; tissues part early, their inner structure late. Mind the ranges of the axes: noise is "
+        "equally wide in every direction, and small beside the differences between tissues.",
+        ("trajectory",),
+    ),
+    Section(
+        "plane",
+        "Precision and recall",
+        "The star is where real donors lie. Bars are standard deviations. To its lower right, samples scatter; to its "
+        "upper left, they are shrunken.",
+        ("precision_recall",),
+    ),
+    Section(
+        "utility",
+        "Use as training data",
+        "A tissue classifier that saw only synthetic profiles is tested on held-out donors (the paper's figure 4); "
+        "beside it one that saw real and synthetic profiles. Every dot is one classifier. Clean, typical profiles are "
+        "good teachers, so high values here do not show realism.",
+        ("accuracies", "by_tissue"),
+    ),
+    Section(
+        "genes",
+        "Genes together and alone",
+        "Correlations within tissues, genes ordered by the training donors: the second panel is what agreement looks "
+        "like between real donors at this sample size. Below, each generator's best and worst genes; the best agree as "
+        "far as chance allows, the worst show what is wrong (a shift, a lost second hump, too little width).",
+        ("correlations", "marginals"),
+    ),
+    Section(
+        "biology",
+        "Differences between tissues, modules of genes",
+        "Differences of tissue means are easy: compare every panel with the first, two sets of real donors. Whether "
+        "modules of genes hold together within a tissue separates generators better.",
+        ("fold_changes", "modules"),
+    ),
+)
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1320px;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.7rem;margin-bottom:.2rem} h2{margin-top:2.4rem;border-bottom:1px solid #ddd;padding-bottom:.2rem}
-table{border-collapse:collapse;font-size:12px;font-variant-numeric:tabular-nums;margin:.8rem 0}
-th,td{padding:.3rem .42rem;border-bottom:1px solid #e6e6e6;text-align:right;white-space:nowrap}
-th{white-space:normal;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left} td small{display:block} thead th{border-bottom:2px solid #999}
-tr.real{background:#eef5ff} tr.floor{background:#f6f6f6} tr.warning{background:#fff3e6}
-td.better{background:#dff3df;font-weight:600} small,.note{color:#666} .scroll{overflow-x:auto}
-dt{font-weight:600;margin-top:.5rem} dd{margin-left:1rem}
+:root{--ink:#23272f;--soft:#667085;--line:#e4e7ec;--blue:#1f5fa8}
+*{box-sizing:border-box}
+body{font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif;max-width:1240px;margin:0 auto;padding:1.6rem 1.2rem 5rem;
+color:var(--ink);background:#fff}
+h1{font-size:1.75rem;line-height:1.2;margin:0 0 .3rem;font-weight:650}
+h2{font-size:1.25rem;margin:3rem 0 .5rem;padding-top:.6rem;border-top:1px solid var(--line);font-weight:620}
+h3{font-size:1rem;margin:1.4rem 0 .3rem;font-weight:600}
+p{max-width:78ch;margin:.45rem 0} a{color:var(--blue);text-decoration:none} a:hover{text-decoration:underline}
+.note,small{color:var(--soft)} .facts{color:var(--soft);max-width:none}
+nav{margin:.9rem 0 1.2rem;display:flex;flex-wrap:wrap;gap:.25rem 1.1rem;font-size:14px;border-bottom:1px solid var(--line);
+padding-bottom:.8rem}
+.scroll{overflow:auto;max-height:88vh;margin:.8rem 0}
+table{border-collapse:separate;border-spacing:0;font-size:13px;font-variant-numeric:tabular-nums}
+th,td{padding:.36rem .5rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap;vertical-align:baseline}
+th{white-space:normal;vertical-align:bottom;font-weight:600;line-height:1.25}
+thead th{position:sticky;top:0;background:#fff;border-bottom:1.5px solid #98a2b3;z-index:2}
+th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:inherit;z-index:1}
+thead th:first-child{z-index:3;background:#fff} tbody tr{background:#fff}
+.card{width:100%} .card th[title],.card td[title]{cursor:help}
+td small{display:block;font-size:11px;line-height:1.1}
+tr.real{background:#e8f1fb} tr.floor{background:#f2f4f7} tr.warning{background:#fdf0e1} tr.oracle{background:#eef8f3}
+.tag{font-size:11px;color:var(--soft);margin-left:.35rem}
+.best{background:#a9dfb4;font-weight:650} .shared{background:#e0f4e3}
+.missing{color:#98a2b3}
+.key{display:flex;flex-wrap:wrap;gap:.3rem 1.3rem;font-size:13px;color:var(--soft)} .key b{font-weight:400;padding:0 .45rem;
+border-radius:3px;color:var(--ink)}
+details{margin:.7rem 0;border:1px solid var(--line);border-radius:6px;padding:.1rem .9rem} details[open]{padding-bottom:.7rem}
+summary{cursor:pointer;padding:.45rem 0;font-weight:550}
+.figure{margin:.6rem 0 1.4rem} .guide td,.guide th{white-space:normal;text-align:left;vertical-align:top}
+.guide td:first-child{font-weight:600;white-space:nowrap} .guide .group td{background:#f2f4f7;font-weight:600}
+pre{font-size:12px;line-height:1.4;overflow:auto;max-height:32rem}
+@media print{.scroll{max-height:none} nav{display:none}}
 """
 
+#: draws a figure when it comes near the window, so that the page opens at once, and all of them before printing
+SCRIPT = """
+const draw=e=>{if(e.dataset.drawn)return;e.dataset.drawn=1;
+const f=JSON.parse(e.nextElementSibling.textContent);
+Plotly.newPlot(e,f.data,f.layout,{responsive:true,displaylogo:false})};
+const figures=[...document.querySelectorAll('.figure')];
+const seen=new IntersectionObserver(a=>a.forEach(i=>{if(i.isIntersecting){draw(i.target);seen.unobserve(i.target)}}),
+{rootMargin:'900px'});
+figures.forEach(e=>seen.observe(e));
+addEventListener('beforeprint',()=>figures.forEach(draw));
+"""
 
-def scorecard_table(scorecard: pd.DataFrame, space: str, reference: str) -> str:
-    """One space and reference as an HTML table; cells closer to ``real`` than both floors stand out."""
-    better = closer_than_floors(wide(scorecard, space, reference))
-    table = cells(scorecard, space, reference)
-    head = "".join(f"<th>{escape(str(metric).replace('_', ' '))}</th>" for metric in table)
-    body = []
-    for name, texts, marks in zip(map(str, table.index), table.to_numpy(), better.to_numpy(), strict=True):
-        what = role(name)
-        style = {"ceiling": "real", "floor": "floor", "warning": "warning"}.get(what.split(":")[0], "")
-        note = f" <small>{escape(what)}</small>" if what else ""
-        row = "".join(
-            f'<td class="{"better" if mark else ""}">{text}</td>' for text, mark in zip(texts, marks, strict=True)
-        )
-        body.append(f'<tr class="{style}"><td>{escape(name)}{note}</td>{row}</tr>')
-    inner = f"<table><thead><tr><th>generator</th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return f'<div class="scroll">{inner}</div>'
+COMPARED = {
+    ("landmarks", "test"): "Landmark genes against held-out donors",
+    ("landmarks", "train"): "Landmark genes against training donors, the paper's protocol, in which copies win",
+    ("transcriptome", "test"): "All genes against held-out donors",
+    ("transcriptome", "train"): "All genes against training donors, in which copies win",
+}
 
 
 def build_report(
     scorecard: pd.DataFrame,
+    privacy: pd.DataFrame,
     cohort: pd.DataFrame,
     reconstruction: pd.DataFrame,
     trainings: pd.DataFrame,
     figures: Mapping[str, go.Figure],
     curves: Sequence[go.Figure],
     facts: Mapping[str, object],
+    settings: Mapping[str, Any],
 ) -> str:
     """The whole report as HTML text.
 
     Args:
         scorecard: the long table of ``reporting.scorecard``.
+        privacy: indicators of privacy per generator and run.
         cohort: samples and donors per tissue and split.
         reconstruction: quality of the reconstruction from real held-out landmarks.
         trainings: one row per training run, ``reporting.training_log.summary``.
-        figures: titles and Plotly figures, in order.
+        figures: Plotly figures by the names that ``SECTIONS`` gives them, and ``privacy``, ``privacy_by_time``,
+            ``reconstruction_by_gene``; those that are missing are left out.
         curves: the training curves, a figure per generator.
-        facts: run settings shown at the top.
+        facts: what the run was about, shown at the top.
+        settings: parameters of the run, by block.
     """
-    sizes = scorecard.groupby("space")["n"].min()
+    card = pd.concat([scorecard, as_rows(privacy)], ignore_index=True) if len(privacy) else scorecard
     parts = [
-        "<h1>Synthetic expression profiles: scorecard</h1>",
-        f'<p class="note">{" · ".join(f"{escape(str(k))}: {escape(str(v))}" for k, v in facts.items())} · '
-        f"transcriptome-diffusion {escape(__version__)}</p>",
-        "<p>Read every column against the <b>real</b> row, real training donors scored as if they were synthetic: "
-        "that is the ceiling. A cell is marked where a generator lies closer to it than both simple generators "
-        "(class Gaussian, class kernel density). Values are mean ± s.d. " + _spread_over(scorecard) + "</p>",
+        ("scorecard", "Scorecard", _opening(card)),
+        *(
+            (section.anchor, section.title, f"<p>{section.text}</p>" + _all_embedded(figures, section.figures))
+            for section in SECTIONS
+            if any(name in figures for name in section.figures)
+        ),
+        ("privacy", "Privacy", _privacy(privacy, figures)),
+        (
+            "reconstruction",
+            "From landmarks to all genes",
+            "<p>From real landmarks of held-out donors, so that only the reconstruction is judged. Genes with a low R² "
+            "are those that the panel cannot tell.</p>"
+            + plain_table(reconstruction)
+            + _all_embedded(figures, ["reconstruction_by_gene"]),
+        ),
+        (
+            "training",
+            "Training",
+            "<p>How every training ended; curves show the loss on training and on validation donors.</p>"
+            + plain_table(trainings)
+            + folded("Training curves", "".join(embedded(figure, f"curve-{i}") for i, figure in enumerate(curves))),
+        ),
+        (
+            "cohort",
+            "Cohort and settings",
+            folded("Samples and donors by tissue and split", plain_table(cohort))
+            + folded("Parameters of this run", f"<pre>{escape(yaml.safe_dump(dict(settings), sort_keys=True))}</pre>"),
+        ),
+        ("guide", "How to read the numbers", guide_table()),
     ]
-    for space in sizes.index:
-        for reference, title in (
-            ("test", "against held-out donors"),
-            ("train", "against training donors (the paper's protocol; copying is rewarded here)"),
-        ):
-            parts.append(f"<h2>{escape(space.capitalize())}, {title}</h2>")
-            parts.append(f'<p class="note">{int(sizes[space])} profiles on each side, same tissue composition.</p>')
-            parts.append(scorecard_table(scorecard, space, reference))
-    for title, figure in figures.items():
-        parts.append(f"<h2>{escape(title)}</h2>{_embedded(figure)}")
-    parts.append(f"<h2>Training</h2>{_plain_table(trainings)}")
-    parts += [_embedded(figure) for figure in curves]
-    parts.append("<h2>Reconstruction of the transcriptome from real held-out landmarks</h2>")
-    parts.append(_plain_table(reconstruction))
-    parts.append(f"<h2>Cohort</h2>{_plain_table(cohort)}")
-    guide = "".join(f"<dt>{escape(k.replace('_', ' '))}</dt><dd>{escape(v)}</dd>" for k, v in GUIDE.items())
-    parts.append(f"<h2>How to read the numbers</h2><dl>{guide}</dl>")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Synthetic expression profiles</title>'
-        f"<style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>"
+    contents = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in parts)
+    body = "".join(f'<h2 id="{anchor}">{escape(title)}</h2>{content}' for anchor, title, content in parts[1:])
+    told = " · ".join(f"{escape(str(k))}: {escape(str(v))}" for k, v in facts.items())
+    return page(
+        "Synthetic expression profiles",
+        f'<h1>Synthetic expression profiles</h1><p class="facts">{told} · transcriptome-diffusion {escape(__version__)}'
+        f"</p><nav>{contents}</nav><div id='scorecard'>{parts[0][2]}</div>{body}",
     )
+
+
+def page(title: str, body: str) -> str:
+    """A self-contained HTML page with Plotly and the common style."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head>"
+        f"<body>{body}<script>{SCRIPT}</script></body></html>"
+    )
+
+
+def embedded(figure: go.Figure, name: str) -> str:
+    """A figure as data, drawn by the page's script; ``name`` is its anchor."""
+    data = figure.to_json().replace("</", "<\\/")
+    height = figure.layout.height or 450
+    return (
+        f'<div class="figure" id="figure-{escape(name)}" style="min-height:{int(height)}px"></div>'
+        f'<script type="application/json">{data}</script>'
+    )
+
+
+def folded(summary: str, content: str) -> str:
+    """Content that opens on a click."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def plain_table(table: pd.DataFrame) -> str:
+    """A table as HTML, numbers rounded to three decimals."""
+    rounded = table.apply(lambda c: c.round(3) if np.issubdtype(c.dtype, np.floating) else c)
+    return f'<div class="scroll">{rounded.to_html(index=False, border=0, na_rep="–")}</div>'
+
+
+def scorecard_table(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None) -> str:
+    """One space and reference as an HTML table: roles tinted and named, the closest to ``real`` marked.
+
+    Hovering over a number shows its size, runs and interval; over a dash, why there is no number; over a
+    column's head, what it means.
+    """
+    metrics = None if metrics is None else [*metrics]
+    texts = cells(scorecard, space, reference, metrics)
+    found = marks(scorecard, space, reference, metrics).to_numpy()
+    details = {what: wide(scorecard, space, reference, what, metrics).to_numpy() for what in DETAILS}
+    head = "".join(f'<th title="{escape(_hint(m))}">{escape(label(m))}</th>' for m in map(str, texts))
+    body = []
+    for i, row in enumerate(map(str, texts.index)):
+        what = role(row)
+        word = what.partition(":")[0]
+        style = {"ceiling": "real", "floor": "floor", "warning": "warning"}.get(word, "oracle" if what else "")
+        tag = f'<span class="tag" title="{escape(what)}">{escape(word if style != "oracle" else "oracle")}</span>'
+        numbers = "".join(
+            _cell(text, found[i][j], {name: block[i][j] for name, block in details.items()})
+            for j, text in enumerate(texts.iloc[i])
+        )
+        body.append(f'<tr class="{style}"><td>{escape(row)}{tag if what else ""}</td>{numbers}</tr>')
+    table = (
+        f'<table class="card"><thead><tr><th>profiles of</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    )
+    return f'<div class="scroll">{table}</div>'
+
+
+#: columns of the scorecard that hovering shows
+DETAILS = ("n", "runs", "low", "high", "note")
+
+
+def _cell(text: str, mark: str, details: Mapping[str, Any]) -> str:
+    known = {name: value for name, value in details.items() if not pd.isna(value) and value != ""}
+    if text == "–":
+        return f'<td class="missing" title="{escape(str(known.get("note", "not computed for this row")))}">–</td>'
+    told = [f"n = {int(known['n'])}"] if "n" in known else []
+    if known.get("runs", 1) > 1:
+        told.append(f"{int(known['runs'])} trainings")
+    if "low" in known and "high" in known:
+        told.append(f"95 % interval {known['low']:.3f} to {known['high']:.3f}")
+    mean, _, spread = text.partition(" ")
+    small = f"<small>{spread}</small>" if spread else ""
+    near = "≈ " if "real" in mark.split() else ""
+    style = mark.removesuffix("real").strip()
+    return f'<td class="{style}" title="{escape(", ".join(told))}">{near}{mean}{small}</td>'
+
+
+def _hint(metric: str) -> str:
+    if found := explain(metric):
+        return f"{found[1].what} {found[1].values}"
+    return metric.replace("_", " ")
+
+
+def _opening(card: pd.DataFrame) -> str:
+    """The first table, how to read it, and all indicators folded below."""
+    size = int(card.query("space == 'landmarks' and reference == 'test'")["n"].min())
+    parts = [
+        f"<h3>{COMPARED['landmarks', 'test']}, {size} profiles on each side</h3>",
+        "<p>Read every column against the row <b>real</b>: training donors scored as if they were synthetic. The aim is to "
+        "be <em>close</em> to it, not beyond. The floors are simple generators that a trained model has to beat; the "
+        "memoriser hands out training profiles, and looks perfect except for copying and attacks.</p>",
+        scorecard_table(card, "landmarks", "test"),
+        '<div class="key"><span><b class="best">closest</b> to real, told apart from the floors and all others</span>'
+        '<span><b class="shared">shared</b> closest, not told apart from each other</span>'
+        "<span><b>≈</b> not told apart from real</span><span><b>–</b> no number; the reason on hovering</span></div>",
+        f"<p>{_verdict(card)}</p>",
+        f'<p class="note">Mean ± s.d. {_spread_over(card)} Two numbers are told apart if they differ by more than twice '
+        "the root of the sum of their squared deviations; where a number has no deviation, by its 95 % interval.</p>",
+    ]
+    for (space, reference), title in COMPARED.items():
+        part = card[(card["space"] == space) & (card["reference"] == reference)]
+        if part.empty:
+            continue
+        known = [
+            m for m in part["metric"].unique() if not m.endswith(tuple(f"{a}_{b}" for a in ATTACKS for b in RATES))
+        ]
+        tables = [f"<p class='note'>{int(part['n'].min())} profiles on each side, same composition of tissues.</p>"]
+        if (space, reference) != ("landmarks", "test"):
+            tables.append(scorecard_table(card, space, reference, HEADLINE[reference]))
+        for group, metrics in grouped(known).items():
+            tables.append(f"<h3>{escape(group)}</h3>{scorecard_table(card, space, reference, metrics)}")
+        parts.append(folded(f"{title}: all indicators", "".join(tables)))
+    return "".join(parts)
+
+
+#: of an attack, shown in the section on privacy
+RATES = ("auc", "tpr_10", "tpr_1")
+
+
+def _verdict(card: pd.DataFrame) -> str:
+    """The marks of the first table as a sentence."""
+    found = marks(card, "landmarks", "test")
+    told = {
+        label(str(metric)): [str(row) for row in found.index[found[metric].str.contains("best|shared")]]
+        for metric in found
+        if not str(metric).endswith("_p")
+    }
+    ahead = [f"{escape(name)} ({escape(', '.join(rows))})" for name, rows in told.items() if rows]
+    rest = [escape(name) for name, rows in told.items() if not rows]
+    sentences = []
+    if ahead:
+        sentences.append(f"Closer to real than both floors, beyond the noise: {'; '.join(ahead)}.")
+    if rest:
+        sentences.append(f"No generator is clearly closer than the floors on: {', '.join(rest)}.")
+    return " ".join(sentences)
 
 
 def _spread_over(scorecard: pd.DataFrame) -> str:
@@ -129,10 +351,46 @@ def _spread_over(scorecard: pd.DataFrame) -> str:
     )
 
 
-def _embedded(figure: go.Figure) -> str:
-    return figure.to_html(full_html=False, include_plotlyjs=False)
+def _privacy(privacy: pd.DataFrame, figures: Mapping[str, go.Figure]) -> str:
+    shown = [c for c in ("generator", "run", "metric", "value", "low", "high", "null", "n", "note") if c in privacy]
+    return (
+        "<p><b>Passing distance tests proves nothing by itself.</b> A generator can keep every profile at a decent distance "
+        "and still reveal who was in the training set. The attacks below try: each scores real donors by how much they look "
+        "like training donors, within their tissue. An AUC of .5 finds nobody. An attack can only show what it finds; a "
+        "null result says that this attack fails, not that there is nothing to find.</p>"
+        f"<p>{_found_members(privacy)}</p>"
+        "<p>Saved models tell more than their profiles: where profiles are fewer than genes, principal axes in the weights "
+        "span the training profiles exactly. Do not share the weights of a cohort whose members must stay unknown.</p>"
+        + _all_embedded(figures, ["privacy", "privacy_by_time"])
+        + folded("All privacy indicators", plain_table(privacy[shown]))
+    )
 
 
-def _plain_table(table: pd.DataFrame) -> str:
-    rounded = table.apply(lambda c: c.round(3) if np.issubdtype(c.dtype, np.floating) else c)
-    return f'<div class="scroll">{rounded.to_html(index=False, border=0, na_rep="–")}</div>'
+def _found_members(privacy: pd.DataFrame) -> str:
+    """Which generators an attack succeeds on, and which none does."""
+    areas = privacy[privacy["metric"].str.endswith("_auc") & privacy["value"].notna()]
+    caught = areas[areas["low"] > 0.5].sort_values("value", ascending=False).drop_duplicates("generator")
+    words = [
+        f"{escape(str(row.generator))} (AUC {row.value:.2f}, {escape(str(row.metric).removesuffix('_auc').replace('_', ' '))})"
+        for row in caught.itertuples()
+    ]
+    rest = [escape(str(name)) for name in areas["generator"].unique() if name not in set(caught["generator"])]
+    told = f"Members are found, with an interval above .5, in: {', '.join(words)}. " if words else ""
+    return told + (f"By no attack here in: {', '.join(rest)}." if rest else "")
+
+
+def guide_table() -> str:
+    """The guide as a table, a group at a time."""
+    rows = []
+    for group, entries in GUIDE.items():
+        rows.append(f'<tr class="group"><td colspan="4">{escape(group)}</td></tr>')
+        rows += [
+            f"<tr><td>{escape(label(name))}</td>" + "".join(f"<td>{escape(text)}</td>" for text in entry) + "</tr>"
+            for name, entry in entries.items()
+        ]
+    head = "<th>indicator</th><th>what it is</th><th>how to read it</th><th>what it cannot tell</th>"
+    return f'<table class="guide"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _all_embedded(figures: Mapping[str, go.Figure], names: Iterable[str]) -> str:
+    return "".join(embedded(figures[name], name) for name in names if name in figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,19 +136,17 @@ def deviations(
     return sd.astype(float).fillna((high.astype(float) - low.astype(float)) / (2 * NORMAL))
 
 
-def told_apart(difference: np.ndarray, sd: np.ndarray, other_sd: np.ndarray) -> np.ndarray:
+def told_apart(difference: Any, sd: Any, other_sd: Any) -> Any:
     """Whether two values differ by more than the noise, ``NOISE`` √(sd² + sd'²); never where that is unknown."""
     return np.abs(difference) > NOISE * np.hypot(sd, other_sd)
 
 
-def marks(
-    scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None
-) -> pd.DataFrame:
+def marks(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None) -> pd.DataFrame:
     """Which generators lie closest to ``real``, as far as the noise allows to say so.
 
     A generator is marked where it lies closer to the row ``real`` than every floor does, by more than the noise,
-    and cannot be told from the closest generator: ``best`` if it is the only one, else ``shared``. Beyond the ceiling is
-    not better: a precision above that of real profiles means shrunken samples. ``real`` marks cells of any other row
+    and cannot be told from the closest generator: ``best`` if it is the only one, else ``shared``. Beyond the ceiling
+    is not better: a precision above that of real profiles means shrunken samples. ``real`` marks cells of any other row
     that cannot be told from the real one; it goes with the two others, as in ``best real``. p-values are not marked.
 
     Returns:
@@ -168,9 +167,9 @@ def marks(
         present = away[generators].dropna()
         if present.empty or away[floors].isna().all():
             continue
-        closest = present.idxmin()
+        closest = str(present.idxmin())
         alike = present.index[~told_apart(present - present[closest], noise[present.index], noise[closest])]
-        for row in alike:
+        for row in map(str, alike):
             margin = away[floors].dropna() - away[row]
             if ((margin > 0) & told_apart(margin, noise[margin.index], noise[row])).all():
                 mark = "best" if len(alike) == 1 else "shared"
@@ -178,9 +177,7 @@ def marks(
     return found
 
 
-def cells(
-    scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None
-) -> pd.DataFrame:
+def cells(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None) -> pd.DataFrame:
     """The block of ``wide`` as text, ``mean ±sd`` in every cell."""
     means, spread = (wide(scorecard, space, reference, what, metrics) for what in ("mean", "sd"))
     text = [
