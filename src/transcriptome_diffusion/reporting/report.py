@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import yaml
-from plotly.offline import get_plotlyjs
 
 from transcriptome_diffusion import __version__
 from transcriptome_diffusion.reporting.figures import ATTACKS
 from transcriptome_diffusion.reporting.guide import GUIDE, explain, grouped, label
+from transcriptome_diffusion.reporting.page import embedded, folded, page, plain_table
 from transcriptome_diffusion.reporting.scorecard import HEADLINE, as_rows, cells, marks, role, wide
 
 
@@ -77,53 +76,6 @@ SECTIONS = (
     ),
 )
 
-STYLE = """
-:root{--ink:#23272f;--soft:#667085;--line:#e4e7ec;--blue:#1f5fa8}
-*{box-sizing:border-box}
-body{font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif;max-width:1240px;margin:0 auto;padding:1.6rem 1.2rem 5rem;
-color:var(--ink);background:#fff}
-h1{font-size:1.75rem;line-height:1.2;margin:0 0 .3rem;font-weight:650}
-h2{font-size:1.25rem;margin:3rem 0 .5rem;padding-top:.6rem;border-top:1px solid var(--line);font-weight:620}
-h3{font-size:1rem;margin:1.4rem 0 .3rem;font-weight:600}
-p{max-width:78ch;margin:.45rem 0} a{color:var(--blue);text-decoration:none} a:hover{text-decoration:underline}
-.note,small{color:var(--soft)} .facts{color:var(--soft);max-width:none}
-nav{margin:.9rem 0 1.2rem;display:flex;flex-wrap:wrap;gap:.25rem 1.1rem;font-size:14px;border-bottom:1px solid var(--line);
-padding-bottom:.8rem}
-.scroll{overflow:auto;max-height:88vh;margin:.8rem 0}
-table{border-collapse:separate;border-spacing:0;font-size:13px;font-variant-numeric:tabular-nums}
-th,td{padding:.36rem .5rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap;vertical-align:baseline}
-th{white-space:normal;vertical-align:bottom;font-weight:600;line-height:1.25}
-thead th{position:sticky;top:0;background:#fff;border-bottom:1.5px solid #98a2b3;z-index:2}
-th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:inherit;z-index:1}
-thead th:first-child{z-index:3;background:#fff} tbody tr{background:#fff}
-.card{width:100%} .card th[title],.card td[title]{cursor:help}
-td small{display:block;font-size:11px;line-height:1.1}
-tr.real{background:#e8f1fb} tr.floor{background:#f2f4f7} tr.warning{background:#fdf0e1} tr.oracle{background:#eef8f3}
-.tag{font-size:11px;color:var(--soft);margin-left:.35rem}
-.best{background:#a9dfb4;font-weight:650} .shared{background:#e0f4e3}
-.missing{color:#98a2b3}
-.key{display:flex;flex-wrap:wrap;gap:.3rem 1.3rem;font-size:13px;color:var(--soft)} .key b{font-weight:400;padding:0 .45rem;
-border-radius:3px;color:var(--ink)}
-details{margin:.7rem 0;border:1px solid var(--line);border-radius:6px;padding:.1rem .9rem} details[open]{padding-bottom:.7rem}
-summary{cursor:pointer;padding:.45rem 0;font-weight:550}
-.figure{margin:.6rem 0 1.4rem} .guide td,.guide th{white-space:normal;text-align:left;vertical-align:top}
-.guide td:first-child{font-weight:600;white-space:nowrap} .guide .group td{background:#f2f4f7;font-weight:600}
-pre{font-size:12px;line-height:1.4;overflow:auto;max-height:32rem}
-@media print{.scroll{max-height:none} nav{display:none}}
-"""
-
-#: draws a figure when it comes near the window, so that the page opens at once, and all of them before printing
-SCRIPT = """
-const draw=e=>{if(e.dataset.drawn)return;e.dataset.drawn=1;
-const f=JSON.parse(e.nextElementSibling.textContent);
-Plotly.newPlot(e,f.data,f.layout,{responsive:true,displaylogo:false})};
-const figures=[...document.querySelectorAll('.figure')];
-const seen=new IntersectionObserver(a=>a.forEach(i=>{if(i.isIntersecting){draw(i.target);seen.unobserve(i.target)}}),
-{rootMargin:'900px'});
-figures.forEach(e=>seen.observe(e));
-addEventListener('beforeprint',()=>figures.forEach(draw));
-"""
-
 COMPARED = {
     ("landmarks", "test"): "Landmark genes against held-out donors",
     ("landmarks", "train"): "Landmark genes against training donors, the paper's protocol, in which copies win",
@@ -185,7 +137,7 @@ def build_report(
             "cohort",
             "Cohort and settings",
             folded("Samples and donors by tissue and split", plain_table(cohort))
-            + folded("Parameters of this run", f"<pre>{escape(yaml.safe_dump(dict(settings), sort_keys=True))}</pre>"),
+            + folded("Parameters of this run", f"<pre>{escape(_as_yaml(settings))}</pre>"),
         ),
         ("guide", "How to read the numbers", guide_table()),
     ]
@@ -197,37 +149,6 @@ def build_report(
         f'<h1>Synthetic expression profiles</h1><p class="facts">{told} · transcriptome-diffusion {escape(__version__)}'
         f"</p><nav>{contents}</nav><div id='scorecard'>{parts[0][2]}</div>{body}",
     )
-
-
-def page(title: str, body: str) -> str:
-    """A self-contained HTML page with Plotly and the common style."""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head>"
-        f"<body>{body}<script>{SCRIPT}</script></body></html>"
-    )
-
-
-def embedded(figure: go.Figure, name: str) -> str:
-    """A figure as data, drawn by the page's script; ``name`` is its anchor."""
-    data = figure.to_json().replace("</", "<\\/")
-    height = figure.layout.height or 450
-    return (
-        f'<div class="figure" id="figure-{escape(name)}" style="min-height:{int(height)}px"></div>'
-        f'<script type="application/json">{data}</script>'
-    )
-
-
-def folded(summary: str, content: str) -> str:
-    """Content that opens on a click."""
-    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
-
-
-def plain_table(table: pd.DataFrame) -> str:
-    """A table as HTML, numbers rounded to three decimals."""
-    rounded = table.apply(lambda c: c.round(3) if np.issubdtype(c.dtype, np.floating) else c)
-    return f'<div class="scroll">{rounded.to_html(index=False, border=0, na_rep="–")}</div>'
 
 
 def scorecard_table(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None) -> str:
@@ -284,21 +205,27 @@ def _hint(metric: str) -> str:
     return metric.replace("_", " ")
 
 
+def _as_yaml(settings: Mapping[str, Any]) -> str:
+    """Block by block, so that what two blocks share is written out in both."""
+    return "".join(yaml.safe_dump({name: settings[name]}, sort_keys=False) for name in sorted(settings))
+
+
 def _opening(card: pd.DataFrame) -> str:
     """The first table, how to read it, and all indicators folded below."""
     size = int(card.query("space == 'landmarks' and reference == 'test'")["n"].min())
     parts = [
         f"<h3>{COMPARED['landmarks', 'test']}, {size} profiles on each side</h3>",
-        "<p>Read every column against the row <b>real</b>: training donors scored as if they were synthetic. The aim is to "
-        "be <em>close</em> to it, not beyond. The floors are simple generators that a trained model has to beat; the "
-        "memoriser hands out training profiles, and looks perfect except for copying and attacks.</p>",
+        "<p>Read every column against the row <b>real</b>: training donors scored as if they were synthetic. The "
+        "aim is to be <em>close</em> to it, not beyond. The floors are simple generators that a trained model has to "
+        "beat; the memoriser hands out training profiles, and looks perfect except for copying and attacks.</p>",
         scorecard_table(card, "landmarks", "test"),
         '<div class="key"><span><b class="best">closest</b> to real, told apart from the floors and all others</span>'
         '<span><b class="shared">shared</b> closest, not told apart from each other</span>'
         "<span><b>≈</b> not told apart from real</span><span><b>–</b> no number; the reason on hovering</span></div>",
         f"<p>{_verdict(card)}</p>",
-        f'<p class="note">Mean ± s.d. {_spread_over(card)} Two numbers are told apart if they differ by more than twice '
-        "the root of the sum of their squared deviations; where a number has no deviation, by its 95 % interval.</p>",
+        f'<p class="note">Mean ± s.d. {_spread_over(card)} Two numbers are told apart if they differ by more '
+        "than twice the root of the sum of their squared deviations; where a number has no deviation, its 95 % interval stands "
+        "in.</p>",
     ]
     for (space, reference), title in COMPARED.items():
         part = card[(card["space"] == space) & (card["reference"] == reference)]
@@ -354,13 +281,14 @@ def _spread_over(scorecard: pd.DataFrame) -> str:
 def _privacy(privacy: pd.DataFrame, figures: Mapping[str, go.Figure]) -> str:
     shown = [c for c in ("generator", "run", "metric", "value", "low", "high", "null", "n", "note") if c in privacy]
     return (
-        "<p><b>Passing distance tests proves nothing by itself.</b> A generator can keep every profile at a decent distance "
-        "and still reveal who was in the training set. The attacks below try: each scores real donors by how much they look "
-        "like training donors, within their tissue. An AUC of .5 finds nobody. An attack can only show what it finds; a "
-        "null result says that this attack fails, not that there is nothing to find.</p>"
+        "<p><b>Passing distance tests proves nothing by itself.</b> A generator can keep every profile at a decent "
+        "distance and still reveal who was in the training set. The attacks below try: each scores real donors by how "
+        "much they look like training donors, within their tissue. An AUC of .5 finds nobody. An attack can only show what "
+        "it finds; a null result says that this attack fails, not that there is nothing to find.</p>"
         f"<p>{_found_members(privacy)}</p>"
-        "<p>Saved models tell more than their profiles: where profiles are fewer than genes, principal axes in the weights "
-        "span the training profiles exactly. Do not share the weights of a cohort whose members must stay unknown.</p>"
+        "<p>Saved models tell more than their profiles: where profiles are fewer than genes, principal axes in the "
+        "weights span the training profiles exactly. Do not share the weights of a cohort whose members must stay "
+        "unknown.</p>"
         + _all_embedded(figures, ["privacy", "privacy_by_time"])
         + folded("All privacy indicators", plain_table(privacy[shown]))
     )
@@ -371,7 +299,7 @@ def _found_members(privacy: pd.DataFrame) -> str:
     areas = privacy[privacy["metric"].str.endswith("_auc") & privacy["value"].notna()]
     caught = areas[areas["low"] > 0.5].sort_values("value", ascending=False).drop_duplicates("generator")
     words = [
-        f"{escape(str(row.generator))} (AUC {row.value:.2f}, {escape(str(row.metric).removesuffix('_auc').replace('_', ' '))})"
+        escape(f"{row.generator} (AUC {row.value:.2f}, {str(row.metric).removesuffix('_auc').replace('_', ' ')})")
         for row in caught.itertuples()
     ]
     rest = [escape(str(name)) for name in areas["generator"].unique() if name not in set(caught["generator"])]

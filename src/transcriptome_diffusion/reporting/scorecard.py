@@ -127,8 +127,6 @@ def wide(
     elsewhere = (part["reference"] == "train") & ~part["metric"].isin(own)
     part = part[((part["reference"] == reference) | elsewhere) & part["metric"].isin(wanted)]
     part = part.assign(row=row_names(part))
-    if what not in part:
-        part = part.assign(**{what: np.nan})
     table = part.pivot(index="row", columns="metric", values=what)
     return table.reindex(index=[*dict.fromkeys(part["row"])], columns=[m for m in wanted if m in table.columns])
 
@@ -171,7 +169,7 @@ def marks(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable
     distance = (means - means.loc["real"]).abs()
     roles = means.index.map(role)
     generators, floors = means.index[roles == ""], means.index[roles == "floor"]
-    for metric in [m for m in means if not str(m).endswith("_p")]:
+    for metric in [m for m in map(str, means) if not m.endswith("_p")]:
         away, noise = distance[metric], sd[metric]
         same = away.notna() & noise.notna() & ~told_apart(away, noise, noise["real"])
         found.loc[same & (found.index != "real"), metric] = "real"
@@ -184,7 +182,7 @@ def marks(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable
             margin = away[floors].dropna() - away[row]
             if ((margin > 0) & told_apart(margin, noise[margin.index], noise[row])).all():
                 mark = "best" if len(alike) == 1 else "shared"
-                found.loc[row, metric] = f"{mark} {found.at[row, metric]}".strip()
+                found.loc[row, metric] = " ".join([mark, str(found.loc[row, metric])]).strip()
     return found
 
 

@@ -219,9 +219,9 @@ class DenoisingGenerator(Generator):
     ) -> dict[float, ad.AnnData]:
         """The way from noise to profiles: what the sampler holds at shares of the way to noise.
 
-        A state is shown as genes, as if the scaled genes themselves had been diffused: ``prediction: residual`` diffuses
-        what is left beyond the class means, which therefore are added with the state's share of signal. Pure noise then
-        knows no class.
+        A state is shown as genes, as if the scaled genes themselves had been diffused: ``prediction: residual``
+        diffuses what is left beyond the class means, which therefore are added with the state's share of signal. Pure
+        noise then knows no class.
 
         Args:
             labels: a sample table with a column per condition; its profiles are drawn in one batch.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, RECONSTRUCTORS, TRAINED
+from transcriptome_diffusion.generators.registry import RECONSTRUCTORS
 from transcriptome_diffusion.parameters import EvaluationOptions, SamplingOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
@@ -227,62 +226,3 @@ def score_reconstruction(
     summary = [{"reconstructor": name, "n": len(real), **summarise(table)} for name, table in tables.items()]
     by_name = [table.assign(gene=table.index, reconstructor=name) for name, table in tables.items()]
     return pd.DataFrame(summary), pd.concat(by_name, ignore_index=True), reconstruction_by_gene(tables)
-
-
-def plot_pca(train: AnnData, test: AnnData, *profiles: AnnData) -> Any:
-    """Held-out and synthetic profiles (of the first run) in the principal components of the training donors."""
-    from transcriptome_diffusion.expression.profiles import dense
-    from transcriptome_diffusion.expression.scaling import GeneScaler
-    from transcriptome_diffusion.generators.runs import split_runs
-    from transcriptome_diffusion.reporting.figures import pca_comparison
-
-    scaler = GeneScaler.fit(dense(train))
-    parts = {
-        name: (scaler(dense(part)), part.obs["tissue"].astype(str).to_numpy())
-        for name, whole in zip(("test", *GENERATOR_NAMES), (test, *profiles), strict=True)
-        for _, part in islice(split_runs(whole), 1)
-    }
-    return pca_comparison(scaler(dense(train)), *parts.pop("test"), parts)
-
-
-def plot_precision_recall(scorecard: DataFrame) -> Any:
-    """Precision against recall of every row, landmarks, held-out donors."""
-    from transcriptome_diffusion.reporting.figures import precision_recall_plane
-
-    return precision_recall_plane(scorecard)
-
-
-def write_report(
-    scorecard: DataFrame,
-    cohort: DataFrame,
-    reconstruction: DataFrame,
-    pca: Any,
-    precision_recall: Any,
-    by_gene: Any,
-    train: AnnData,
-    *trainings: Any,
-) -> str:
-    """One self-contained HTML file; ``trainings`` are a summary and a figure for every trained generator."""
-    import pandas as pd
-
-    from transcriptome_diffusion.reporting.report import build_report
-
-    summaries, curves = trainings[: len(TRAINED)], trainings[len(TRAINED) :]
-    return build_report(
-        scorecard,
-        cohort,
-        reconstruction,
-        pd.concat(summaries, ignore_index=True),
-        {
-            "Principal components": pca,
-            "Precision and recall": precision_recall,
-            "Which genes the landmarks tell": by_gene,
-        },
-        curves,
-        {
-            "unit": train.uns["unit"],
-            "training profiles": train.n_obs,
-            "training donors": train.obs["donor"].nunique(),
-            "landmark genes": train.n_vars,
-        },
-    )

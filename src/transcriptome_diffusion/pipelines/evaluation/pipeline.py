@@ -9,9 +9,10 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, RECONSTRUCTORS, TRAINED, TRANSCRIPTOMES
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, RECONSTRUCTORS, TRANSCRIPTOMES
 
 from . import nodes
+from .figures import figure_nodes
 
 #: rows that are no generators, and what they are scored on where that is not their own profiles
 REFERENCES = ("real", "memoriser", "oracle")
@@ -143,30 +144,9 @@ def create_pipeline(**_: Any) -> Pipeline:
             ["reconstruction_quality", "reconstruction_by_gene", "figure_reconstruction_by_gene"],
             name="score_reconstruction",
         ),
-        Node(
-            nodes.plot_pca,
-            ["landmarks_train", "landmarks_test", *(f"profiles_{name}" for name in GENERATOR_NAMES)],
-            "figure_pca_landmarks",
-            name="plot_pca",
-        ),
-        Node(nodes.plot_precision_recall, "scorecard", "figure_precision_recall", name="plot_precision_recall"),
-        Node(
-            nodes.write_report,
-            [
-                "scorecard",
-                "cohort_summary",
-                "reconstruction_quality",
-                "figure_pca_landmarks",
-                "figure_precision_recall",
-                "figure_reconstruction_by_gene",
-                "landmarks_train",
-                *(f"training_summary_{name}" for name in TRAINED),
-                *(f"figure_training_{name}" for name in TRAINED),
-            ],
-            "report",
-            name="write_report",
-        ),
     ]
     return Pipeline(
-        [*references, *scores, *privacy, *collected], namespace="evaluation", prefix_datasets_with_namespace=False
+        [*references, *scores, *privacy, *collected, *figure_nodes()],
+        namespace="evaluation",
+        prefix_datasets_with_namespace=False,
     )
