@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 
 from command_line import copied, kedro
 from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, RECONSTRUCTORS, TRAINED, TRANSCRIPTOMES
+from transcriptome_diffusion.pipelines.evaluation.figures import FIGURES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -202,7 +203,7 @@ def test_the_notebooks_run_on_the_results(finished, name, monkeypatch):
 
 def test_the_report_and_its_figures_are_there(results):
     assert "<html" in (results / "08_reporting" / "report.html").read_text()[:200]
-    for name in ("pca_landmarks", "precision_recall", *(f"training_{name}" for name in TRAINED)):
+    for name in (*FIGURES, *(f"training_{name}" for name in TRAINED)):
         assert json.loads((results / "08_reporting" / f"{name}.json").read_text())["data"]
 
 

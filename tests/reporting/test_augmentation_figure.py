@@ -27,7 +27,7 @@ def test_every_method_starts_at_real_profiles_alone_and_shows_means_with_their_s
     assert list(few.y) == [0.6, 0.7, 0.8]
     assert few.error_y.array[1] == pytest.approx(np.std([0.6, 0.8], ddof=1), abs=1e-4)
     assert whole.y[1] == 0.95
-    assert np.isnan(whole.y[2])
+    assert whole.y[2] is None
     assert (few.showlegend, whole.showlegend) == (True, False)
     assert [line.y0 for line in figure.layout.shapes] == [0.6, 0.9]
 

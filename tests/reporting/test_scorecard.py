@@ -2,7 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transcriptome_diffusion.reporting.scorecard import COLUMNS, as_text, closer_than_floors, collect, wide
+from transcriptome_diffusion.reporting.scorecard import (
+    COLUMNS,
+    NORMAL,
+    as_rows,
+    as_text,
+    cell,
+    collect,
+    deviations,
+    marks,
+    wide,
+)
 
 
 def draws(generator, metric, values, reference="test", run=1, way="none", bounds=(np.nan, np.nan), note=""):
@@ -63,21 +73,70 @@ def test_a_missing_value_keeps_its_reason():
     assert (row["runs"], row["note"]) == (1, "12 profiles a side")
 
 
-def test_beating_the_floors_means_being_closer_to_real_not_higher(table):
-    better = closer_than_floors(wide(table, "landmarks", "test"))
-    assert better.at["ddpm", "density"]
-    assert not better.at["ddim", "density"]  # as far above the ceiling as a shrunken generator gets
-    assert not better.loc[["real", "class_gaussian", "class_kde"]].to_numpy().any()
+def card(**values):
+    """One indicator; of every row its mean and standard deviation."""
+    rows = [
+        {"generator": name, "space": "landmarks", "reference": "test", "metric": "density", "mean": mean, "sd": sd}
+        for name, (mean, sd) in values.items()
+    ]
+    return pd.DataFrame(rows).assign(runs=1, n=100, reconstructor="none", low=np.nan, high=np.nan, note="")
+
+
+def marked(**values):
+    return marks(card(real=(1.0, 0.01), **values), "landmarks", "test")["density"].to_dict()
+
+
+def test_the_generator_closest_to_real_is_best_and_beyond_the_ceiling_is_not_better():
+    found = marked(class_gaussian=(0.7, 0.01), class_kde=(0.8, 0.01), ddpm=(1.1, 0.01), ddim=(1.4, 0.01))
+    assert found == {"real": "", "class_gaussian": "", "class_kde": "", "ddpm": "best", "ddim": ""}
+
+
+def test_generators_within_the_noise_of_the_closest_share_the_mark():
+    found = marked(class_kde=(0.7, 0.01), ddpm=(0.9, 0.02), ddim=(0.85, 0.02), vae=(0.8, 0.02))
+    assert found == {"real": "", "class_kde": "", "ddpm": "shared", "ddim": "shared", "vae": ""}  # noise .057
+
+
+@pytest.mark.parametrize(("floor", "mark"), [(0.86, ""), (0.80, "best")])
+def test_nobody_is_marked_within_the_noise_of_a_floor(floor, mark):
+    assert marked(class_gaussian=(0.5, 0.01), class_kde=(floor, 0.02), ddpm=(0.9, 0.02))["ddpm"] == mark
+
+
+def test_a_row_within_the_noise_of_real_says_so_whoever_it_is():
+    found = marked(class_kde=(0.7, 0.01), memoriser=(1.02, 0.01), ddpm=(0.98, 0.01))
+    assert found == {"real": "", "class_kde": "", "memoriser": "real", "ddpm": "best real"}
+
+
+def test_without_a_deviation_the_interval_stands_in_and_without_either_nothing_is_told_apart():
+    table = card(real=(1.0, np.nan), class_kde=(0.7, np.nan), ddpm=(0.9, np.nan))
+    assert not marks(table, "landmarks", "test").to_numpy().any()
+    table["low"], table["high"] = table["mean"] - 0.01 * NORMAL, table["mean"] + 0.01 * NORMAL
+    assert deviations(table, "landmarks", "test")["density"].tolist() == pytest.approx([0.01] * 3)
+    assert marks(table, "landmarks", "test").at["ddpm", "density"] == "best"
+
+
+def test_equal_generators_are_hardly_ever_called_better_than_a_floor():
+    rng = np.random.default_rng(0)
+    names, found = ["class_gaussian", "class_kde", "vae", "wgan_gp", "ddpm"], []
+    for _ in range(100):
+        values = {name: (float(rng.normal(0.9, 0.02)), 0.02) for name in names}
+        found.append(any(mark for mark in marked(**values).values()))
+    assert np.mean(found) < 0.12  # each of three generators against both floors
+
+
+def test_p_values_and_indicators_without_floors_are_not_marked():
+    table = card(real=(0.5, 0.01), class_kde=(0.01, 0.01), ddpm=(0.4, 0.01)).assign(metric="mmd_p")
+    assert not marks(table, "landmarks", "test", ["mmd_p"]).to_numpy().any()
+    assert marked(ddpm=(0.9, 0.01))["ddpm"] == ""
 
 
 def test_ways_to_the_transcriptome_are_rows_of_their_own_and_floors_stay_floors():
     table = collect(
         [
-            draws("real", "density", [1.0]),
-            draws("class_gaussian", "density", [0.7], way="ridge"),
-            draws("class_gaussian", "density", [0.9], way="direct"),
-            draws("ddpm", "density", [0.8], way="ridge"),
-            draws("ddpm", "density", [1.02], way="ridge_noise"),
+            draws("real", "density", [0.99, 1.01]),
+            draws("class_gaussian", "density", [0.69, 0.71], way="ridge"),
+            draws("class_gaussian", "density", [0.89, 0.91], way="direct"),
+            draws("ddpm", "density", [0.79, 0.81], way="ridge"),
+            draws("ddpm", "density", [1.01, 1.03], way="ridge_noise"),
         ]
     )
     means = wide(table, "landmarks", "test")
@@ -87,8 +146,39 @@ def test_ways_to_the_transcriptome_are_rows_of_their_own_and_floors_stay_floors(
         "ddpm + ridge",
         "ddpm + ridge_noise",
     ]
-    better = closer_than_floors(means)["density"]
-    assert better[better].index.tolist() == ["ddpm + ridge_noise"]
+    found = marks(table, "landmarks", "test")["density"]
+    assert found[found.str.contains("best")].index.tolist() == ["ddpm + ridge_noise"]
+
+
+def test_copying_stands_beside_indicators_against_held_out_donors_and_notes_are_kept(table):
+    assert wide(table, "landmarks", "test").at["ddim", "copying"] == pytest.approx(0.02)
+    empty = collect([draws("ddim", "density", [np.nan], note="too few")])
+    assert wide(empty, "landmarks", "test", "note").at["ddim", "density"] == "too few"
+
+
+def test_privacy_joins_the_scorecard_as_means_over_runs():
+    privacy = pd.DataFrame(
+        {
+            "generator": ["real", "ddpm", "ddpm"], "run": [1, 1, 2], "metric": "domias_gaussian_auc",
+            "value": [0.5, 0.8, 0.9], "low": [0.4, 0.7, 0.8], "high": [0.6, 0.9, 1.0], "null": 0.5, "n": 90, "note": "",
+        }
+    )  # fmt: skip
+    rows = as_rows(privacy).set_index("generator")
+    assert rows.at["ddpm", "mean"] == pytest.approx(0.85)
+    assert rows.at["ddpm", "sd"] == pytest.approx(np.std([0.8, 0.9], ddof=1))
+    assert (rows.at["ddpm", "runs"], rows.at["ddpm", "low"]) == (2, pytest.approx(0.75))
+    assert np.isnan(rows.at["real", "sd"])
+    shown = wide(as_rows(privacy), "landmarks", "test")
+    assert shown.at["real", "domias_gaussian_auc"] == 0.5
+
+
+def test_cells_are_short():
+    assert [cell(0.96249, 0.0111), cell(235.6, 51.18), cell(0.5, np.nan), cell(np.nan, 0.1)] == [
+        "0.962 ±0.011",
+        "235.60 ±51.18",
+        "0.500",
+        "–",
+    ]
 
 
 def test_the_text_shows_every_row_and_the_size(table):

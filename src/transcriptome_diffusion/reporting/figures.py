@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from transcriptome_diffusion.reporting.guide import label
 from transcriptome_diffusion.reporting.scorecard import row_names
 from transcriptome_diffusion.reporting.style import PALETTE, finish, rounded, row_colours
 
@@ -27,7 +28,7 @@ def precision_recall_plane(scorecard: pd.DataFrame, space: str = "landmarks") ->
     figure = go.Figure()
     rows = [*dict.fromkeys(part["row"])]
     colours = row_colours(rows)
-    for i, name in enumerate(rows):
+    for name in rows:
         real = name == "real"
         errors = {
             f"error_{axis}": {"array": rounded(spread.loc[[name], metric], 4), "thickness": 1, "width": 3}
@@ -36,12 +37,12 @@ def precision_recall_plane(scorecard: pd.DataFrame, space: str = "landmarks") ->
         figure.add_trace(
             go.Scatter(
                 x=rounded(means.loc[[name], "recall"], 4), y=rounded(means.loc[[name], "precision"], 4), name=name,
-                mode="markers+text", text=[name], textposition="top center" if i % 2 else "bottom center", **errors,
+                mode="markers", **errors,
                 marker={"size": 15 if real else 11, "symbol": "star" if real else "circle", "color": colours[name]},
             )
         )  # fmt: skip
     return finish(
-        figure, f"Precision and recall, {space}, against held-out donors", 500, showlegend=False,
+        figure, f"Precision and recall, {space}, against held-out donors", 480,
         xaxis_title="recall: share of real profiles the generator covers",
         yaxis_title="precision: share of synthetic profiles that look real",
     )  # fmt: skip
@@ -77,7 +78,7 @@ def accuracies(draws: pd.DataFrame, space: str = "landmarks", metric: str = "acc
             annotation_text="trained on real profiles", annotation_position="bottom right",
         )  # fmt: skip
     return finish(
-        figure, f"Tissue of held-out donors, {space}: {metric.replace('_', ' ')} by training profiles", 450,
+        figure, f"Tissue of held-out donors, {space}: {label(metric)} by training profiles", 450,
         boxmode="group", yaxis_title="accuracy", legend={"orientation": "h", "y": 1.1, "x": 0.6},
     )  # fmt: skip
 
@@ -110,7 +111,7 @@ def tissue_maps(table: pd.DataFrame, space: str = "landmarks") -> go.Figure:
             )
         )  # fmt: skip
     buttons = [
-        {"label": metric.replace("_", " "), "method": "restyle", "args": [{"visible": [m == metric for m in metrics]}]}
+        {"label": label(metric), "method": "restyle", "args": [{"visible": [m == metric for m in metrics]}]}
         for metric in metrics
     ]
     figure.update_yaxes(autorange="reversed")
@@ -139,9 +140,7 @@ def module_bars(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Figure:
     """Whether modules of genes hold together, row by row, against the level of real donors (dashed)."""
     part = scorecard.query("space == @space and reference == 'test' and reconstructor == 'none'")
     found = [metric for metric in MODULES if (part["metric"] == metric).any()]
-    figure = make_subplots(
-        1, max(len(found), 1), subplot_titles=[m.replace("_", " ") for m in found], horizontal_spacing=0.05
-    )
+    figure = make_subplots(1, max(len(found), 1), subplot_titles=[label(m) for m in found], horizontal_spacing=0.05)
     for column, metric in enumerate(found, 1):
         rows = part[part["metric"] == metric].set_index("generator")
         colours = row_colours(rows.index)
@@ -162,6 +161,8 @@ def module_bars(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Figure:
 
 def attack_intervals(privacy: pd.DataFrame) -> go.Figure:
     """The AUC of every membership attack with its 95 % interval; at the dotted line members are not found.
+
+    Below it the attack looks the wrong way round, and tells members as well as above it.
 
     Args:
         privacy: generator, run, metric, value, low, high; runs are drawn over each other.

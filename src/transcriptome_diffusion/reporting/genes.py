@@ -46,7 +46,7 @@ def correlation_maps(train: Set, panels: Mapping[str, Set], symbols: Sequence[st
     chosen = chosen[leaves_list(tree)]
     names = [str(symbols[gene]) for gene in chosen]
     shown = {"training donors": train, **panels}
-    columns = min(4, len(shown))
+    columns = min(5, len(shown))
     rows = -(-len(shown) // columns)
     figure = make_subplots(
         rows, columns, subplot_titles=list(shown), horizontal_spacing=0.015, vertical_spacing=0.1 / rows
@@ -63,9 +63,9 @@ def correlation_maps(train: Set, panels: Mapping[str, Set], symbols: Sequence[st
     figure.update_yaxes(showticklabels=False, ticks="", autorange="reversed")
     for i in range(len(shown)):
         figure.layout[f"yaxis{i + 1 if i else ''}"].update(scaleanchor=f"x{i + 1 if i else ''}", constrain="domain")
-    scale = {"colorscale": "RdBu_r", "cmin": -1, "cmax": 1, "colorbar": {"title": "r", "thickness": 12}}
+    scale = {"colorscale": "RdBu_r", "cmin": -1, "cmax": 1, "colorbar": {"title": "r", "thickness": 12, "len": 0.6}}
     title = f"Correlations within tissues of the {len(chosen)} genes that vary most there"
-    return finish(figure, title, 90 + 290 * rows, coloraxis=scale, margin={"l": 20, "r": 20, "t": 80, "b": 20})
+    return finish(figure, title, 90 + 235 * rows, coloraxis=scale, margin={"l": 20, "r": 20, "t": 80, "b": 20})
 
 
 def marginal_densities(

@@ -315,8 +315,11 @@ LABELS = {
 
 
 def label(metric: str) -> str:
-    """What a reader calls an indicator."""
-    return LABELS.get(metric, metric.replace("_", " "))
+    """What a reader calls an indicator: ``balanced accuracy, MLP`` for ``balanced_accuracy_mlp``."""
+    if metric in LABELS:
+        return LABELS[metric]
+    name = re.sub(r"_mlp(?=$|_)", ", MLP", re.sub(r"(?<!sample)_logistic(?=$|_)", ", logistic", metric))
+    return re.sub(r"_augmented$", ", with real", name).replace("_", " ")
 
 
 def explain(metric: str) -> tuple[str, Entry] | None:

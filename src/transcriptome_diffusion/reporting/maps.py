@@ -53,7 +53,7 @@ def umap_comparison(
         warnings.simplefilter("ignore")  # of its libraries, and that a seed costs it its threads
         from umap import UMAP
 
-        centre, axes, _ = _principal(train, min(COMPONENTS, len(train) - 1))
+        centre, axes, _ = _principal(train, COMPONENTS)
         sets = _thinned({HELD_OUT: (held_out, held_out_labels), **synthetic})
         coordinates = [(values - centre) @ axes for values, _ in sets.values()]
         fitted = (train[picked(len(train), MOST_FITTED)] - centre) @ axes
@@ -88,10 +88,10 @@ def trajectory(train: np.ndarray, states: Mapping[str, Set]) -> go.Figure:
 
 
 def _principal(train: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centre (n_genes,), axes (n_genes, count) and their shares of the variance."""
+    """Centre (n_genes,), axes (n_genes, count or as many as there are) and their shares of the variance."""
     from sklearn.decomposition import PCA
 
-    fitted = PCA(count, svd_solver="covariance_eigh" if min(train.shape) < 500 else "auto", random_state=0).fit(train)
+    fitted = PCA(min(count, len(train) - 1, train.shape[1]), random_state=0).fit(train)
     return fitted.mean_, fitted.components_.T, fitted.explained_variance_ratio_
 
 

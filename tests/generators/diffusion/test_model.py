@@ -175,7 +175,7 @@ def test_the_trajectory_starts_without_classes_and_ends_at_what_sample_draws(pre
     states = model.trajectory(labels, 3, at=(1.0, 0.5, 0.0))
     assert list(states) == [1.0, 0.5, 0.0]
     np.testing.assert_array_equal(states[0.0].X, model.sample(labels, 3).X)
-    apart = {share: float(np.abs(state.X[:300].mean(0) - state.X[300:].mean(0)).mean()) for share, state in states.items()}
+    apart = {share: float(np.abs(s.X[:300].mean(0) - s.X[300:].mean(0)).mean()) for share, s in states.items()}
     assert apart[1.0] < 0.12 * apart[0.0]  # the last signal of a discrete schedule is not quite 0
     signal = states[0.5].uns["generator"]["signal"]
     assert apart[0.5] == pytest.approx(signal * apart[0.0], rel=0.15)
