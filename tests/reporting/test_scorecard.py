@@ -173,6 +173,7 @@ def test_privacy_joins_the_scorecard_as_means_over_runs():
 
 
 def test_cells_are_short():
+    assert cell(-2.34e-5, 1e-4) == "-2.3e-05 ±1.0e-04"
     assert [cell(0.96249, 0.0111), cell(235.6, 51.18), cell(0.5, np.nan), cell(np.nan, 0.1)] == [
         "0.962 ±0.011",
         "235.60 ±51.18",

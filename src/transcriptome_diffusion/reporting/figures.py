@@ -78,7 +78,7 @@ def accuracies(draws: pd.DataFrame, space: str = "landmarks", metric: str = "acc
             annotation_text="trained on real profiles", annotation_position="bottom right",
         )  # fmt: skip
     return finish(
-        figure, f"Tissue of held-out donors, {space}: {label(metric)} by training profiles", 450,
+        figure, f"Tissue of held-out donors, {space}, named by a classifier: {label(metric)}", 450,
         boxmode="group", yaxis_title="accuracy", legend={"orientation": "h", "y": 1.1, "x": 0.6},
     )  # fmt: skip
 
@@ -179,7 +179,7 @@ def attack_intervals(privacy: pd.DataFrame) -> go.Figure:
     for i, attack in enumerate(found):
         rows = privacy[(privacy["metric"] == f"{attack}_auc") & privacy["value"].notna()]
         errors = {
-            "symmetric": False, "thickness": 1.5, "width": 3,
+            "symmetric": False, "thickness": 1.5, "width": 3, "color": "#475467",
             "array": rounded(rows["high"] - rows["value"]), "arrayminus": rounded(rows["value"] - rows["low"]),
         }  # fmt: skip
         dots = go.Scatter(

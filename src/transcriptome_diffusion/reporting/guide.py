@@ -66,12 +66,12 @@ GUIDE: dict[str, dict[str, Entry]] = {
     "Distribution": {
         "frechet_pca": Entry(
             "Squared Fréchet distance of Gaussian fits on the training donors' principal axes.",
-            "Lower is closer, the real row is the floor: it is above 0 for finite samples.",
+            "Lower is closer; the real row is the best to expect, above 0 for finite samples.",
             "Means and covariances only; it separates generators little.",
         ),
         "frechet_classifier": Entry(
             "The same in the last hidden layer of a tissue classifier, as the paper does it.",
-            "Lower is closer, the real row is the floor.",
+            "Lower is closer; the real row is the best to expect.",
             "Sees what tells tissues apart, and little else.",
         ),
         "mmd": Entry(
@@ -96,17 +96,17 @@ GUIDE: dict[str, dict[str, Entry]] = {
         ),
         "wasserstein": Entry(
             "Area between the distribution functions of real and synthetic values, mean over genes.",
-            "In training standard deviations; the real row is the floor, about .8 / √n.",
+            "In training standard deviations; the real row, about .8 / √n, is the best to expect.",
             "Gene by gene: whether genes fit together is not seen.",
         ),
         "wasserstein_q95": Entry(
             "The same for the gene at the 95th percentile.",
-            "The real row is the floor.",
+            "Lower is closer; the real row is the best to expect.",
             "As for Wasserstein.",
         ),
         "mean_error": Entry(
             "Difference of gene means, in training standard deviations, mean over genes.",
-            "The real row is the floor.",
+            "Lower is closer; the real row is the best to expect.",
             "Means only.",
         ),
         "sd_ratio": Entry(
@@ -116,7 +116,7 @@ GUIDE: dict[str, dict[str, Entry]] = {
         ),
         "sd_error": Entry(
             "How far that ratio is from 1, in doublings, mean over genes.",
-            "The real row is the floor.",
+            "Lower is closer; the real row is the best to expect.",
             "As for the ratio.",
         ),
         "class_mean_r2": Entry(
@@ -232,7 +232,7 @@ GUIDE: dict[str, dict[str, Entry]] = {
         ),
         "gene_set_distance": Entry(
             "Distance of the distributions of gene-set scores within tissues.",
-            "The real row is the floor.",
+            "Lower is closer; the real row is the best to expect.",
             "Each set for itself.",
         ),
     },

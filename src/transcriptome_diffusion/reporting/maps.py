@@ -83,7 +83,7 @@ def trajectory(train: np.ndarray, states: Mapping[str, Set]) -> go.Figure:
     figure = _panels(points, columns=len(points), shared=False)
     _name_axes(figure, f"PC1 ({share[0]:.0%})", f"PC2 ({share[1]:.0%})")
     return finish(
-        figure, "From noise to profiles: states of the sampler", 430, margin={"l": 60, "r": 20, "t": 80, "b": 60}
+        figure, "From noise to profiles: states of the sampler", 470, margin={"l": 60, "r": 20, "t": 80, "b": 60}
     )
 
 

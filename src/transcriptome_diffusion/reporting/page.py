@@ -25,14 +25,13 @@ nav{margin:.9rem 0 1.2rem;padding-bottom:.8rem;display:flex;flex-wrap:wrap;gap:.
 border-bottom:1px solid var(--line)}
 .scroll{overflow:auto;max-height:88vh;margin:.8rem 0}
 table{border-collapse:separate;border-spacing:0;font-size:13px;font-variant-numeric:tabular-nums}
-th,td{padding:.36rem .5rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap;
-vertical-align:baseline}
-th{white-space:normal;vertical-align:bottom;font-weight:600;line-height:1.25}
+th,td{padding:.36rem .5rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:baseline}
+th{vertical-align:bottom;font-weight:600;line-height:1.25}
 thead th{position:sticky;top:0;background:#fff;border-bottom:1.5px solid #98a2b3;z-index:2}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:inherit;z-index:1}
 thead th:first-child{z-index:3;background:#fff} tbody tr{background:#fff}
 td small{display:block;font-size:11px;line-height:1.1}
-.card{min-width:60%} .card th[title],.card td[title]{cursor:help}
+.card{min-width:60%} .card td{white-space:nowrap} .card th[title],.card td[title]{cursor:help}
 tr.real{background:#e8f1fb} tr.floor{background:#f2f4f7} tr.warning{background:#fdf0e1} tr.oracle{background:#eef8f3}
 .tag{font-size:11px;color:var(--soft);margin-left:.4rem}
 .best{background:#a9dfb4;font-weight:650} .shared{background:#e0f4e3}
@@ -42,7 +41,7 @@ tr.real{background:#e8f1fb} tr.floor{background:#f2f4f7} tr.warning{background:#
 details{margin:.7rem 0;border:1px solid var(--line);border-radius:6px;padding:.1rem .9rem}
 details[open]{padding-bottom:.7rem} summary{cursor:pointer;padding:.45rem 0;font-weight:550}
 .figure{margin:.6rem 0 1.4rem}
-.guide td,.guide th{white-space:normal;text-align:left;vertical-align:top}
+.guide td,.guide th{text-align:left;vertical-align:top}
 .guide td:first-child{font-weight:600} .guide .group td{background:#f2f4f7;font-weight:600}
 pre{font-size:12px;line-height:1.4;overflow:auto;max-height:32rem}
 @media print{.scroll{max-height:none} nav{display:none}}
@@ -87,6 +86,7 @@ def folded(summary: str, content: str) -> str:
 
 
 def plain_table(table: pd.DataFrame) -> str:
-    """A table as HTML, numbers rounded to three decimals."""
+    """A table as HTML, numbers rounded to three decimals, underscores in its head left out."""
     rounded = table.apply(lambda c: c.round(3) if np.issubdtype(c.dtype, np.floating) else c)
+    rounded = rounded.rename(columns=lambda name: str(name).replace("_", " "))
     return f'<div class="scroll">{rounded.to_html(index=False, border=0, na_rep="–")}</div>'

@@ -220,7 +220,7 @@ def _opening(card: pd.DataFrame) -> str:
         "beat; the memoriser hands out training profiles, and looks perfect except for copying and attacks.</p>",
         scorecard_table(card, "landmarks", "test"),
         '<div class="key"><span><b class="best">closest</b> to real, told apart from the floors and all others</span>'
-        '<span><b class="shared">shared</b> closest, not told apart from each other</span>'
+        '<span><b class="shared">shared</b> closest, not told apart from another generator</span>'
         "<span><b>≈</b> not told apart from real</span><span><b>–</b> no number; the reason on hovering</span></div>",
         f"<p>{_verdict(card)}</p>",
         f'<p class="note">Mean ± s.d. {_spread_over(card)} Two numbers are told apart if they differ by more '
@@ -261,7 +261,7 @@ def _verdict(card: pd.DataFrame) -> str:
     if ahead:
         sentences.append(f"Closer to real than both floors, beyond the noise: {'; '.join(ahead)}.")
     if rest:
-        sentences.append(f"No generator is clearly closer than the floors on: {', '.join(rest)}.")
+        sentences.append(f"No generator is clearly closer than the floors on: {'; '.join(rest)}.")
     return " ".join(sentences)
 
 

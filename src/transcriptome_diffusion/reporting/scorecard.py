@@ -210,9 +210,8 @@ def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test") -> str
 
 
 def cell(mean: float, sd: float) -> str:
-    """``.962 ±.011``, two decimals from 10 on; an empty spread is left out, an empty mean shown as a dash."""
+    """``0.962 ±0.011``, two decimals from 10 on, powers of ten for what would round to 0; dash for an empty mean."""
     if not np.isfinite(mean):
         return "–"
-    digits = 3 if abs(mean) < 10 else 2
-    text = f"{mean:.{digits}f}"
-    return text if not np.isfinite(sd) else f"{text} ±{sd:.{digits}f}"
+    form = ".1e" if 0 < abs(mean) < 0.0005 else ".3f" if abs(mean) < 10 else ".2f"
+    return f"{mean:{form}}" if not np.isfinite(sd) else f"{mean:{form}} ±{sd:{form}}"
