@@ -15,7 +15,7 @@ from transcriptome_diffusion.metrics.biology.coexpression import within_correlat
 from transcriptome_diffusion.metrics.biology.differential import Groups, differential_expression, one_against_others
 from transcriptome_diffusion.metrics.distances import marginals
 from transcriptome_diffusion.reporting.maps import Set
-from transcriptome_diffusion.reporting.style import GREY, finish, picked, rounded, row_colours
+from transcriptome_diffusion.reporting.style import GREY, finish, rounded, row_colours
 
 #: genes in a correlation map, and dots in a panel of log-fold changes
 MAPPED, DOTTED = 120, 400
@@ -104,8 +104,8 @@ def marginal_densities(
         for column, gene in enumerate(genes, 1):
             real, made = held_out[:, gene].astype(np.float64), synthetic[name][:, gene].astype(np.float64)
             low, high = min(real.min(), made.min()), max(real.max(), made.max())
-            reach = 0.1 * (high - low) or 0.5
-            grid = np.linspace(low - reach, high + reach, POINTS)
+            # no further: a smoothed density would reach below the values that a log unit has
+            grid = np.linspace(low, high, POINTS)
             for values, what, line, fill in (
                 (real, "held-out donors", "#8a94a3", GREY),
                 (made, name, colours[name], None),
@@ -132,7 +132,7 @@ def marginal_densities(
 def fold_changes(held_out: Set, panels: Mapping[str, Set], symbols: Sequence[str]) -> go.Figure:
     """Log-fold changes of one tissue against the others: other profiles against those of held-out donors.
 
-    The tissue is the one with the most held-out profiles. Of many genes, ``DOTTED`` drawn at random are shown.
+    The tissue is the one with the most held-out profiles. Of many genes, ``DOTTED`` at even steps of rank are shown.
 
     Args:
         held_out: (n, n_genes) in the log unit, and labels. panels: title -> the same of other profiles; real training
@@ -147,7 +147,9 @@ def fold_changes(held_out: Set, panels: Mapping[str, Set], symbols: Sequence[str
     effects = {
         name: differential_expression(part, {largest: contrasts[largest]}).effect[0] for name, part in groups.items()
     }
-    ours, genes = effects.pop(""), picked(len(symbols), DOTTED)
+    ours = effects.pop("")
+    steps = np.linspace(0, len(ours) - 1, min(len(ours), DOTTED)).round().astype(int)
+    genes = np.argsort(ours, kind="stable")[steps]
     columns = min(4, len(effects))
     rows = -(-len(effects) // columns)
     titles = [f"{name}  r {pd.Series(ours).corr(pd.Series(theirs)):.3f}" for name, theirs in effects.items()]

@@ -65,14 +65,18 @@ def figure(generator: str, table: pd.DataFrame) -> go.Figure:
         for name, colour in zip(names, ("#1f77b4", "#d62728"), strict=False):
             for run, part in table.groupby("run"):
                 line = go.Scatter(
-                    x=part["step"], y=part[name], name=LEGEND[colour], legendgroup=colour, mode="lines",
+                    x=part["step"].tolist(), y=part[name].tolist(), name=LEGEND[colour], legendgroup=colour,
+                    mode="lines",
                     showlegend=bool(row == 1 and run == table["run"].min()), line={"color": colour, "width": 1.5},
                     hovertemplate=f"{name.replace('_', ' ')}, run {run}, step %{{x}}: %{{y:.4g}}<extra></extra>",
                 )  # fmt: skip
                 plot.add_trace(line, row=row, col=column)
     first = table[table["run"] == table["run"].min()]
     rate = go.Scatter(
-        x=first["step"], y=first["learning_rate"], name="learning rate", line={"dash": "dot", "color": "#999999"}
+        x=first["step"].tolist(),
+        y=first["learning_rate"].tolist(),
+        name="learning rate",
+        line={"dash": "dot", "color": "#999999"},
     )
     plot.add_trace(rate, row=1, col=1, secondary_y=True)
     runs = table["run"].nunique()
