@@ -83,14 +83,17 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
     return score
 
 
-def collect_scorecard(*indicators: DataFrame) -> DataFrame:
-    """Means, spreads and sizes of all rows; the two tables a reader wants first go to the log."""
+def collect_scorecard(*indicators: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Means, spreads and sizes of all rows, and every single value; two tables of the first go to the log."""
+    import pandas as pd
+
     from transcriptome_diffusion.reporting import scorecard
 
-    table = scorecard.collect([part for part in indicators if len(part)])
+    single = pd.concat([part for part in indicators if len(part)], ignore_index=True)
+    table = scorecard.collect([single])
     for space in table["space"].unique():
         logger.info("scorecard, %s", scorecard.as_text(table, space))
-    return table
+    return table, single
 
 
 def score_reconstruction(

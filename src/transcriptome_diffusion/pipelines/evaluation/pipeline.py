@@ -73,7 +73,7 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(
             nodes.collect_scorecard,
             list(indicators.values()),
-            "scorecard",
+            ["scorecard", "scorecard_draws"],
             name="collect_scorecard",
         ),
         Node(
