@@ -26,10 +26,10 @@ from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.generators.diffusion.model import Diffusion
 from transcriptome_diffusion.generators.runs import SEED_STEP
 from transcriptome_diffusion.metrics.correlation import correlation_score
-from transcriptome_diffusion.metrics.distances import PrincipalAxes, frechet
-from transcriptome_diffusion.metrics.fidelity import fidelity
+from transcriptome_diffusion.metrics.distances import frechet
+from transcriptome_diffusion.metrics.fidelity import LEAST, fidelity
 from transcriptome_diffusion.metrics.indicators import matched
-from transcriptome_diffusion.metrics.utility import Labelled, tissue_features
+from transcriptome_diffusion.metrics.utility import Labelled
 from transcriptome_diffusion.parameters import EvaluationOptions, SamplerOptions, SamplingOptions
 
 logger = logging.getLogger(__name__)
@@ -37,9 +37,8 @@ logger = logging.getLogger(__name__)
 COLUMNS = ["generator", "steps", "reference", "metric", "run", "draw", "value", "n", "device"]
 #: of ``fidelity``, those that the paper reports
 FIDELITY = ("precision", "recall", "f1", "adversarial_accuracy")
-#: axes of the training profiles in which the Fréchet distance without a classifier is taken
-COMPONENTS = 50
 
+#: from standardised profiles (n, n_genes) to a space (n, width) in which a Fréchet distance is taken
 Space = Callable[[np.ndarray], np.ndarray]
 
 
@@ -48,8 +47,9 @@ def compare_steps(
     sampler: SamplerOptions,
     steps: Sequence[int],
     train: ad.AnnData,
-    validation: ad.AnnData,
     test: ad.AnnData,
+    scaler: GeneScaler,
+    spaces: Mapping[str, Space],
     sampling: SamplingOptions,
     evaluation: EvaluationOptions,
 ) -> pd.DataFrame:
@@ -60,8 +60,9 @@ def compare_steps(
 
     Args:
         models: trainings of one denoiser, read one by one. sampler: whose ``steps`` are replaced.
-        train, validation, test: landmark profiles, (n, n_genes); validation only stops the classifier in whose last
-            hidden layer one Fréchet distance is taken.
+        train, test: landmark profiles, (n, n_genes). scaler: of the training profiles.
+        spaces: name of the metric (``frechet_...``) -> the map into the space where it is taken, fitted to real
+            training profiles.
 
     Returns:
         A row per value, ``COLUMNS``. ``reference`` is ``train`` (the paper's) or ``test``; with ``none``, the metric
@@ -70,24 +71,17 @@ def compare_steps(
     Raises:
         ValueError: if a number of steps is above the denoiser's timesteps.
     """
-    scaler = GeneScaler.fit(dense(train))
 
     def labelled(profiles: ad.AnnData) -> Labelled:
         return Labelled(scaler(dense(profiles)), profiles.obs[evaluation.label].astype(str).to_numpy())
 
     real = {"train": labelled(train), "test": labelled(test)}
-    spaces: dict[str, Space] = {
-        "frechet_pca": PrincipalAxes.fit(real["train"].values, COMPONENTS),
-        "frechet_classifier": tissue_features(
-            real["train"], labelled(validation), evaluation.classifier, evaluation.classifier.seeds[0]
-        ),
-    }
     device = describe(sampler.device)
     rows: list[tuple[Any, ...]] = []
     for index, model in enumerate(models):
         if not rows:  # what a device loads at its first call is no part of the time
             _draw(model, train.obs[:2], sampler.model_copy(update={"steps": min(steps)}), sampling, index)
-        for number in sorted(steps):
+        for number in sorted(set(steps)):
             title = f"{sampler.name}, {number} steps, run {index + 1} of {len(models)}"
             started = time.perf_counter()
             drawn = _draw(model, train.obs, sampler.model_copy(update={"steps": number}), sampling, index, title)
@@ -108,15 +102,20 @@ def indicators(
 ) -> list[tuple[str, str, int, float, int]]:
     """The paper's indicators on matched subsets of the size of ``real["test"]``: (reference, metric, draw, value, n).
 
+    Those of neighbours are NaN with fewer than ``fidelity.LEAST`` profiles a side, or no more than k, as on the
+    scorecard.
+
     Args:
         synthetic: landmark profiles in the standardised space of ``real``, whose keys are the references.
-        spaces: metric -> the map into the space, (n, n_genes) to (n, width), in which that Fréchet distance is taken.
+        spaces: as for ``compare_steps``.
     """
+    k = options.neighbours.landmarks
     rows: list[tuple[str, str, int, float, int]] = []
     for reference, profiles in real.items():
         pairs = matched(profiles, synthetic, real["test"], options.draws, options.seed)
         for draw, (ours, theirs) in enumerate(pairs):
-            found = fidelity(ours.values, theirs.values, options.neighbours.landmarks)
+            enough = len(ours.labels) >= max(LEAST, k + 1)
+            found = fidelity(ours.values, theirs.values, k) if enough else dict.fromkeys(FIDELITY, np.nan)
             values = {metric: found[metric] for metric in FIDELITY}
             values["correlation"] = correlation_score(ours.values, theirs.values)
             values |= {metric: frechet(space(ours.values), space(theirs.values)) for metric, space in spaces.items()}

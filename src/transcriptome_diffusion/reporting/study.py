@@ -91,7 +91,9 @@ def reverse_validation(draws: pd.DataFrame) -> pd.DataFrame:
         draws: the scorecard's single values; a draw of an accuracy is a classifier seed.
     """
     known = draws["metric"].isin(ACCURACIES) & draws["reconstructor"].isin([*WAYS, NO_WAY])
-    by = draws[known].groupby(["space", "generator", "reconstructor", "metric"], sort=False)
+    by = draws[known & (draws["reference"] == "test")].groupby(
+        ["space", "generator", "reconstructor", "metric"], sort=False
+    )
     table = by["value"].describe().rename(columns={"50%": "median", "25%": "q25", "75%": "q75", "std": "sd"})
     table = table.astype({"count": int}).rename(columns={"count": "values"})
     table = table[["median", "q25", "q75", "mean", "sd", "values"]]
@@ -110,7 +112,8 @@ def samplers(draws: Sequence[pd.DataFrame], scorecard: pd.DataFrame) -> pd.DataF
     tables = [real[real["metric"].isin(draws[0]["metric"])].assign(steps=np.nan, device="")]
     for sampler in draws:
         for steps in sampler["steps"].unique():
-            part = sampler[sampler["steps"] == steps].assign(reconstructor=NO_WAY, space="landmarks")
+            part = sampler[sampler["steps"] == steps]
+            part = part.assign(reconstructor=NO_WAY, space="landmarks", low=np.nan, high=np.nan, note="")
             tables.append(collect([part]).assign(steps=int(steps), device=str(part["device"].iloc[0])))
     table = pd.concat(tables, ignore_index=True)
     return table.astype({"steps": "Int64"})[["generator", "steps", "reference", "metric", *VALUES, "device"]]
@@ -305,7 +308,7 @@ def _wide(part: pd.DataFrame) -> str:
 def _name(row: Mapping[Hashable, Any]) -> str:
     """What a reader calls a row: ``wgan_gp + mlp``, ``ddim, 50 steps``, ``ols``."""
     name = " + ".join(row[key] for key in ("generator", "reconstructor") if row.get(key, NO_WAY) != NO_WAY)
-    return name if pd.isna(row.get("steps", pd.NA)) else f"{name}, {row['steps']} steps"
+    return name if pd.isna(row.get("steps", pd.NA)) else f"{name}, {int(row['steps'])} steps"
 
 
 def _cell(row: Mapping[Hashable, Any]) -> str:

@@ -35,8 +35,20 @@ def compare_steps(
 ) -> DataFrame:
     """Every training of the denoiser by one sampler with several numbers of steps: indicators and seconds."""
     from transcriptome_diffusion import study
+    from transcriptome_diffusion.expression.profiles import dense
+    from transcriptome_diffusion.expression.scaling import GeneScaler
+    from transcriptome_diffusion.metrics.distances import PrincipalAxes
+    from transcriptome_diffusion.metrics.utility import Labelled, tissue_features
 
-    return study.compare_steps(denoiser, sampler, options.steps, train, validation, test, sampling, evaluation)
+    scaler = GeneScaler.fit(dense(train))
+    real, other = (
+        Labelled(scaler(dense(p)), p.obs[evaluation.label].astype(str).to_numpy()) for p in (train, validation)
+    )
+    spaces: dict[str, Any] = {
+        "frechet_pca": PrincipalAxes.fit(real.values, 50),
+        "frechet_classifier": tissue_features(real, other, evaluation.classifier),
+    }
+    return study.compare_steps(denoiser, sampler, options.steps, train, test, scaler, spaces, sampling, evaluation)
 
 
 def tabulate(
@@ -74,11 +86,11 @@ def reporting(places: Sequence[str]) -> Callable[..., str]:
         figures: dict[str, list[Any]] = {}
         for place, figure in zip(("samplers", "cost", *places), parts[len(TABLES) :], strict=True):
             figures.setdefault(place, []).append(figure)
-        profiles = cohort.groupby("split", sort=False)["samples"].sum()
+        sums = cohort["tissue"] == "all"
         facts = {
             "trainings per generator": options.runs,
-            "tissues": cohort["tissue"].nunique(),
-            **{f"{name} profiles": int(number) for name, number in profiles.items()},
+            "tissues": cohort.loc[~sums, "tissue"].nunique(),
+            **{f"{part.split} profiles": part.samples for part in cohort[sums].itertuples()},
             "split over": "donors" if split.strategy == "donor" else "samples",
         }
         warn = options.published is not None and split.strategy == "donor"
