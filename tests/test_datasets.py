@@ -4,7 +4,7 @@ import pytest
 from kedro.io import DatasetError
 
 from transcriptome_diffusion.contracts import ExpressionContract
-from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, ModelDataset, RunsDataset
+from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, GeneSetsDataset, ModelDataset, RunsDataset
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.parameters import ClassGaussianOptions
@@ -63,7 +63,7 @@ def test_a_model_of_unknown_kind_is_refused(tmp_path):
     from transcriptome_diffusion.artefacts import write_model
 
     write_model(tmp_path / "m", {"kind": "classifier"}, {"a": np.ones(1)})
-    with pytest.raises(DatasetError, match="'classifier'; expected a generator or a reconstructor"):
+    with pytest.raises(DatasetError, match="'classifier'; expected a generator, a reconstructor or yardsticks"):
         ModelDataset(filepath=str(tmp_path / "m")).load()
 
 
@@ -127,3 +127,16 @@ def test_no_training_at_all_is_an_error_unless_it_may_be(tmp_path):
     with pytest.raises(DatasetError, match="holds no trained model"):
         RunsDataset(filepath=str(tmp_path / "vae")).load()
     assert len(RunsDataset(filepath=str(tmp_path / "vae"), may_be_empty=True).load()) == 0
+
+
+def test_gene_sets_are_read_where_a_file_is_named_and_none_otherwise(tmp_path):
+    path = tmp_path / "sets.gmt"
+    path.write_text("GROWTH\tfrom a test\tTP53\tMYC\n")
+    assert GeneSetsDataset(filepath=str(path)).load() == {"GROWTH": ("TP53", "MYC")}
+    assert GeneSetsDataset().load() == {}
+    assert GeneSetsDataset().exists()
+    assert not GeneSetsDataset(filepath=str(tmp_path / "none.gmt")).exists()
+    with pytest.raises(DatasetError, match=r"none\.gmt"):
+        GeneSetsDataset(filepath=str(tmp_path / "none.gmt")).load()
+    with pytest.raises(DatasetError, match="read, never written"):
+        GeneSetsDataset().save({})

@@ -38,21 +38,79 @@ def results(finished):
 def test_the_scorecard_has_every_row_in_its_fixed_shape(results):
     card = pd.read_csv(results / "08_reporting" / "scorecard.csv")
     fixed = ["generator", "space", "reference", "metric", "mean", "sd", "runs", "n", "reconstructor"]
-    assert list(card.columns) == fixed
+    assert list(card.columns) == [*fixed, "low", "high", "note"]
     assert set(card["generator"]) == {"real", "memoriser", "oracle", *GENERATOR_NAMES}
     whole = card.query("space == 'transcriptome' and reconstructor != 'none'")
     assert set(zip(whole["generator"], whole["reconstructor"], strict=True)) == set(TRANSCRIPTOMES)
     assert set(card["space"]) == {"landmarks", "transcriptome"}
     assert set(card["reference"]) == {"test", "train"}
-    metrics = ["precision", "recall", "f1", "density", "coverage", "adversarial_accuracy", "correlation", "spread"]
+    shared = (
+        "precision recall f1 density coverage adversarial_accuracy correlation spread frechet_pca frechet_classifier"
+    )
+    against_test = [
+        "within_class_correlation",
+        "wasserstein",
+        "wasserstein_q95",
+        "mean_error",
+        "sd_ratio",
+        "sd_error",
+        "class_mean_r2",
+        "alpha_precision",
+        "beta_recall",
+        "mmd",
+        "mmd_p",
+        "energy",
+        "energy_p",
+        "two_sample_logistic",
+        "two_sample_logistic_p",
+        "two_sample_boosted",
+        "two_sample_boosted_p",
+        "module_density",
+        "module_connectivity",
+        "module_correlation",
+        "lfc_slope",
+        "lfc_correlation",
+        "effect_size_slope",
+        "sign_agreement",
+        "top_overlap",
+    ]
     scores = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
     accuracies = [f"{score}_{classifier}" for score in scores for classifier in ("mlp", "logistic")]
-    for _, block in card.groupby(["generator", "reconstructor", "space"]):
-        for reference, expected in (("test", [*metrics, *accuracies]), ("train", [*metrics, "copying"])):
-            assert set(block.loc[block["reference"] == reference, "metric"]) == set(expected)
-    assert np.isfinite(card["mean"]).all()
+    of_space = {"landmarks": [f"{name}_augmented" for name in accuracies], "transcriptome": ["markers_recovered"]}
+    for (_, _, space), block in card.groupby(["generator", "reconstructor", "space"]):
+        expected = {*shared.split(), *against_test, *accuracies, *of_space[space]}
+        assert set(block.loc[block["reference"] == "test", "metric"]) == expected
+        assert set(block.loc[block["reference"] == "train", "metric"]) == {*shared.split(), "copying", "authenticity"}
+    assert (card["mean"].isna() == card["note"].notna()).all()
+    assert card.loc[~card["metric"].str.contains("sign_agreement|markers|top_overlap|slope"), "mean"].notna().all()
     memoriser = card.query("generator == 'memoriser' and metric == 'copying'")
     assert (memoriser["mean"] > 0.99).all()
+
+
+def test_single_values_and_single_tissues_are_there(results):
+    folder = results / "08_reporting"
+    single, card = pd.read_csv(folder / "draws.csv"), pd.read_csv(folder / "scorecard.csv")
+    keys = ["generator", "reconstructor", "space", "reference", "metric"]
+    means = single.groupby(keys)["value"].mean()
+    np.testing.assert_allclose(means[card.set_index(keys).index], card["mean"], rtol=1e-9)
+    tissues = pd.read_csv(folder / "by_tissue.csv")
+    assert {"accuracy_mlp", "precision", "recall", "lfc_slope", "markers_recovered"} <= set(tissues["metric"])
+    assert (tissues["value"].isna() == tissues["note"].notna()).all()
+
+
+def test_attacks_catch_the_memoriser_and_nobody_among_real_donors(results):
+    folder = results / "08_reporting"
+    table = pd.read_csv(folder / "privacy.csv")
+    assert set(table["generator"]) == {"real", "memoriser", "oracle", *GENERATOR_NAMES, "denoiser"}
+    by = table.set_index(["generator", "metric"])
+    assert by.at[("memoriser", "gan_leaks_auc"), "low"] > 0.6
+    assert by.at[("memoriser", "dcr_ratio_p05"), "value"] == 0
+    for row in ("real", "oracle"):
+        for attack in ("gan_leaks", "gan_leaks_calibrated", "domias", "domias_gaussian"):
+            assert by.at[(row, f"{attack}_auc"), "low"] < 0.5, (row, attack)
+    times = pd.read_csv(folder / "privacy_by_time.csv")
+    assert set(times["generator"]) == {"flow_matching", "denoiser"}
+    assert times["time"].between(0, 1).all()
 
 
 def test_no_donor_stands_on_two_sides(results):
@@ -289,6 +347,14 @@ def test_the_study_takes_up_trainings_of_the_default_run_and_writes_its_tables_a
         (n, s) for n in ("ddpm", "ddim") for s in (5, 10)
     }
     assert set(steps["runs"]) == {2}
+    # at the steps of the default run, the first training has the scorecard's values
+    keys = ["reference", "metric", "draw"]
+    scorecard = pd.read_csv(results / "08_reporting" / "draws.csv").query("space == 'landmarks' and run == 1")
+    for sampler in ("ddpm", "ddim"):
+        ours = tables[f"draws_{sampler}"].query("run == 1 and steps == 10 and reference != 'none'")
+        both = ours.merge(scorecard[scorecard["generator"] == sampler], on=keys, suffixes=("", "_of_scorecard"))
+        assert len(both) == len(ours)
+        np.testing.assert_allclose(both["value"], both["value_of_scorecard"])
     html = (results / "08_reporting" / "study.html").read_text()
     assert not re.search(r"""<(script|link)[^>]+(src|href)=["']https?://""", html)
     for text in ("paper 0.892", "This run split by donor", "ddim, 10 steps", "wgan_gp + mlp"):

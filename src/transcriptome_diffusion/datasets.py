@@ -79,7 +79,7 @@ class AnnDataDataset(_LocalDataset):
 
 
 class ModelDataset(_LocalDataset):
-    """A fitted generator or reconstructor: a folder with ``model.json`` and ``tensors.safetensors``."""
+    """A generator, a reconstructor or yardsticks: a folder with ``model.json`` and ``tensors.safetensors``."""
 
     def load(self) -> Any:
         folder = self._present_path()
@@ -92,7 +92,11 @@ class ModelDataset(_LocalDataset):
             from transcriptome_diffusion.reconstruction import load_reconstructor
 
             return load_reconstructor(folder)
-        raise DatasetError(f"{folder} holds a {kind!r}; expected a generator or a reconstructor.")
+        if kind == "yardsticks":
+            from transcriptome_diffusion.metrics.yardsticks import Yardsticks
+
+            return Yardsticks.load(folder)
+        raise DatasetError(f"{folder} holds a {kind!r}; expected a generator, a reconstructor or yardsticks.")
 
     def save(self, data: Any) -> None:
         data.save(Path(str(self._get_save_path())))
@@ -185,3 +189,29 @@ class CohortDataset(AbstractDataset[None, Any]):
 
     def _describe(self) -> dict[str, Any]:
         return {"reader": self.reader, "filepath": self._filepath, "options": self.options}
+
+
+class GeneSetsDataset(AbstractDataset[None, Any]):
+    """Gene sets of the user's, a GMT file; without a file there are none.
+
+    Args:
+        filepath: the file, or null.
+    """
+
+    def __init__(self, *, filepath: str | None = None, metadata: dict[str, Any] | None = None) -> None:
+        self._path = None if filepath is None else Path(filepath).expanduser()
+        self.metadata = metadata
+
+    def load(self) -> dict[str, tuple[str, ...]]:
+        from transcriptome_diffusion.metrics.biology.gene_sets import read_gmt
+
+        return {} if self._path is None else read_gmt(self._path)
+
+    def save(self, data: None) -> None:
+        raise DatasetError("gene sets are read, never written.")
+
+    def _exists(self) -> bool:
+        return self._path is None or self._path.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._path}

@@ -474,12 +474,31 @@ class MLPReconstructionOptions(Options):
     )
 
 
+class ContrastOptions(Options):
+    """Two conditions that are compared within every tissue that has both."""
+
+    column: str = Field(default="sample_type", description="of the sample table")
+    first: str = "tumor"
+    second: str = "normal"
+
+
 class EvaluationOptions(Options):
-    """The scorecard: matched draws, neighbours, classifiers of reverse validation."""
+    """The scorecard: matched draws, neighbours, classifiers of reverse validation, biology."""
 
     label: str = Field(default="tissue", description="column that classifiers learn and draws are matched on")
     seed: int = Field(default=0, ge=0)
     draws: int = Field(default=10, ge=1)
+    most_profiles: int = Field(
+        default=2048, ge=30, description="of a matched draw on each side, as in the paper; larger cohorts are thinned"
+    )
+    components: int = Field(default=50, ge=1, description="principal axes of the Fréchet distance without classifier")
+    folds: int = Field(default=5, ge=2, description="cross-validation of the classifier two-sample tests")
+    contrast: ContrastOptions | None = Field(
+        default=ContrastOptions(), description="differential expression within tissues; null for none"
+    )
+    gene_names: Literal["symbol", "entrez_id", "ensembl_id"] = Field(
+        default="symbol", description="how the user's gene sets (dataset `gene_sets`) name genes"
+    )
     neighbours: NeighbourOptions = NeighbourOptions()
     classifier: ClassifierOptions = ClassifierOptions()
     transcriptome_classifier: ClassifierOptions | None = Field(default=None, description="null: as on landmarks")

@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 
 from transcriptome_diffusion.devices import resolve_device
 from transcriptome_diffusion.expression.profiles import dense
-from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.generators.diffusion.model import Diffusion
 from transcriptome_diffusion.generators.runs import SEED_STEP
 from transcriptome_diffusion.metrics.correlation import correlation_score
@@ -30,6 +29,7 @@ from transcriptome_diffusion.metrics.distances import frechet
 from transcriptome_diffusion.metrics.fidelity import LEAST, fidelity
 from transcriptome_diffusion.metrics.indicators import matched
 from transcriptome_diffusion.metrics.utility import Labelled
+from transcriptome_diffusion.metrics.yardsticks import Yardsticks
 from transcriptome_diffusion.parameters import EvaluationOptions, SamplerOptions, SamplingOptions
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,6 @@ COLUMNS = ["generator", "steps", "reference", "metric", "run", "draw", "value", 
 #: of ``fidelity``, those that the paper reports
 FIDELITY = ("precision", "recall", "f1", "adversarial_accuracy")
 
-#: from standardised profiles (n, n_genes) to a space (n, width) in which a Fréchet distance is taken
-Space = Callable[[np.ndarray], np.ndarray]
-
 
 def compare_steps(
     models: Sequence[Diffusion],
@@ -48,21 +45,18 @@ def compare_steps(
     steps: Sequence[int],
     train: ad.AnnData,
     test: ad.AnnData,
-    scaler: GeneScaler,
-    spaces: Mapping[str, Space],
+    yardsticks: Yardsticks,
     sampling: SamplingOptions,
     evaluation: EvaluationOptions,
 ) -> pd.DataFrame:
     """One profile per training sample from every training with every number of steps, scored and timed.
 
-    The same seeds, matched subsets and neighbours as on the scorecard, so that the sampler's own number of steps
-    gives the scorecard's values. One set of profiles is in memory at a time.
+    The same seeds, matched subsets, neighbours and yardsticks as on the scorecard, so that the sampler's own number
+    of steps gives the scorecard's values. One set of profiles is in memory at a time.
 
     Args:
         models: trainings of one denoiser, read one by one. sampler: whose ``steps`` are replaced.
-        train, test: landmark profiles, (n, n_genes). scaler: of the training profiles.
-        spaces: name of the metric (``frechet_...``) -> the map into the space where it is taken, fitted to real
-            training profiles.
+        train, test: landmark profiles, (n, n_genes). yardsticks: of the training profiles.
 
     Returns:
         A row per value, ``COLUMNS``. ``reference`` is ``train`` (the paper's) or ``test``; with ``none``, the metric
@@ -73,7 +67,7 @@ def compare_steps(
     """
 
     def labelled(profiles: ad.AnnData) -> Labelled:
-        return Labelled(scaler(dense(profiles)), profiles.obs[evaluation.label].astype(str).to_numpy())
+        return Labelled(yardsticks.scaler(dense(profiles)), profiles.obs[evaluation.label].astype(str).to_numpy())
 
     real = {"train": labelled(train), "test": labelled(test)}
     device = describe(sampler.device)
@@ -87,7 +81,7 @@ def compare_steps(
             drawn = _draw(model, train.obs, sampler.model_copy(update={"steps": number}), sampling, index, title)
             seconds = time.perf_counter() - started
             per_1000 = 1000 * seconds / train.n_obs
-            found = indicators(labelled(drawn), real, spaces, evaluation)
+            found = indicators(labelled(drawn), real, yardsticks, evaluation)
             found += [
                 ("none", "seconds", 0, seconds, train.n_obs),
                 ("none", "seconds_per_1000", 0, per_1000, train.n_obs),
@@ -98,7 +92,7 @@ def compare_steps(
 
 
 def indicators(
-    synthetic: Labelled, real: Mapping[str, Labelled], spaces: Mapping[str, Space], options: EvaluationOptions
+    synthetic: Labelled, real: Mapping[str, Labelled], yardsticks: Yardsticks, options: EvaluationOptions
 ) -> list[tuple[str, str, int, float, int]]:
     """The paper's indicators on matched subsets of the size of ``real["test"]``: (reference, metric, draw, value, n).
 
@@ -106,13 +100,16 @@ def indicators(
     scorecard.
 
     Args:
-        synthetic: landmark profiles in the standardised space of ``real``, whose keys are the references.
-        spaces: as for ``compare_steps``.
+        synthetic: landmark profiles in the space of ``yardsticks.scaler``, as those of ``real``, by reference.
     """
+    spaces: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "frechet_classifier": yardsticks.tissues,
+        "frechet_pca": yardsticks.axes,
+    }
     k = options.neighbours.landmarks
     rows: list[tuple[str, str, int, float, int]] = []
     for reference, profiles in real.items():
-        pairs = matched(profiles, synthetic, real["test"], options.draws, options.seed)
+        pairs = matched(profiles, synthetic, real["test"], options.draws, options.seed, options.most_profiles)
         for draw, (ours, theirs) in enumerate(pairs):
             enough = len(ours.labels) >= max(LEAST, k + 1)
             found = fidelity(ours.values, theirs.values, k) if enough else dict.fromkeys(FIDELITY, np.nan)

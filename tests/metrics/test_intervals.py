@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from transcriptome_diffusion.metrics.intervals import bootstrap
+from transcriptome_diffusion.metrics.intervals import bootstrap, bootstrap_mean
 
 
 def test_the_interval_of_a_mean_is_that_of_scipy():
@@ -69,3 +69,31 @@ def test_where_no_interval_is_possible_the_reason_is_given():
     assert "same in all" in same.note
     with pytest.raises(ValueError, match="donor of each of 30 rows, found 4"):
         bootstrap(lambda rows: 1.0, 30, np.zeros(4))
+
+
+@pytest.mark.parametrize("per_donor", [1, 4])
+def test_the_fast_interval_of_a_mean_is_the_general_one(per_donor):
+    rng = np.random.default_rng(0)
+    values, donors = rng.exponential(size=50 * per_donor), np.repeat(np.arange(50), per_donor)
+    fast = bootstrap_mean([(values, donors)], draws=4000)
+    general = bootstrap(lambda rows: values[rows].mean(), len(values), donors, draws=4000)
+    assert fast.value == pytest.approx(general.value)
+    width = general.high - general.low
+    assert [fast.low, fast.high] == pytest.approx([general.low, general.high], abs=0.06 * width)
+
+
+def test_two_sides_are_drawn_independently():
+    """Half the sum of two means has half the sum of their variances, over two."""
+    rng = np.random.default_rng(1)
+    sides = [(rng.normal(size=200), np.arange(200)) for _ in range(2)]
+    one, both = bootstrap_mean(sides[:1]), bootstrap_mean(sides)
+    assert both.value == pytest.approx(np.mean([values.mean() for values, _ in sides]))
+    assert both.high - both.low == pytest.approx((one.high - one.low) / np.sqrt(2), rel=0.12)
+
+
+def test_the_fast_interval_needs_units_that_differ_on_every_side():
+    many, few = (np.arange(40.0), np.arange(40)), (np.arange(9.0), np.arange(9))
+    assert bootstrap_mean([many, few]).note == "9 independent units, an interval needs 10"
+    assert np.isnan(bootstrap_mean([(np.ones(40), np.arange(40))]).low)
+    with pytest.raises(ValueError, match="the donor of each of 40 rows, found 9"):
+        bootstrap_mean([(many[0], few[1])])

@@ -8,11 +8,10 @@ from transcriptome_diffusion.metrics import utility
 from transcriptome_diffusion.metrics.distances import frechet
 from transcriptome_diffusion.metrics.utility import (
     Labelled,
-    accuracy_by_class,
+    TissueFeatures,
     classification_scores,
     predict,
     reverse_validation,
-    tissue_features,
     train_mlp,
 )
 from transcriptome_diffusion.parameters import ClassifierOptions
@@ -46,21 +45,6 @@ def test_scores_are_those_of_scikit_learn(known):
             "auroc": roc_auc_score(expected, probabilities, multi_class="ovr", average="macro"),
         }
     )
-    by_class = accuracy_by_class(probabilities[:, :known], TISSUES[:known], expected).set_index("label")
-    assert by_class["accuracy"].mean() == pytest.approx(found["balanced_accuracy"])
-    assert (by_class.loc["lung", "accuracy"] == 0) == (known == 3)
-
-
-def test_accuracies_of_single_tissues_have_intervals_and_small_tissues_none():
-    expected = np.repeat(TISSUES, [40, 40, 10, 4])
-    table = accuracy_by_class(np.eye(4)[np.repeat([0, 1, 2, 3], [30, 50, 10, 4])], TISSUES, expected).set_index("label")
-    assert table["n"].tolist() == [40, 40, 10, 4]
-    assert table["accuracy"].tolist()[:3] == [0.75, 1, 1]
-    # Wilson (1927): the bounds solve (p - x)² = z² x (1 - x) / n
-    for bound in table.loc["breast", ["low", "high"]].astype(float):
-        assert (0.75 - bound) ** 2 == pytest.approx(1.959964**2 * bound * (1 - bound) / 40, rel=1e-5)
-    assert np.isnan(table.loc["lung", "accuracy"])
-    assert table.loc["lung", "note"] == "4 profiles, fewer than 5"
 
 
 def test_one_class_among_the_expected_has_no_auroc():
@@ -205,11 +189,11 @@ def test_real_profiles_beside_synthetic_ones_help_where_these_have_drifted():
 @pytest.mark.parametrize("genes", [40, 1200])
 def test_tissue_features_are_the_last_hidden_layer_and_tell_tissues_apart(genes):
     train, validation, test = (profiles(n, seed, genes, apart=4) for n, seed in ((200, 0), (60, 1), (200, 2)))
-    features = tissue_features(train, validation, QUICK)
+    features = TissueFeatures.fit(train, validation, QUICK)
     ours = features(test.values)
     assert ours.shape == (200, 32)
     assert ours.min() == 0  # behind a ReLU
-    np.testing.assert_array_equal(ours, tissue_features(train, validation, QUICK)(test.values))
+    np.testing.assert_array_equal(ours, TissueFeatures.fit(train, validation, QUICK)(test.values))
     fresh, liver = features(profiles(200, 5, genes, apart=4).values), ours[test.labels == "liver"]
     assert frechet(ours, fresh) < 0.2 * frechet(ours, liver)
 

@@ -62,7 +62,7 @@ def test_the_comparison_of_samplers_trains_nothing_and_leads_to_tables_figures_a
     for node in own.nodes:
         if node.name in EVALUATION:
             read = {name for name in node.inputs if not name.startswith("params:")}
-            assert read == {"denoiser", "landmarks_train", "landmarks_validation", "landmarks_test"}
+            assert read == {"denoiser", "landmarks_train", "landmarks_test", "yardsticks_landmarks"}
             assert all(output.startswith("study_draws_") for output in node.outputs)
     after = pipelines["study"].from_nodes(*EVALUATION)
     assert {node.name for node in after.nodes} == EVALUATION | {"study.tabulate", "study.plot", "study.write_report"}

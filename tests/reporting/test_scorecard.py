@@ -5,12 +5,13 @@ import pytest
 from transcriptome_diffusion.reporting.scorecard import COLUMNS, as_text, closer_than_floors, collect, wide
 
 
-def draws(generator, metric, values, reference="test", run=1, way="none"):
+def draws(generator, metric, values, reference="test", run=1, way="none", bounds=(np.nan, np.nan), note=""):
     return pd.DataFrame(
         {
             "generator": generator, "reconstructor": way, "space": "landmarks", "reference": reference,
             "metric": metric,
             "run": run, "draw": range(len(values)), "value": values, "n": 100,
+            "low": bounds[0], "high": bounds[1], "note": note,
         }
     )  # fmt: skip
 
@@ -47,6 +48,19 @@ def test_the_spread_of_several_runs_is_that_between_their_means():
 
 def test_a_single_draw_has_no_spread(table):
     assert np.isnan(table.query("metric == 'copying'")["sd"].iloc[0])
+
+
+def test_bounds_of_several_runs_are_the_mean_of_theirs_and_a_bound_that_one_lacks_is_missing():
+    parts = [draws("ddpm", "recall", [0.8, 0.9], run=run, bounds=(0.7 + run / 100, 0.95)) for run in (1, 3)]
+    row = collect(parts).iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx((0.72, 0.95))
+    assert np.isnan(collect([*parts, draws("ddpm", "recall", [1.0], run=4)]).iloc[0]["low"])
+
+
+def test_a_missing_value_keeps_its_reason():
+    row = collect([draws("ddpm", "recall", [np.nan], note="12 profiles a side")]).iloc[0]
+    assert np.isnan(row["mean"])
+    assert (row["runs"], row["note"]) == (1, "12 profiles a side")
 
 
 def test_beating_the_floors_means_being_closer_to_real_not_higher(table):

@@ -47,7 +47,11 @@ def fidelity(real: np.ndarray, synthetic: np.ndarray, k: int) -> dict[str, float
     Raises:
         ValueError: if k is not below both n, the widths differ, or values are not finite.
     """
-    found = memberships(real, synthetic, k)
+    return summarise(memberships(real, synthetic, k), k)
+
+
+def summarise(found: Memberships, k: int) -> dict[str, float]:
+    """The indicators of ``fidelity`` from who lies in whose ball."""
     precision, recall = float((found.balls_around > 0).mean()), float(found.recalled.mean())
     return {
         "precision": precision,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
-import pandas as pd
 import scipy.linalg
 import scipy.stats
 import torch
@@ -55,27 +55,6 @@ def classification_scores(probabilities: np.ndarray, classes: np.ndarray, expect
         "macro_f1": float(np.mean(f1)),
         "auroc": float(np.mean(areas)),
     }
-
-
-def accuracy_by_class(
-    probabilities: np.ndarray, classes: np.ndarray, expected: np.ndarray, least: int = 5
-) -> pd.DataFrame:
-    """Share of each class in ``expected`` that is named rightly; arguments as for ``classification_scores``.
-
-    Returns:
-        One row per class: ``label``, ``n``, ``accuracy``, its 95 % Wilson interval ``low`` and ``high``, ``note``.
-        With fewer than ``least`` profiles the three are NaN and ``note`` says why.
-    """
-    right = classes[probabilities.argmax(axis=1)] == expected
-    rows: list[tuple[str, int, float, float, float, str]] = []
-    for label in np.unique(expected):
-        ours = right[expected == label]
-        if len(ours) < least:
-            rows.append((str(label), len(ours), np.nan, np.nan, np.nan, f"{len(ours)} profiles, fewer than {least}"))
-            continue
-        low, high = scipy.stats.binomtest(int(ours.sum()), len(ours)).proportion_ci(method="wilson")
-        rows.append((str(label), len(ours), float(ours.mean()), low, high, ""))
-    return pd.DataFrame(rows, columns=["label", "n", "accuracy", "low", "high", "note"])
 
 
 def reverse_validation(
@@ -139,31 +118,61 @@ def predict(
     return classes, {"mlp": found, "logistic": [_logistic(inputs, codes, unseen, options.logistic_c)]}
 
 
-def tissue_features(
-    train: Labelled, validation: Labelled, options: ClassifierOptions, seed: int = 0
-) -> Callable[[np.ndarray], np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """How profiles reach the classifiers: as they are, or along axes; ``reverse_validation`` says which and why.
+
+    Attributes:
+        centre, axes: (n_genes,) and (n_genes, n_features); None for profiles as they are.
+    """
+
+    centre: np.ndarray | None = None
+    axes: np.ndarray | None = None
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Profiles (n, n_genes) to inputs (n, n_features) float32."""
+        if self.axes is None:
+            return np.ascontiguousarray(values, dtype=np.float32)
+        return ((values - self.centre) @ self.axes).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class TissueFeatures:
     """Profiles (n, n_genes) to the last hidden layer of a classifier of real tissues, (n, width) float32.
 
-    The space of the paper's Fréchet distance: ``frechet(features(real), features(synthetic))``. Both sets are
-    real profiles; training stops early on ``validation``.
+    The space of the paper's Fréchet distance: ``frechet(features(real), features(synthetic))``.
 
-    Raises:
-        ValueError: if shapes disagree or ``train`` has fewer than two classes.
+    Attributes:
+        projection: of profiles to the classifier's inputs.
+        layers: weights (width, n_inputs) and biases (width,) of the hidden layers, each followed by a ReLU.
     """
-    _check(train, validation, train)
-    classes, codes = np.unique(train.labels, return_inverse=True)
-    project = _projection(train.values)
-    known = np.isin(validation.labels, classes)
-    seen_codes = np.searchsorted(classes, validation.labels[known])
-    network = train_mlp(
-        project(train.values), codes, project(validation.values[known]), seen_codes, len(classes), options, seed
-    )
 
-    def features(values: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return network[:-1](torch.from_numpy(project(values))).numpy()
+    projection: Projection
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
-    return features
+    @classmethod
+    def fit(cls, train: Labelled, validation: Labelled, options: ClassifierOptions, seed: int = 0) -> Self:
+        """Train the classifier on real profiles, stopping early on ``validation``.
+
+        Raises:
+            ValueError: if shapes disagree or ``train`` has fewer than two classes.
+        """
+        _check(train, validation, train)
+        classes, codes = np.unique(train.labels, return_inverse=True)
+        project = _projection(train.values)
+        known = np.isin(validation.labels, classes)
+        seen_codes = np.searchsorted(classes, validation.labels[known])
+        network = train_mlp(
+            project(train.values), codes, project(validation.values[known]), seen_codes, len(classes), options, seed
+        )
+        hidden = [part for part in list(network)[:-1] if isinstance(part, nn.Linear)]
+        return cls(project, tuple((p.weight.detach().numpy(), p.bias.detach().numpy()) for p in hidden))
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        found = self.projection(values)
+        for weight, bias in self.layers:
+            found = np.maximum(found @ weight.T + bias, 0)
+        return found
 
 
 def train_mlp(
@@ -226,10 +235,9 @@ def _mlp(n_features: int, hidden: Sequence[int], n_classes: int, dropout: float)
     return nn.Sequential(*layers, nn.Linear(n_features, n_classes))
 
 
-def _projection(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Profiles to inputs (n, n_features) float32; ``reverse_validation`` says which and why."""
+def _projection(train: np.ndarray) -> Projection:
     if train.shape[1] <= MAX_INPUTS:
-        return lambda values: np.ascontiguousarray(values, dtype=np.float32)
+        return Projection()
     centre = train.mean(axis=0, dtype=np.float64)
     centred = train - centre
     n = len(train)
@@ -239,7 +247,7 @@ def _projection(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     kept = variances > variances[-1] * n * np.finfo(np.float64).eps
     axes = centred.T @ (vectors[:, kept] / np.sqrt(variances[kept]))
     axes = axes @ scipy.stats.ortho_group.rvs(axes.shape[1], random_state=0) if axes.shape[1] > 1 else axes
-    return lambda values: ((values - centre) @ axes).astype(np.float32)
+    return Projection(centre, axes)
 
 
 def _logistic(inputs: np.ndarray, codes: np.ndarray, unseen: np.ndarray, c: float) -> np.ndarray:

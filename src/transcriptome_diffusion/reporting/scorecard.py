@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 KEYS = ["generator", "reconstructor", "space", "reference", "metric"]
-COLUMNS = ["generator", "space", "reference", "metric", "mean", "sd", "runs", "n", "reconstructor"]
+COLUMNS = [
+    *("generator", "space", "reference", "metric", "mean", "sd", "runs", "n", "reconstructor"),
+    *("low", "high", "note"),
+]
 
 #: in the column ``reconstructor``, of landmark profiles and of rows that are real transcriptomes
 NO_WAY = "none"
@@ -43,19 +46,27 @@ def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     Args:
         indicators: tables with the columns generator, reconstructor, space, reference, metric, run, draw, value,
-            n. A run is a training, a draw one matched subset, or one classifier seed, within it.
+            n, low, high, note. A run is a training, a draw one matched subset, or one classifier seed, within it.
 
     Returns:
         One row per generator, reconstructor, space, reference and metric: ``mean``, ``sd``, ``runs`` and ``n``,
         the number of profiles on each side of the comparison. With several runs ``sd`` is the deviation between their
-        means; with one it is that between its draws, and empty if there is one draw only. Order of appearance
-        is kept.
+        means; with one it is that between its draws, and empty if there is one draw only. ``low`` and ``high`` bound
+        the mean (95 %, over other donors of the same cohort; of several runs the mean of their bounds), ``note`` says
+        why a mean is missing. Order of appearance is kept.
     """
     single = pd.concat(indicators, ignore_index=True)
-    within = single.groupby([*KEYS, "run"], sort=False)["value"].agg(["mean", "std"]).groupby(KEYS, sort=False)
-    table = within["mean"].agg(mean="mean", sd="std", runs="count")
-    table["sd"] = table["sd"].where(table["runs"] > 1, within["std"].first())
-    return table.join(single.groupby(KEYS, sort=False)["n"].first()).reset_index()[COLUMNS]
+    single["note"] = single["note"].fillna("")
+    runs = single.groupby([*KEYS, "run"], sort=False)
+    within = runs.agg(mean=("value", "mean"), std=("value", "std"), low=("low", "first"), high=("high", "first"))
+    by_row = within.groupby(KEYS, sort=False)
+    table = by_row["mean"].agg(mean="mean", sd="std", runs="size")
+    table["sd"] = table["sd"].where(table["runs"] > 1, by_row["std"].first())
+    # a bound that one run lacks, the row lacks
+    table["low"], table["high"] = (by_row[side].agg(lambda part: part.mean(skipna=False)) for side in ("low", "high"))
+    by_metric = single.groupby(KEYS, sort=False)
+    table["n"], table["note"] = by_metric["n"].first(), by_metric["note"].agg(lambda part: max(part, key=len))
+    return table.reset_index()[COLUMNS]
 
 
 def row_names(scorecard: pd.DataFrame) -> pd.Series:

@@ -6,7 +6,7 @@ Values are log2(x + 1) here, not standardised: a difference of group means is a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -64,6 +64,10 @@ class Groups:
         if not np.isfinite(mean).all():
             raise ValueError(f"{int((~np.isfinite(mean)).any(axis=0).sum())} genes hold NaN or infinite values.")
         return cls(tuple(names.tolist()), sizes, mean, variance)
+
+    def rescaled(self, scale: np.ndarray) -> Self:
+        """As if every gene had been multiplied by its ``scale`` (n_genes,): from standard deviations to log2 units."""
+        return replace(self, mean=self.mean * scale, variance=self.variance * np.square(scale))
 
     def size(self, name: str) -> int:
         """Profiles of the group ``name``, 0 if there is none."""

@@ -37,63 +37,175 @@ def prepare_oracle(oracle: AnnData, expression: AnnData, landmarks: AnnData) -> 
     return fresh[:, landmarks.var_names].copy(), fresh[:, expression.var_names].copy()
 
 
+def fit_yardsticks(train: AnnData, validation: AnnData, options: EvaluationOptions) -> Any:
+    """Scale, principal axes, tissue classifier and co-expression modules of real donors, shared by all rows."""
+    from transcriptome_diffusion.expression.profiles import dense
+    from transcriptome_diffusion.metrics.utility import Labelled
+    from transcriptome_diffusion.metrics.yardsticks import Yardsticks
+
+    fitted, seen = (Labelled(dense(p), p.obs[options.label].astype(str).to_numpy()) for p in (train, validation))
+    return Yardsticks.fit(fitted, seen, train.var_names, options.components, options.classifier)
+
+
+def _row(profiles: AnnData, yardsticks: Any, options: EvaluationOptions) -> Any:
+    return yardsticks.measure(profiles, options.label, options.contrast and options.contrast.column)
+
+
 def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
     """The node that scores one row of the scorecard: a generator in one space, by one way to the transcriptome."""
 
     def score(
-        train: AnnData, validation: AnnData, test: AnnData, options: EvaluationOptions, *candidates: AnnData
-    ) -> DataFrame:
-        """``candidates`` are the profiles, or two sets of them: against held-out donors, and against train."""
+        train: AnnData,
+        validation: AnnData,
+        test: AnnData,
+        yardsticks: Any,
+        gene_sets: dict[str, tuple[str, ...]],
+        options: EvaluationOptions,
+        *candidates: AnnData,
+    ) -> tuple[DataFrame, DataFrame]:
+        """``candidates`` are the row's profiles; none for real donors. Single values, and those of single tissues."""
         import pandas as pd
 
-        from transcriptome_diffusion.expression.profiles import dense, require_same_genes
-        from transcriptome_diffusion.expression.scaling import GeneScaler
         from transcriptome_diffusion.generators.runs import split_runs
         from transcriptome_diffusion.metrics import indicators
-        from transcriptome_diffusion.metrics.utility import Labelled
+        from transcriptome_diffusion.metrics.biology.gene_sets import match_gene_sets
         from transcriptome_diffusion.reporting.scorecard import NO_WAY
 
-        columns = ["generator", "reconstructor", "space", "reference", "metric", "run", "draw", "value", "n"]
-        if not candidates[0].n_obs:
+        names = {"generator": row, "reconstructor": way or NO_WAY, "space": space}
+        if any(not profiles.n_obs for profiles in candidates):
             logger.info("%s: no profiles, so no row in the %s scorecard", row, space)
-            return pd.DataFrame(columns=columns)
-        scaler = GeneScaler.fit(dense(train))
-        special = options.transcriptome_classifier if space == "transcriptome" else None
-
-        def labelled(profiles: AnnData) -> Labelled:
-            require_same_genes(profiles, train.var_names, f"the {space} scorecard")
-            return Labelled(scaler(dense(profiles)), profiles.obs[options.label].astype(str).to_numpy())
-
-        real = [labelled(part) for part in (train, validation, test)]
-        tables = []
-        for runs in zip(*map(split_runs, candidates), strict=True):
-            run, scored = runs[0][0], [labelled(profiles) for _, profiles in runs]
-            table = indicators.score(
-                scored[0],
-                scored[-1],
-                *real,
-                neighbours=getattr(options.neighbours, space),
-                draws=options.draws,
-                seed=options.seed,
-                classifier=special or options.classifier,
-            )
-            tables.append(table.assign(generator=row, reconstructor=way or NO_WAY, space=space, run=run)[columns])
-        return pd.concat(tables, ignore_index=True)
+            none = pd.DataFrame(columns=[*names, "run", *indicators.COLUMNS])
+            return none, pd.DataFrame(columns=[*names, "run", *indicators.TISSUE_COLUMNS])
+        sets = match_gene_sets(gene_sets, train.var[options.gene_names].astype(str)) if gene_sets else {}
+        members, seen, others = (_row(part, yardsticks, options) for part in (train, validation, test))
+        real = indicators.Real(members, seen, others, yardsticks, sets)
+        if candidates:
+            sides = [(run, *[_row(part, yardsticks, options)] * 2) for run, part in split_runs(candidates[0])]
+        else:
+            sides = [(1, real.train, real.test)]
+        singles, tissues = [], []
+        for run, against_test, against_train in sides:
+            single, by_tissue = indicators.score(against_test, against_train, real, options, space)
+            singles.append(single.assign(run=run))
+            tissues.append(by_tissue.assign(run=run))
+        return _named(singles, names), _named(tissues, names)
 
     return score
 
 
+def _named(tables: list[DataFrame], names: dict[str, str]) -> DataFrame:
+    """The tables of all runs below each other, with these columns in front, and the run behind them."""
+    import pandas as pd
+
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(**names)[[*names, "run", *table.columns.drop("run")]]
+
+
 def collect_scorecard(*indicators: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Means, spreads and sizes of all rows, and every single value; two tables of the first go to the log."""
+    """Means, spreads and sizes of all rows, and all single values; the tables a reader wants first go to the log."""
     import pandas as pd
 
     from transcriptome_diffusion.reporting import scorecard
 
-    single = pd.concat([part for part in indicators if len(part)], ignore_index=True)
-    table = scorecard.collect([single])
+    found = [part for part in indicators if len(part)]
+    table = scorecard.collect(found)
     for space in table["space"].unique():
         logger.info("scorecard, %s", scorecard.as_text(table, space))
+    single = pd.concat(found, ignore_index=True).drop(columns=["low", "high", "note"])
     return table, single
+
+
+def collect_tissues(*tables: DataFrame) -> DataFrame:
+    """Values of single tissues: of several runs the first, since tissues differ by far more than runs do."""
+    import pandas as pd
+
+    together = pd.concat([part for part in tables if len(part)], ignore_index=True)
+    return together[together["run"] == 1].drop(columns="run")
+
+
+def scoring_privacy(row: str) -> Callable[..., Any]:
+    """The node that asks what one row's landmark profiles tell about the training donors."""
+
+    def score_privacy(
+        train: AnnData,
+        validation: AnnData,
+        test: AnnData,
+        yardsticks: Any,
+        options: EvaluationOptions,
+        *candidates: AnnData,
+    ) -> DataFrame:
+        """``candidates`` are the row's profiles; none for real donors, half of whom then stand for synthetic ones."""
+
+        from transcriptome_diffusion.generators.runs import split_runs
+        from transcriptome_diffusion.metrics.membership import Records
+        from transcriptome_diffusion.metrics.privacy import halves, privacy
+
+        members, reference, others = (_row(part, yardsticks, options).records for part in (train, validation, test))
+        if candidates:
+            runs = [(run, _row(part, yardsticks, options)) for run, part in split_runs(candidates[0]) if part.n_obs]
+        else:
+            one, other = halves(members, options.seed)
+            runs, members = [(1, Records(*(f[one] for f in members)))], Records(*(f[other] for f in members))
+        tables = [
+            privacy(found.values, found.labels, members, others, reference, options.seed).assign(generator=row, run=run)
+            for run, found in runs
+        ]
+        return _concatenated(tables, PRIVACY_COLUMNS)
+
+    return score_privacy
+
+
+#: of the tables of privacy indicators, and of the loss attack at single times
+PRIVACY_COLUMNS = ["generator", "run", "metric", "value", "low", "high", "null", "n", "note"]
+TIME_COLUMNS = ["generator", "run", "attack", "time", "value", "low", "high"]
+
+
+def attacking(name: str) -> Callable[..., Any]:
+    """The node that holds a trained denoiser itself, and compares its losses on members and on held-out donors."""
+
+    def attack(train: AnnData, test: AnnData, models: Any, options: EvaluationOptions) -> tuple[DataFrame, DataFrame]:
+        """The white-box loss attack on every run: its indicators, and its AUC at single times."""
+        from transcriptome_diffusion.generators.diffusion.model import LOSS_TIMES
+        from transcriptome_diffusion.metrics.membership import Records, loss_attack
+
+        members, others = (
+            Records(p, p.obs[options.label].astype(str).to_numpy(), p.obs["donor"].astype(str).to_numpy())
+            for p in (train, test)
+        )
+        tables, by_time = [], []
+        for run, model in enumerate(models, 1):
+            for kind, relative in (("loss_attack", False), ("loss_attack_relative", True)):
+
+                def loss(profiles: AnnData, model: Any = model, relative: bool = relative) -> Any:
+                    return model.per_profile_loss(profiles, options.seed, LOSS_TIMES, relative=relative)
+
+                found, times = loss_attack(loss, members, others, LOSS_TIMES, options.seed, kind)
+                tables.append(found.assign(generator=name, run=run))
+                by_time.append(times.assign(generator=name, run=run, attack=kind))
+        return _concatenated(tables, PRIVACY_COLUMNS), _concatenated(by_time, TIME_COLUMNS)
+
+    return attack
+
+
+def _concatenated(tables: list[DataFrame], columns: list[str]) -> DataFrame:
+    import pandas as pd
+
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def collect_privacy(*tables: DataFrame) -> DataFrame:
+    """All rows; how well the strongest attack recognises training donors goes to the log."""
+    table = _concatenated([part for part in tables if len(part)], PRIVACY_COLUMNS)
+    areas = table[table["metric"].str.endswith("_auc")]
+    worst = areas.loc[areas.groupby("generator", sort=False)["value"].idxmax().dropna().astype(int)]
+    shown = worst[["generator", "metric", "value", "low", "high"]].round(3).to_string(index=False)
+    logger.info("privacy, the strongest membership attack on each row (AUC, .5 recognises nobody)\n%s", shown)
+    return table
+
+
+def collect_attacks(*tables: DataFrame) -> DataFrame:
+    """The loss attack at single times, of all models."""
+    return _concatenated(list(tables), TIME_COLUMNS)
 
 
 def score_reconstruction(

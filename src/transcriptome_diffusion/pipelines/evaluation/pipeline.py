@@ -34,13 +34,13 @@ def synthetic(space: str, name: str, way: str) -> str:
     return f"{prefix}_{name}" + (f"_by_{way}" if way else "")
 
 
-def real_candidates(space: str) -> list[str]:
-    """Real profiles in the place of synthetic ones: training donors against held-out ones, and the reverse."""
-    return [f"{REAL[space]}_train", f"{REAL[space]}_test"]
+#: models that give a loss for every profile, and so can be attacked with it
+ATTACKED = {"flow_matching": "generator_flow_matching", "denoiser": "denoiser"}
+SPLITS = ("train", "validation", "test")
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Reference rows (real, memoriser, oracle), a row per generator, space and way, then scorecard and report."""
+    """Reference rows (real, memoriser, oracle), a row per generator, space and way, privacy, scorecard and report."""
     references = [
         Node(
             nodes.draw_memoriser,
@@ -54,27 +54,84 @@ def create_pipeline(**_: Any) -> Pipeline:
             ["profiles_oracle", "transcriptomes_oracle"],
             name="prepare_oracle",
         ),
+        *(
+            Node(
+                nodes.fit_yardsticks,
+                [f"{real}_train", f"{real}_validation", "params:evaluation"],
+                f"yardsticks_{space}",
+                name=f"fit_yardsticks_{space}",
+            )
+            for space, real in REAL.items()
+        ),
     ]
-    indicators = {row: "_".join(filter(None, ("indicators", *row))) for row in rows()}
+    named = {row: "_".join(filter(None, row)) for row in rows()}
     scores = [
         Node(
             nodes.scoring(name, space, way),
             [
-                *(f"{REAL[space]}_{split}" for split in ("train", "validation", "test")),
+                *(f"{REAL[space]}_{split}" for split in SPLITS),
+                f"yardsticks_{space}",
+                "gene_sets",
                 "params:evaluation",
-                *(real_candidates(space) if name == "real" else [synthetic(space, name, way)]),
+                *([] if name == "real" else [synthetic(space, name, way)]),
             ],
-            indicators[space, name, way],
-            name="_".join(filter(None, ("score", space, name, way))),
+            [f"indicators_{named[space, name, way]}", f"by_tissue_{named[space, name, way]}"],
+            name=f"score_{named[space, name, way]}",
         )
         for space, name, way in rows()
+    ]
+    privacy = [
+        *(
+            Node(
+                nodes.scoring_privacy(name),
+                [
+                    *(f"landmarks_{split}" for split in SPLITS),
+                    "yardsticks_landmarks",
+                    "params:evaluation",
+                    *([] if name == "real" else [synthetic("landmarks", name, "")]),
+                ],
+                f"privacy_{name}",
+                name=f"score_privacy_{name}",
+            )
+            for name in (*REFERENCES, *GENERATOR_NAMES)
+        ),
+        *(
+            Node(
+                nodes.attacking(name),
+                ["landmarks_train", "landmarks_test", models, "params:evaluation"],
+                [f"privacy_{name}_loss", f"attack_{name}"],
+                name=f"attack_{name}",
+            )
+            for name, models in ATTACKED.items()
+        ),
+        Node(
+            nodes.collect_privacy,
+            [
+                *(f"privacy_{name}" for name in (*REFERENCES, *GENERATOR_NAMES)),
+                *(f"privacy_{name}_loss" for name in ATTACKED),
+            ],
+            "privacy",
+            name="collect_privacy",
+        ),
+        Node(
+            nodes.collect_attacks,
+            [f"attack_{name}" for name in ATTACKED],
+            "privacy_by_time",
+            name="collect_attacks",
+        ),
     ]
     collected = [
         Node(
             nodes.collect_scorecard,
-            list(indicators.values()),
+            [f"indicators_{name}" for name in named.values()],
             ["scorecard", "scorecard_draws"],
             name="collect_scorecard",
+        ),
+        Node(
+            nodes.collect_tissues,
+            [f"by_tissue_{name}" for name in named.values()],
+            "scorecard_by_tissue",
+            name="collect_tissues",
         ),
         Node(
             nodes.score_reconstruction,
@@ -110,4 +167,6 @@ def create_pipeline(**_: Any) -> Pipeline:
             name="write_report",
         ),
     ]
-    return Pipeline([*references, *scores, *collected], namespace="evaluation", prefix_datasets_with_namespace=False)
+    return Pipeline(
+        [*references, *scores, *privacy, *collected], namespace="evaluation", prefix_datasets_with_namespace=False
+    )

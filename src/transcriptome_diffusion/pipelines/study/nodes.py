@@ -26,8 +26,8 @@ OTHER_SPLIT = (
 def compare_steps(
     denoiser: Any,
     train: AnnData,
-    validation: AnnData,
     test: AnnData,
+    yardsticks: Any,
     sampler: SamplerOptions,
     sampling: SamplingOptions,
     evaluation: EvaluationOptions,
@@ -35,20 +35,8 @@ def compare_steps(
 ) -> DataFrame:
     """Every training of the denoiser by one sampler with several numbers of steps: indicators and seconds."""
     from transcriptome_diffusion import study
-    from transcriptome_diffusion.expression.profiles import dense
-    from transcriptome_diffusion.expression.scaling import GeneScaler
-    from transcriptome_diffusion.metrics.distances import PrincipalAxes
-    from transcriptome_diffusion.metrics.utility import Labelled, tissue_features
 
-    scaler = GeneScaler.fit(dense(train))
-    real, other = (
-        Labelled(scaler(dense(p)), p.obs[evaluation.label].astype(str).to_numpy()) for p in (train, validation)
-    )
-    spaces: dict[str, Any] = {
-        "frechet_pca": PrincipalAxes.fit(real.values, 50),
-        "frechet_classifier": tissue_features(real, other, evaluation.classifier),
-    }
-    return study.compare_steps(denoiser, sampler, options.steps, train, test, scaler, spaces, sampling, evaluation)
+    return study.compare_steps(denoiser, sampler, options.steps, train, test, yardsticks, sampling, evaluation)
 
 
 def tabulate(

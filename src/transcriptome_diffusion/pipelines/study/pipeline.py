@@ -32,8 +32,8 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
                 [
                     "denoiser",
                     "landmarks_train",
-                    "landmarks_validation",
                     "landmarks_test",
+                    "yardsticks_landmarks",
                     f"params:{sampler}",
                     "params:sampling",
                     "params:evaluation",
