@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anndata as ad
@@ -16,7 +17,7 @@ from transcriptome_diffusion.generators.runs import draw_runs, split_runs
 from transcriptome_diffusion.metrics.fidelity import LEAST, fidelity
 from transcriptome_diffusion.metrics.indicators import matched
 from transcriptome_diffusion.metrics.utility import Labelled
-from transcriptome_diffusion.metrics.yardsticks import Yardsticks
+from transcriptome_diffusion.metrics.yardsticks import Row, Yardsticks
 from transcriptome_diffusion.parameters import (
     ClassifierOptions,
     DiffusionOptions,
@@ -60,8 +61,8 @@ def yardsticks() -> Yardsticks:
 
 
 @pytest.fixture(scope="module")
-def labelled(yardsticks) -> Callable[[ad.AnnData], Labelled]:
-    return lambda profiles: Labelled(yardsticks.scaler(dense(profiles)), profiles.obs["tissue"].astype(str).to_numpy())
+def measured(yardsticks) -> Callable[[ad.AnnData], Row]:
+    return partial(yardsticks.measure, label="tissue")
 
 
 @pytest.fixture
@@ -73,14 +74,14 @@ def compared(yardsticks) -> Callable[[Any, list[int]], pd.DataFrame]:
     return compare
 
 
-def test_the_samplers_own_number_of_steps_gives_the_values_of_the_scorecard(models, labelled, compared):
+def test_the_samplers_own_number_of_steps_gives_the_values_of_the_scorecard(models, measured, compared):
     table = compared(models, [7]).query("reference == 'test' and metric in @FIDELITY")
     found = table.set_index(["run", "draw", "metric"])["value"].to_dict()
     compared_with = set()
     drawn = draw_runs(models, cohort(0).obs, SAMPLING.seed, 64, sampler=SamplerOptions(name="ddim", steps=7))
-    test = labelled(cohort(2, 60))
+    test = measured(cohort(2, 60))
     for run, part in split_runs(drawn):
-        for draw, (ours, theirs) in enumerate(matched(test, labelled(part), test, EVALUATION.draws, EVALUATION.seed)):
+        for draw, (ours, theirs) in enumerate(matched(test, measured(part), test, EVALUATION.draws, EVALUATION.seed)):
             for metric, expected in fidelity(ours.values, theirs.values, 5).items():
                 if metric in FIDELITY:
                     assert found[run, draw, metric] == expected, metric
@@ -128,10 +129,10 @@ def test_more_steps_than_the_denoiser_has_timesteps_are_refused(models, compared
         compared(models, [3, 1001])
 
 
-def test_copies_of_the_training_profiles_are_perfect_but_for_their_adversarial_accuracy(labelled, yardsticks):
-    train = labelled(cohort(0))
+def test_copies_of_the_training_profiles_are_perfect_but_for_their_adversarial_accuracy(measured):
+    train = measured(cohort(0))
     real = {"train": train, "test": train}  # of the size of train, so that a matched draw is all of it
-    found = indicators(train, real, yardsticks, EVALUATION)
+    found = indicators(train, real, EVALUATION)
     values = pd.DataFrame(found, columns=["reference", "metric", "draw", "value", "n"]).groupby("metric")["value"]
     expected = {"precision": 1, "recall": 1, "f1": 1, "adversarial_accuracy": 0, "correlation": 1}
     expected |= dict.fromkeys(FRECHET, 0)
@@ -140,16 +141,17 @@ def test_copies_of_the_training_profiles_are_perfect_but_for_their_adversarial_a
         np.testing.assert_allclose(values.get_group(metric), value, atol=1e-4, err_msg=metric)
 
 
-def test_a_shift_along_one_gene_is_its_squared_length_in_all_principal_axes(labelled, yardsticks):
-    train = labelled(cohort(0))
-    shifted = Labelled(train.values + np.eye(GENES)[0].astype(np.float32) * 3, train.labels)
-    found = pd.DataFrame(indicators(shifted, {"test": train}, yardsticks, EVALUATION)).set_index(1)[3]
+def test_a_shift_of_one_gene_is_its_squared_length_in_all_principal_axes(measured, yardsticks):
+    train, shifted = measured(cohort(0)), cohort(0)
+    shifted.X[:, 0] += 3 * yardsticks.scaler.scale[0]
+    shifted = measured(shifted)
+    found = pd.DataFrame(indicators(shifted, {"test": train}, EVALUATION)).set_index(1)[3]
     np.testing.assert_allclose(found["frechet_pca"], 9, rtol=1e-4)
     assert (found["frechet_classifier"] > 1e-3).all()
 
 
-def test_too_few_profiles_leave_the_indicators_of_neighbours_empty(labelled, yardsticks):
-    few = labelled(cohort(3, LEAST - 1))
-    found = pd.DataFrame(indicators(labelled(cohort(0)), {"test": few}, yardsticks, EVALUATION)).groupby(1)[3].mean()
+def test_too_few_profiles_leave_the_indicators_of_neighbours_empty(measured):
+    few = measured(cohort(3, LEAST - 1))
+    found = pd.DataFrame(indicators(measured(cohort(0)), {"test": few}, EVALUATION)).groupby(1)[3].mean()
     assert found[["precision", "recall", "f1", "adversarial_accuracy"]].isna().all()
     assert np.isfinite(found["correlation"])

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import anndata as ad
@@ -21,15 +22,13 @@ import torch
 from tqdm.auto import tqdm
 
 from transcriptome_diffusion.devices import resolve_device
-from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.diffusion.model import Diffusion
 from transcriptome_diffusion.generators.runs import SEED_STEP
 from transcriptome_diffusion.metrics.correlation import correlation_score
 from transcriptome_diffusion.metrics.distances import frechet
 from transcriptome_diffusion.metrics.fidelity import LEAST, fidelity
 from transcriptome_diffusion.metrics.indicators import matched
-from transcriptome_diffusion.metrics.utility import Labelled
-from transcriptome_diffusion.metrics.yardsticks import Yardsticks
+from transcriptome_diffusion.metrics.yardsticks import Row, Yardsticks
 from transcriptome_diffusion.parameters import EvaluationOptions, SamplerOptions, SamplingOptions
 
 logger = logging.getLogger(__name__)
@@ -65,11 +64,8 @@ def compare_steps(
     Raises:
         ValueError: if a number of steps is above the denoiser's timesteps.
     """
-
-    def labelled(profiles: ad.AnnData) -> Labelled:
-        return Labelled(yardsticks.scaler(dense(profiles)), profiles.obs[evaluation.label].astype(str).to_numpy())
-
-    real = {"train": labelled(train), "test": labelled(test)}
+    measure = partial(yardsticks.measure, label=evaluation.label)
+    real = {"train": measure(train), "test": measure(test)}
     device = describe(sampler.device)
     rows: list[tuple[Any, ...]] = []
     for index, model in enumerate(models):
@@ -81,7 +77,7 @@ def compare_steps(
             drawn = _draw(model, train.obs, sampler.model_copy(update={"steps": number}), sampling, index, title)
             seconds = time.perf_counter() - started
             per_1000 = 1000 * seconds / train.n_obs
-            found = indicators(labelled(drawn), real, yardsticks, evaluation)
+            found = indicators(measure(drawn), real, evaluation)
             found += [
                 ("none", "seconds", 0, seconds, train.n_obs),
                 ("none", "seconds_per_1000", 0, per_1000, train.n_obs),
@@ -92,7 +88,7 @@ def compare_steps(
 
 
 def indicators(
-    synthetic: Labelled, real: Mapping[str, Labelled], yardsticks: Yardsticks, options: EvaluationOptions
+    synthetic: Row, real: Mapping[str, Row], options: EvaluationOptions
 ) -> list[tuple[str, str, int, float, int]]:
     """The paper's indicators on matched subsets of the size of ``real["test"]``: (reference, metric, draw, value, n).
 
@@ -100,12 +96,8 @@ def indicators(
     scorecard.
 
     Args:
-        synthetic: landmark profiles in the space of ``yardsticks.scaler``, as those of ``real``, by reference.
+        synthetic: landmark profiles as the yardsticks measure them. real: the same by reference.
     """
-    spaces: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "frechet_classifier": yardsticks.tissues,
-        "frechet_pca": yardsticks.axes,
-    }
     k = options.neighbours.landmarks
     rows: list[tuple[str, str, int, float, int]] = []
     for reference, profiles in real.items():
@@ -113,9 +105,11 @@ def indicators(
         for draw, (ours, theirs) in enumerate(pairs):
             enough = len(ours.labels) >= max(LEAST, k + 1)
             found = fidelity(ours.values, theirs.values, k) if enough else dict.fromkeys(FIDELITY, np.nan)
-            values = {metric: found[metric] for metric in FIDELITY}
-            values["correlation"] = correlation_score(ours.values, theirs.values)
-            values |= {metric: frechet(space(ours.values), space(theirs.values)) for metric, space in spaces.items()}
+            values = {metric: found[metric] for metric in FIDELITY} | {
+                "correlation": correlation_score(ours.values, theirs.values),
+                "frechet_classifier": frechet(ours.features, theirs.features),
+                "frechet_pca": frechet(ours.coordinates, theirs.coordinates),
+            }
             rows += [(reference, metric, draw, value, len(ours.labels)) for metric, value in values.items()]
     return rows
 
