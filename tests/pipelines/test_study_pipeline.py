@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines as registered
@@ -15,7 +16,9 @@ from transcriptome_diffusion.datasets import RunsDataset
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.registry import BASELINES, SAMPLERS, TRAINED
-from transcriptome_diffusion.parameters import ClassGaussianOptions, StudyOptions
+from transcriptome_diffusion.parameters import ClassGaussianOptions, SplitOptions, StudyOptions
+from transcriptome_diffusion.pipelines.study.nodes import OTHER_SPLIT, TABLES, reporting
+from transcriptome_diffusion.pipelines.study.pipeline import FIGURES
 from transcriptome_diffusion.pipelines.training import fitting
 
 HELD_OUT = {"expression_test", "landmarks_test"}
@@ -79,6 +82,29 @@ def test_nothing_the_study_makes_is_read_elsewhere(pipelines, own):
 def test_every_trained_generator_is_in_the_table_of_costs(own):
     tabulate = next(node for node in own.nodes if node.name == "study.tabulate")
     assert {f"training_summary_{name}" for name in TRAINED} <= set(tabulate.inputs)
+
+
+def test_the_papers_figures_that_the_evaluation_makes_stand_in_the_report(pipelines, own):
+    report = next(node for node in own.nodes if node.name == "study.write_report")
+    made = {f"figure_{what}" for what in FIGURES} & pipelines["evaluation"].all_outputs()
+    assert "figure_precision_recall" in made
+    assert made <= set(report.inputs)
+    assert set(FIGURES.values()) <= set(TABLES)
+
+
+@pytest.mark.parametrize(
+    ("published", "strategy", "warns"),
+    [("gtex", "donor", True), ("gtex", "random", False), (None, "donor", False), (None, "random", False)],
+)
+def test_published_values_beside_a_split_by_donor_come_with_a_warning(published, strategy, warns):
+    cohort = pd.DataFrame({"tissue": ["all", "liver", "lung"], "split": "train", "samples": [30, 10, 20]})
+    empty = pd.DataFrame(columns=["generator", "metric", "mean"])
+    options, split = StudyOptions(published=published), SplitOptions(strategy=strategy)
+    html = reporting([])(options, split, cohort, *[empty] * len(TABLES), go.Figure(), go.Figure())
+    assert (OTHER_SPLIT in html) == warns
+    assert "tissues: 2" in html
+    assert "train profiles: 30" in html
+    assert f"split over: {'donors' if strategy == 'donor' else 'samples'}" in html
 
 
 @pytest.mark.parametrize(

@@ -214,8 +214,8 @@ def test_the_report_stands_alone_and_shows_every_table_with_the_published_values
     assert body.count("plotly-graph-div") == 2
     for text in (*map(str, study.TITLES.values()), "ddim, 1000 steps", "ddim + mlp", "real", "ols"):
         assert text in body, text
-    assert "16.000 ±7.071" in body or "16.0 ±7.071" in body
-    for paper in ("paper 0.892", "paper 3.890", "paper 0.198", "paper 0.992", "paper 268.0", "paper 11,220"):
+    assert "16 ±7.071" in body
+    for paper in ("paper 0.892", "paper 3.890", "paper 0.198", "paper 0.992", "paper 268<", "paper 11,220<"):
         assert paper in body, paper
 
 

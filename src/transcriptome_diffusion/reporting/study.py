@@ -180,7 +180,7 @@ def steps_figure(table: pd.DataFrame, reference: str = "train") -> go.Figure:
                     mode="lines+markers", line={"color": colour}, **look,
                 ), **place,
             )  # fmt: skip
-            if "published" in line:
+            if "published" in line and line["published"].notna().any():
                 figure.add_trace(
                     go.Scatter(
                         y=line["published"], name=f"{name}, published", mode="markers",
@@ -213,7 +213,8 @@ def cost_figure(table: pd.DataFrame) -> go.Figure:
     devices = ", ".join(dict.fromkeys(table["device"]))
     figure.update_layout(
         template="plotly_white", height=430, showlegend=False, title=f"Parameters and training time, on {devices}",
-        xaxis={"title": "parameters", "type": "log"}, yaxis={"title": "seconds per training", "type": "log"},
+        xaxis={"title": "parameters", "type": "log", "dtick": "D2"},
+        yaxis={"title": "seconds per training", "type": "log", "dtick": "D2"},
     )  # fmt: skip
     return figure
 
@@ -317,7 +318,7 @@ def _cell(row: Mapping[Hashable, Any]) -> str:
         text = f"{_number(row['median'])} ({_number(row['q25'])} to {_number(row['q75'])})"
     else:
         text = _number(row["mean"] if "mean" in row else row["value"])
-        text += f" ±{_number(row['sd'])}" if np.isfinite(row.get("sd", np.nan)) else ""
+        text += f" ±{_number(row['sd'])}" if row.get("sd", 0) > 0 else ""
     paper = row.get("published", np.nan)
     return text if pd.isna(paper) else f"{text}<small>paper {_number(paper)}</small>"
 
@@ -325,4 +326,5 @@ def _cell(row: Mapping[Hashable, Any]) -> str:
 def _number(value: float) -> str:
     if not np.isfinite(value):
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{3 if abs(value) < 10 else 1}f}"
+    digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 and value % 1 else 0
+    return f"{value:,.{digits}f}"
