@@ -323,3 +323,39 @@ def test_a_search_writes_settings_that_the_next_run_uses(finished, results, sear
     assert run.returncode == 0, run.stderr[-3000:]
     drawn = ad.read_h5ad(results / "07_model_output" / "class_kde" / "landmark_profiles.h5ad")
     assert drawn.uns["generator"]["settings"]["min_samples"] == best
+
+
+def test_the_study_takes_up_trainings_of_the_default_run_and_writes_its_tables_and_report(finished, results):
+    weights = results / "06_models" / "denoiser" / "run_1" / "tensors.safetensors"
+    trained = weights.read_bytes()
+    run = kedro(
+        finished, "run", "--pipelines", "study", "--env", "test", "--nodes", "diffusion_training.train_denoiser"
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "run 1 of 2 was finished before" in run.stdout + run.stderr
+    assert weights.read_bytes() == trained
+    assert sorted(path.name for path in (results / "06_models" / "denoiser").iterdir()) == ["run_1", "run_2"]
+
+    published = ("--params", "study.published=gtex")
+    run = kedro(finished, "run", "--pipelines", "study", "--env", "test", "--namespaces", "study", *published)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    tables = {path.stem: pd.read_csv(path) for path in (results / "08_reporting" / "study").glob("*.csv")}
+    named = {"landmarks", "transcriptome", "reconstruction", "reverse_validation", "samplers", "cost"}
+    assert set(tables) == {*named, "draws_ddpm", "draws_ddim"}
+    steps = tables["samplers"].dropna(subset="steps")
+    assert {*zip(steps["generator"], steps["steps"], strict=True)} == {
+        (n, s) for n in ("ddpm", "ddim") for s in (5, 10)
+    }
+    assert set(steps["runs"]) == {2}
+    # at the steps of the default run, the first training has the scorecard's values
+    keys = ["reference", "metric", "draw"]
+    scorecard = pd.read_csv(results / "08_reporting" / "draws.csv").query("space == 'landmarks' and run == 1")
+    for sampler in ("ddpm", "ddim"):
+        ours = tables[f"draws_{sampler}"].query("run == 1 and steps == 10 and reference != 'none'")
+        both = ours.merge(scorecard[scorecard["generator"] == sampler], on=keys, suffixes=("", "_of_scorecard"))
+        assert len(both) == len(ours)
+        np.testing.assert_allclose(both["value"], both["value_of_scorecard"])
+    html = (results / "08_reporting" / "study.html").read_text()
+    assert not re.search(r"""<(script|link)[^>]+(src|href)=["']https?://""", html)
+    for text in ("paper 0.892", "This run split by donor", "ddim, 10 steps", "wgan_gp + mlp"):
+        assert text in html
