@@ -176,7 +176,7 @@ def test_profiles_can_be_drawn_again_without_training(finished, results):
     assert weights.stat().st_mtime_ns == trained
 
 
-def test_more_runs_resume_what_is_there_and_fewer_leave_nothing_over(finished, results):
+def test_more_runs_resume_what_is_there_and_fewer_use_the_first(finished, results):
     models = results / "06_models" / "class_kde"
     trained = (models / "run_1" / "tensors.safetensors").read_bytes()
     only = ("run", "--env", "test", "--namespaces", "baselines.class_kde")
@@ -190,7 +190,8 @@ def test_more_runs_resume_what_is_there_and_fewer_leave_nothing_over(finished, r
     assert sorted(set(ad.read_h5ad(profiles).obs["run"])) == [1, 2, 3]
     run = kedro(finished, *only)
     assert run.returncode == 0, run.stderr[-2000:]
-    assert [path.name for path in models.iterdir()] == ["run_1"]
+    assert "run" not in ad.read_h5ad(profiles).obs or set(ad.read_h5ad(profiles).obs["run"]) == {1}
+    assert sorted(path.name for path in models.iterdir()) == ["run_1", "run_2", "run_3"]  # for who resumes
 
 
 @pytest.mark.parametrize("name", ["01_explore_a_cohort.ipynb", "02_compare_generators.ipynb"])
@@ -324,3 +325,39 @@ def test_a_search_writes_settings_that_the_next_run_uses(finished, results, sear
     assert run.returncode == 0, run.stderr[-3000:]
     drawn = ad.read_h5ad(results / "07_model_output" / "class_kde" / "landmark_profiles.h5ad")
     assert drawn.uns["generator"]["settings"]["min_samples"] == best
+
+
+def test_the_study_takes_up_trainings_of_the_default_run_and_writes_its_tables_and_report(finished, results):
+    weights = results / "06_models" / "denoiser" / "run_1" / "tensors.safetensors"
+    trained = weights.read_bytes()
+    run = kedro(
+        finished, "run", "--pipelines", "study", "--env", "test", "--nodes", "diffusion_training.train_denoiser"
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "run 1 of 2 was finished before" in run.stdout + run.stderr
+    assert weights.read_bytes() == trained
+    assert sorted(path.name for path in (results / "06_models" / "denoiser").iterdir()) == ["run_1", "run_2"]
+
+    published = ("--params", "study.published=gtex")
+    run = kedro(finished, "run", "--pipelines", "study", "--env", "test", "--namespaces", "study", *published)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    tables = {path.stem: pd.read_csv(path) for path in (results / "08_reporting" / "study").glob("*.csv")}
+    named = {"landmarks", "transcriptome", "reconstruction", "reverse_validation", "samplers", "cost"}
+    assert set(tables) == {*named, "draws_ddpm", "draws_ddim"}
+    steps = tables["samplers"].dropna(subset="steps")
+    assert {*zip(steps["generator"], steps["steps"], strict=True)} == {
+        (n, s) for n in ("ddpm", "ddim") for s in (5, 10)
+    }
+    assert set(steps["runs"]) == {2}
+    # at the steps of the default run, the first training has the scorecard's values
+    keys = ["reference", "metric", "draw"]
+    scorecard = pd.read_csv(results / "08_reporting" / "draws.csv").query("space == 'landmarks' and run == 1")
+    for sampler in ("ddpm", "ddim"):
+        ours = tables[f"draws_{sampler}"].query("run == 1 and steps == 10 and reference != 'none'")
+        both = ours.merge(scorecard[scorecard["generator"] == sampler], on=keys, suffixes=("", "_of_scorecard"))
+        assert len(both) == len(ours)
+        np.testing.assert_allclose(both["value"], both["value_of_scorecard"])
+    html = (results / "08_reporting" / "study.html").read_text()
+    assert not re.search(r"""<(script|link)[^>]+(src|href)=["']https?://""", html)
+    for text in ("paper 0.892", "This run split by donor", "ddim, 10 steps", "wgan_gp + mlp"):
+        assert text in html

@@ -6,7 +6,6 @@ before something is loaded or saved, so that listing pipelines stays fast.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NewType
 
@@ -138,12 +137,9 @@ class RunsDataset(_LocalDataset):
         return runs
 
     def save(self, data: Any) -> None:
-        from transcriptome_diffusion.generators.runs import Runs, run_folder
+        from transcriptome_diffusion.generators.runs import run_folder
 
-        folder = Path(str(self._get_save_path()))
-        data.save(run_folder(folder, data.record["run"]))
-        for left_over in Runs(folder).folders[data.record["runs"] :]:  # of an earlier command with more runs
-            shutil.rmtree(left_over)
+        data.save(run_folder(Path(str(self._get_save_path())), data.record["run"]))
 
     def _exists(self) -> bool:
         return self.may_be_empty or any(self._path().glob("run_*"))

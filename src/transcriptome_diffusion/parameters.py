@@ -656,3 +656,16 @@ class AugmentationOptions(Options):
         if any(size is not None and size < 2 for size in sizes):
             raise ValueError(f"a generator needs two profiles of a label to see any variance, found {sizes}.")
         return sizes
+
+
+class StudyOptions(Options):
+    """The paper's whole experiment: trainings, sampling steps, and which published values stand beside ours."""
+
+    runs: int = Field(default=5, ge=1, description="trainings per generator, in place of the default run's `runs`")
+    resume: bool = Field(default=True, description="keep trainings that are there, with the same data and settings")
+    steps: list[PositiveInt] = Field(
+        default=[50, 100, 1000], min_length=1, description="of each sampler of the denoiser; at most its timesteps"
+    )
+    published: Literal["gtex", "tcga"] | None = Field(
+        default=None, description="cohort of the paper that the data are; null: no published values beside ours"
+    )

@@ -13,6 +13,7 @@ from transcriptome_diffusion.pipelines import (
     feature_landmarks,
     ingestion,
     reconstruction,
+    study,
     tuning,
 )
 
@@ -20,7 +21,8 @@ STAGES = (ingestion, feature_landmarks, baselines, diffusion_training, reconstru
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every stage under its own name, all of them as the default; beside them search, experiment and download."""
+    """Every stage under its own name, all as the default; beside them study, search, experiment and download."""
     stages = {stage.__name__.rpartition(".")[2]: stage.create_pipeline() for stage in STAGES}
     extras = {extra.__name__.rpartition(".")[2]: extra.create_pipeline() for extra in (tuning, augmentation, download)}
-    return {**stages, **extras, "__default__": sum(stages.values(), Pipeline([]))}
+    whole = sum(stages.values(), Pipeline([]))
+    return {**stages, **extras, "study": study.create_pipeline(whole), "__default__": whole}

@@ -52,6 +52,15 @@ def test_every_run_has_a_seed_of_its_own_and_the_first_is_that_of_a_single_run(t
     assert Counting.seeds[3:] == [7]
 
 
+def test_fewer_runs_leave_the_others_for_a_command_that_resumes(tmp_path, options):
+    five = save(tmp_path, 5, options)
+    one = save(tmp_path, 1, options, finished=five)
+    assert [model.record["run"] for model in one] == [1]
+    save(tmp_path, 3, options, finished=one)
+    assert Counting.seeds == [7, 1007, 2007, 3007, 4007]
+    assert len(Runs(tmp_path)) == 3
+
+
 def test_finished_runs_are_not_repeated_and_the_missing_ones_are_trained(tmp_path, options):
     first = save(tmp_path, 2, options)
     again = save(tmp_path, 3, options, finished=first)

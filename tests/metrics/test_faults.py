@@ -58,7 +58,7 @@ BLIND = {
     "shifted": "sd_ratio correlation within_class_correlation",
     "shuffled labels": "wasserstein frechet_pca mmd energy correlation sd_ratio",
     "genes independent": "wasserstein mean_error sd_ratio class_mean_r2 logistic",
-    "memoriser": "wasserstein mean_error class_mean_r2 logistic sd_ratio",
+    "memoriser": "logistic sd_ratio correlation",
 }
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, overload
 
@@ -32,11 +33,20 @@ def run_folder(folder: Path, run: int) -> Path:
 
 
 class Runs(Sequence[Generator]):
-    """The trainings in a folder, in order; each is read when it is asked for, so that only one fills memory."""
+    """The trainings in a folder, in order; each is read when it is asked for, so that only one fills memory.
+
+    A command with fewer runs than an earlier one uses the first; the others stay, for a command that resumes.
+    """
 
     def __init__(self, folder: Path) -> None:
         found = [path for path in Path(folder).glob("run_*") if re.fullmatch(r"run_[1-9]\d*", path.name)]
-        self.folders = sorted(found, key=lambda path: int(path.name.removeprefix("run_")))
+        self._kept = sorted(found, key=lambda path: int(path.name.removeprefix("run_")))
+        self.folders = self._kept
+        if self._kept:
+            # a broken description shows when that model is read
+            with suppress(ArtefactError):
+                record = read_description(self._kept[0]).get("record", {})
+                self.folders = self._kept[: record.get("runs")]
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -56,7 +66,7 @@ class Runs(Sequence[Generator]):
 
     def find(self, fingerprint: str) -> Generator | None:
         """The finished training with this fingerprint, if there is one; broken folders count as none."""
-        for folder in self.folders:
+        for folder in self._kept:
             try:
                 if read_description(folder).get("record", {}).get("fingerprint") == fingerprint:
                     return load_generator(folder)

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 import scipy.stats
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from transcriptome_diffusion.metrics.neighbours import distance_blocks, neighbour_distances
 
@@ -81,10 +82,12 @@ def classifier_tests(
     together = _together(real, synthetic, strata, donors, seed)
     inputs = _inputs(np.concatenate([real, synthetic]))
     splits = list(_splits(is_synthetic, together, strata, folds, seed))
-    return {
-        name: _tell(fit, inputs, is_synthetic, splits)
-        for name, fit in (("logistic", _logistic(logistic_c)), ("boosted", _boosted(seed)))
-    }
+    # some hundred profiles: threads wait for each other more than they work, on a busy machine a hundred times as long
+    with threadpool_limits(1):
+        return {
+            name: _tell(fit, inputs, is_synthetic, splits)
+            for name, fit in (("logistic", _logistic(logistic_c)), ("boosted", _boosted(seed)))
+        }
 
 
 def _together(real: np.ndarray, synthetic: np.ndarray, strata: Known, donors: Known, seed: int) -> np.ndarray:

@@ -1,0 +1,87 @@
+"""Nodes of the study: samplers by number of steps, the paper's tables, two figures, one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transcriptome_diffusion.generators.registry import SAMPLERS
+from transcriptome_diffusion.parameters import (
+    EvaluationOptions,
+    SamplerOptions,
+    SamplingOptions,
+    SplitOptions,
+    StudyOptions,
+)
+from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
+
+#: in the order of the report; ``reporting.study`` says what is in them
+TABLES = ("landmarks", "transcriptome", "reconstruction", "reverse_validation", "samplers", "cost")
+OTHER_SPLIT = (
+    "The published values are of the same cohort, but of a random split over samples, which puts samples of one donor "
+    "on both sides. This run split by donor, which is harder."
+)
+
+
+def compare_steps(
+    denoiser: Any,
+    train: AnnData,
+    test: AnnData,
+    yardsticks: Any,
+    sampler: SamplerOptions,
+    sampling: SamplingOptions,
+    evaluation: EvaluationOptions,
+    options: StudyOptions,
+) -> DataFrame:
+    """Every training of the denoiser by one sampler with several numbers of steps: indicators and seconds."""
+    from transcriptome_diffusion import study
+
+    return study.compare_steps(denoiser, sampler, options.steps, train, test, yardsticks, sampling, evaluation)
+
+
+def tabulate(
+    options: StudyOptions, scorecard: DataFrame, draws: DataFrame, reconstruction: DataFrame, *more: DataFrame
+) -> tuple[DataFrame, ...]:
+    """``TABLES``; ``more`` are the single values of every sampler, then a summary of every trained generator."""
+    from transcriptome_diffusion.reporting import study
+
+    tables = (
+        study.landmarks(scorecard),
+        study.transcriptome(scorecard),
+        study.reconstruction(reconstruction),
+        study.reverse_validation(draws),
+        study.samplers(more[: len(SAMPLERS)], scorecard),
+        study.cost(more[len(SAMPLERS) :]),
+    )
+    return tuple(study.beside(name, table, options.published) for name, table in zip(TABLES, tables, strict=True))
+
+
+def plot(samplers: DataFrame, cost: DataFrame) -> tuple[Figure, Figure]:
+    """What more sampling steps buy, and what trainings cost."""
+    from transcriptome_diffusion.reporting import study
+
+    return study.steps_figure(samplers), study.cost_figure(cost)
+
+
+def reporting(places: Sequence[str]) -> Callable[..., str]:
+    """The node that writes the report; ``places`` are the tables below which figures of the evaluation stand."""
+
+    def write_report(options: StudyOptions, split: SplitOptions, cohort: DataFrame, *parts: Any) -> str:
+        """``parts`` are the tables, the two figures of the study, and those of the evaluation."""
+        from transcriptome_diffusion.reporting import study
+
+        tables = dict(zip(TABLES, parts[: len(TABLES)], strict=True))
+        figures: dict[str, list[Any]] = {}
+        for place, figure in zip(("samplers", "cost", *places), parts[len(TABLES) :], strict=True):
+            figures.setdefault(place, []).append(figure)
+        sums = cohort["tissue"] == "all"
+        facts = {
+            "trainings per generator": options.runs,
+            "tissues": cohort.loc[~sums, "tissue"].nunique(),
+            **{f"{part.split} profiles": part.samples for part in cohort[sums].itertuples()},
+            "split over": "donors" if split.strategy == "donor" else "samples",
+        }
+        warn = options.published is not None and split.strategy == "donor"
+        return study.build_report(tables, figures, facts, OTHER_SPLIT if warn else "")
+
+    return write_report

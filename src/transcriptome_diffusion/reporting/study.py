@@ -1,0 +1,330 @@
+"""The study's tables, the paper's published values beside them, two figures and one HTML file.
+
+Tables follow the experiment of Lacan et al. (2026), doi:10.1186/s12859-026-06470-8, and are named by content:
+
+- ``landmarks``: the paper's indicators of every generator of landmark genes (its table 1);
+- ``transcriptome``: the same for all genes, rebuilt by linear regression, by the perceptron, or generated directly;
+- ``reconstruction``: both reconstructors on real landmarks of held-out donors, the bound of what is rebuilt;
+- ``reverse_validation``: accuracies of classifiers that learned from synthetic profiles alone (its figure 4);
+- ``samplers``: DDPM and DDIM by number of steps; ``cost``: parameters and training time.
+
+All are long: a row per value, shares (not per cent), mean and standard deviation between trainings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
+
+from transcriptome_diffusion import __version__
+from transcriptome_diffusion.reporting.figures import PALETTE
+from transcriptome_diffusion.reporting.report import STYLE
+from transcriptome_diffusion.reporting.scorecard import NO_WAY, REFERENCE_ROWS, collect
+
+#: the paper's indicators, in its order, and the Fréchet distance that needs no classifier
+INDICATORS = (
+    "correlation",
+    "precision",
+    "recall",
+    "f1",
+    "adversarial_accuracy",
+    "frechet_classifier",
+    "frechet_pca",
+)
+#: the paper's ways to all genes: linear regression, perceptron, generation without landmarks
+WAYS = ("ols", "mlp", "direct")
+ACCURACIES = ("accuracy_mlp", "balanced_accuracy_mlp", "macro_f1_mlp")
+ERRORS = ("mae_standardised", "mae", "rmse", "r2_median", "r2_mean", "pearson_median")
+COSTS = ("parameters", "steps", "seconds")
+#: what tells one row of a table from another
+KEYS = ("space", "generator", "reconstructor", "steps", "reference", "metric")
+#: the numbers of a cell
+VALUES = ["mean", "sd", "runs", "n"]
+#: in the column ``reference``, of what is compared with no profiles
+NO_REFERENCE = "none"
+
+
+# ------------------------------------------------------------------------------------------ the tables
+def landmarks(scorecard: pd.DataFrame) -> pd.DataFrame:
+    """Every row of the scorecard on landmarks, both references: generator, reference, metric, mean, sd, runs, n."""
+    part = _indicators(scorecard, "landmarks")
+    return part[["generator", "reference", "metric", *VALUES]].reset_index(drop=True)
+
+
+def transcriptome(scorecard: pd.DataFrame) -> pd.DataFrame:
+    """The same on all genes, with the column reconstructor: real profiles and the paper's ways."""
+    part = _indicators(scorecard, "transcriptome")
+    return part[["generator", "reconstructor", "reference", "metric", *VALUES]].reset_index(drop=True)
+
+
+def _indicators(scorecard: pd.DataFrame, space: str) -> pd.DataFrame:
+    known = scorecard["metric"].isin(INDICATORS) & scorecard["reconstructor"].isin([*WAYS, NO_WAY])
+    return scorecard[known & (scorecard["space"] == space)]
+
+
+def reconstruction(quality: pd.DataFrame) -> pd.DataFrame:
+    """How well real held-out profiles are rebuilt: reconstructor, metric, value, n.
+
+    ``mae`` and ``rmse`` in the log unit, ``mae_standardised`` in training standard deviations, as in the paper.
+
+    Args:
+        quality: a row per reconstructor, ``metrics.regression.summarise``.
+    """
+    long = quality.melt(["reconstructor", "n"], ERRORS, "metric", "value", ignore_index=False)
+    return long.sort_index(kind="stable")[["reconstructor", "metric", "value", "n"]].reset_index(drop=True)
+
+
+def reverse_validation(draws: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies over all trainings and classifier seeds: median, quartiles, mean and standard deviation.
+
+    ``values`` is their number, ``runs`` that of trainings. ``real`` is the classifier that learned from real profiles.
+
+    Args:
+        draws: the scorecard's single values; a draw of an accuracy is a classifier seed.
+    """
+    known = draws["metric"].isin(ACCURACIES) & draws["reconstructor"].isin([*WAYS, NO_WAY])
+    by = draws[known & (draws["reference"] == "test")].groupby(
+        ["space", "generator", "reconstructor", "metric"], sort=False
+    )
+    table = by["value"].describe().rename(columns={"50%": "median", "25%": "q25", "75%": "q75", "std": "sd"})
+    table = table.astype({"count": int}).rename(columns={"count": "values"})
+    table = table[["median", "q25", "q75", "mean", "sd", "values"]]
+    return table.join(by["run"].nunique().rename("runs")).join(by["n"].first()).reset_index()
+
+
+def samplers(draws: Sequence[pd.DataFrame], scorecard: pd.DataFrame) -> pd.DataFrame:
+    """Every sampler and number of steps, both references and times; ``real``, without steps, is the ceiling.
+
+    Columns: generator, steps, reference, metric, mean, sd, runs, n, device.
+
+    Args:
+        draws: single values of each sampler, ``study.compare_steps``.
+    """
+    real = scorecard[(scorecard["generator"] == "real") & (scorecard["space"] == "landmarks")]
+    tables = [real[real["metric"].isin(draws[0]["metric"])].assign(steps=np.nan, device="")]
+    for sampler in draws:
+        for steps in sampler["steps"].unique():
+            part = sampler[sampler["steps"] == steps]
+            part = part.assign(reconstructor=NO_WAY, space="landmarks", low=np.nan, high=np.nan, note="")
+            tables.append(collect([part]).assign(steps=int(steps), device=str(part["device"].iloc[0])))
+    table = pd.concat(tables, ignore_index=True)
+    return table.astype({"steps": "Int64"})[["generator", "steps", "reference", "metric", *VALUES, "device"]]
+
+
+def cost(summaries: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Parameters, training steps and seconds of every trained generator: mean and sd between trainings, and the device.
+
+    Args:
+        summaries: a row per training, ``reporting.training_log.summary``.
+    """
+    rows = []
+    for summary in summaries:
+        name, device = (", ".join(dict.fromkeys(summary[column].astype(str))) for column in ("generator", "device"))
+        for metric in COSTS:
+            values = summary[metric].astype(float)
+            rows.append((name, metric, values.mean(), values.std(), len(values), device))
+    return pd.DataFrame(rows, columns=["generator", "metric", "mean", "sd", "runs", "device"])
+
+
+def beside(name: str, table: pd.DataFrame, cohort: str | None) -> pd.DataFrame:
+    """``table`` with the paper's values in the column ``published``; without a cohort of the paper, as it is.
+
+    Args:
+        name: of the table, as above. cohort: ``gtex`` or ``tcga``; None where the data are another.
+
+    Raises:
+        ValueError: if two published values fall on one row.
+    """
+    if cohort is None:
+        return table
+    keys = [key for key in KEYS if key in table]
+    known = published()
+    known = known.loc[(known["table"] == name) & (known["cohort"] == cohort), [*keys, "value"]]
+    return table.merge(known.rename(columns={"value": "published"}), "left", keys, validate="many_to_one")
+
+
+def published() -> pd.DataFrame:
+    """The paper's values in our units: table, cohort, space, ..., metric, value, source; one row each."""
+    with files(__package__).joinpath("published.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype={"steps": "Int64"})
+
+
+# ------------------------------------------------------------------------------------------ the figures
+def steps_figure(table: pd.DataFrame, reference: str = "train") -> go.Figure:
+    """What more steps buy: recall, adversarial accuracy, Fréchet distance and seconds of each sampler by steps.
+
+    Args:
+        table: of ``samplers``; published values are drawn as open markers.
+    """
+    wanted = ("recall", "adversarial_accuracy", "frechet_classifier", "frechet_pca", "seconds_per_1000")
+    table = table[table["reference"].isin([reference, NO_REFERENCE])]
+    panels = {metric: table[table["metric"] == metric] for metric in wanted if (table["metric"] == metric).any()}
+    titles = [metric.replace("_", " ") for metric in panels]
+    figure = make_subplots(1, len(panels), subplot_titles=titles, horizontal_spacing=0.06)
+    for column, panel in enumerate(panels.values(), 1):
+        place: dict[str, Any] = {"row": 1, "col": column}
+        for i, (name, line) in enumerate(panel.dropna(subset="steps").groupby("generator", sort=False)):
+            look: dict[str, Any] = {"x": line["steps"].astype(int), "showlegend": column == 1, "legendgroup": str(name)}
+            colour = PALETTE[i]
+            figure.add_trace(
+                go.Scatter(
+                    y=line["mean"], error_y={"array": line["sd"].fillna(0), "thickness": 1}, name=str(name),
+                    mode="lines+markers", line={"color": colour}, **look,
+                ), **place,
+            )  # fmt: skip
+            if "published" in line and line["published"].notna().any():
+                figure.add_trace(
+                    go.Scatter(
+                        y=line["published"], name=f"{name}, published", mode="markers",
+                        marker={"color": colour, "symbol": "circle-open", "size": 10}, **look,
+                    ), **place,
+                )  # fmt: skip
+        for real in panel.loc[panel["generator"] == "real", "mean"]:
+            figure.add_hline(real, line={"dash": "dash", "color": "#888"}, annotation_text="real", **place)
+        figure.update_xaxes(type="log", title_text="steps", tickvals=sorted(set(panel["steps"].dropna())), **place)
+    figure.update_layout(
+        template="plotly_white", height=380, legend={"orientation": "h", "y": -0.25},
+        title=f"Samplers by number of steps, against {AGAINST[reference]}",
+    )  # fmt: skip
+    return figure
+
+
+def cost_figure(table: pd.DataFrame) -> go.Figure:
+    """Training time against parameters, a point per generator; ``table`` is that of ``cost``."""
+    mean = table.pivot_table(index="generator", columns="metric", values="mean", sort=False)
+    spread = table.pivot_table(index="generator", columns="metric", values="sd", sort=False, dropna=False)
+    figure = go.Figure()
+    for i, name in enumerate(mean.index):
+        figure.add_trace(
+            go.Scatter(
+                x=[mean.at[name, "parameters"]], y=[mean.at[name, "seconds"]], name=str(name), text=[str(name)],
+                error_y={"array": [spread["seconds"].fillna(0)[name]], "thickness": 1},
+                mode="markers+text", textposition="top center", marker={"size": 11, "color": PALETTE[i]},
+            )
+        )  # fmt: skip
+    devices = ", ".join(dict.fromkeys(table["device"]))
+    figure.update_layout(
+        template="plotly_white", height=430, showlegend=False, title=f"Parameters and training time, on {devices}",
+        xaxis={"title": "parameters", "type": "log", "dtick": "D2"},
+        yaxis={"title": "seconds per training", "type": "log", "dtick": "D2"},
+    )  # fmt: skip
+    return figure
+
+
+# ------------------------------------------------------------------------------------------ the report
+TITLES = {
+    "landmarks": "Landmark genes",
+    "transcriptome": "All genes, by way",
+    "reconstruction": "Reconstruction from real landmarks",
+    "reverse_validation": "Reverse validation",
+    "samplers": "Samplers and steps",
+    "cost": "Parameters and training time",
+}
+NOTES = {
+    "landmarks": "The paper compares with training profiles, where a generator that hands them out again (memoriser) "
+    "wins; read the held-out table for quality. Closer to real is better, higher is not.",
+    "transcriptome": "Landmarks rebuilt by the paper's linear regression (ols) or perceptron (mlp), without residual "
+    "noise, or all genes generated directly. The whole scorecard has further ways.",
+    "reconstruction": "Real landmarks of held-out donors to all other genes: what is rebuilt from synthetic landmarks "
+    "can hardly be better. ols and mlp are the paper's. Standardised errors are in training standard deviations.",
+    "reverse_validation": "Tissue classifiers that learned from synthetic profiles alone, tested on held-out donors; "
+    "those of real learned from real ones. Median, and quartiles, over trainings and classifier seeds.",
+    "samplers": "The same trainings sampled by DDPM (eta = 1) and DDIM (eta = 0). Of Fréchet distances the smaller is "
+    "better. The column seconds is the time for one profile per training sample.",
+    "cost": "Numbers that are trained, optimiser steps, and wall-clock time of a training; direct generators make all "
+    "genes.",
+}
+AGAINST = {"train": "training profiles (the paper's protocol)", "test": "held-out donors"}
+CSS = STYLE + "td small{color:#8a5a00} nav a{margin-right:1.2rem} .warn{background:#fff3e6;padding:.5rem .7rem}"
+
+
+def build_report(
+    tables: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Sequence[go.Figure]],
+    facts: Mapping[str, object],
+    warning: str = "",
+) -> str:
+    """All tables and figures as one HTML file that opens without a network.
+
+    Args:
+        tables: by name, with or without ``published``. figures: by the name of the table they stand below.
+        facts: shown at the top. warning: what keeps the published values from being comparable.
+    """
+    parts = [
+        "<h1>The study: the experiment of Lacan et al. (2026) on this cohort</h1>",
+        f'<p class="note">{" · ".join(f"{escape(str(k))}: {escape(str(v))}" for k, v in facts.items())} · '
+        f"transcriptome-diffusion {escape(__version__)}</p>",
+        "<p>Mean ± s.d. between trainings; rows without a training (real, memoriser, oracle) have the spread between "
+        "matched draws. Values that the paper publishes (doi:10.1186/s12859-026-06470-8) stand below ours where the "
+        "cohort is the paper's. Every table is a CSV file in <code>08_reporting/study</code>.</p>",
+        f'<p class="warn">{escape(warning)}</p>' if warning else "",
+        "<nav>" + "".join(f'<a href="#{name}">{escape(TITLES[name])}</a>' for name in tables) + "</nav>",
+    ]
+    for name, table in tables.items():
+        parts.append(f'<h2 id="{name}">{escape(TITLES[name])}</h2><p>{escape(NOTES[name])}</p>')
+        parts += [f"<h3>{escape(title)}</h3>{_wide(part)}" for title, part in _blocks(table)]
+        parts += [figure.to_html(full_html=False, include_plotlyjs=False) for figure in figures.get(name, ())]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>The study</title>'
+        f"<style>{CSS}</style><script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>"
+    )
+
+
+def _blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Titled parts of a long table: by reference, with what has none in each; or by space; or the whole."""
+    if "reference" in table:
+        return [
+            (f"Against {words}", table[table["reference"].isin([side, NO_REFERENCE])])
+            for side, words in AGAINST.items()
+        ]
+    if "space" in table:
+        return [(str(space).capitalize(), part) for space, part in table.groupby("space", sort=False)]
+    return [("", table)]
+
+
+def _wide(part: pd.DataFrame) -> str:
+    """A long table as an HTML one, a column per metric."""
+    metrics = [metric for metric in dict.fromkeys([*INDICATORS, *part["metric"]]) if (part["metric"] == metric).any()]
+    rows: dict[str, dict[str, str]] = {}
+    for row in part.to_dict("records"):
+        rows.setdefault(_name(row), {})[row["metric"]] = _cell(row)
+    body = ""
+    for name, cells in rows.items():
+        role = REFERENCE_ROWS.get(name, "").partition(":")[0]
+        style = {"ceiling": "real", "floor": "floor", "warning": "warning"}.get(role, "")
+        values = "".join(f"<td>{cells.get(metric, '')}</td>" for metric in metrics)
+        body += f'<tr class="{style}"><td>{escape(name)}</td>{values}</tr>'
+    head = "".join(f"<th>{escape(metric.replace('_', ' '))}</th>" for metric in metrics)
+    return f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _name(row: Mapping[Hashable, Any]) -> str:
+    """What a reader calls a row: ``wgan_gp + mlp``, ``ddim, 50 steps``, ``ols``."""
+    name = " + ".join(row[key] for key in ("generator", "reconstructor") if row.get(key, NO_WAY) != NO_WAY)
+    return name if pd.isna(row.get("steps", pd.NA)) else f"{name}, {int(row['steps'])} steps"
+
+
+def _cell(row: Mapping[Hashable, Any]) -> str:
+    """The median with its quartiles, the mean with its deviation, or the value; below it what the paper has."""
+    if "median" in row:
+        text = f"{_number(row['median'])} ({_number(row['q25'])} to {_number(row['q75'])})"
+    else:
+        text = _number(row["mean"] if "mean" in row else row["value"])
+        text += f" ±{_number(row['sd'])}" if row.get("sd", 0) > 0 else ""
+    paper = row.get("published", np.nan)
+    return text if pd.isna(paper) else f"{text}<small>paper {_number(paper)}</small>"
+
+
+def _number(value: float) -> str:
+    if not np.isfinite(value):
+        return "–"
+    digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 and value % 1 else 0
+    return f"{value:,.{digits}f}"

@@ -1,0 +1,242 @@
+"""The study's tables from known single values, the paper's values beside them, and the report."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, RECONSTRUCTORS
+from transcriptome_diffusion.reporting import study
+from transcriptome_diffusion.reporting.scorecard import collect
+
+ROWS = [
+    ("real", "none", "landmarks"),
+    ("ddim", "none", "landmarks"),
+    ("real", "none", "transcriptome"),
+    ("ddim", "mlp", "transcriptome"),
+    ("ddim", "ridge_noise", "transcriptome"),
+]
+
+
+def single(metrics=("recall", "density", "frechet_classifier", "accuracy_mlp"), runs=2, draws=3):
+    """Single values of the scorecard; the value is 10 run + draw."""
+    rows = [
+        (*row, reference, metric, run, draw, 10.0 * run + draw, 50, np.nan, np.nan, "")
+        for row in ROWS
+        for metric in metrics
+        for reference in ("test", "train")
+        for run in range(1, 1 + (1 if row[0] == "real" else runs))
+        for draw in range(draws)
+    ]
+    names = ["generator", "reconstructor", "space", "reference", "metric", "run", "draw", "value", "n"]
+    return pd.DataFrame(rows, columns=[*names, "low", "high", "note"])
+
+
+@pytest.fixture
+def scorecard():
+    return collect([single()])
+
+
+def draws_of(name, steps=(50, 1000)):
+    rows = [
+        (name, number, reference, metric, run, draw, number + 10.0 * run + draw, 50, "cpu (x86_64, 1 threads)")
+        for number in steps
+        for reference, metric in (
+            ("train", "recall"),
+            ("test", "recall"),
+            ("none", "seconds"),
+            ("none", "seconds_per_1000"),
+        )
+        for run in (1, 2)
+        for draw in range(2 if metric == "recall" else 1)
+    ]
+    return pd.DataFrame(
+        rows, columns=["generator", "steps", "reference", "metric", "run", "draw", "value", "n", "device"]
+    )
+
+
+# ------------------------------------------------------------------------------------- the published values
+def test_no_two_published_values_fall_on_one_row_and_all_name_their_source():
+    table = study.published()
+    assert not table.duplicated(["table", "cohort", *study.KEYS]).any()
+    assert table["source"].str.contains("doi:10.1186/s12859-026-06470-8").all()
+    assert set(table["cohort"]) == {"gtex", "tcga"}
+    assert set(table["table"]) == {"landmarks", "reconstruction", "reverse_validation", "samplers", "cost"}
+    assert set(table["generator"]) <= {*GENERATOR_NAMES, "real", "denoiser"}
+    assert set(table["reconstructor"]) <= {*RECONSTRUCTORS, "none", "direct"}
+
+
+def test_published_f1_is_the_harmonic_mean_of_published_precision_and_recall():
+    wide = (
+        study.published()
+        .query("table == 'landmarks'")
+        .pivot_table(index=["cohort", "generator"], columns="metric", values="value")
+    )
+    assert len(wide) == 6
+    harmonic = 2 * wide["precision"] * wide["recall"] / (wide["precision"] + wide["recall"])
+    np.testing.assert_allclose(wide["f1"], harmonic, atol=2e-3)  # the paper's is the mean over trainings
+
+
+def test_published_shares_are_no_percentages():
+    table = study.published()
+    shares = table[table["metric"].isin(["precision", "recall", "f1", "correlation", "accuracy_mlp"])]
+    assert shares["value"].between(0.5, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "cohort", "row", "expected"),
+    [
+        ("landmarks", "gtex", {"generator": "wgan_gp", "reference": "train", "metric": "recall"}, 0.9047),
+        ("landmarks", "tcga", {"generator": "ddim", "reference": "train", "metric": "frechet_classifier"}, 0.52),
+        ("landmarks", "gtex", {"generator": "wgan_gp", "reference": "test", "metric": "recall"}, np.nan),
+        ("samplers", "tcga", {"generator": "ddpm", "steps": 100, "reference": "train", "metric": "recall"}, 0.70),
+        ("samplers", "tcga", {"generator": "ddpm", "steps": 99, "reference": "train", "metric": "recall"}, np.nan),
+        ("reconstruction", "tcga", {"reconstructor": "mlp", "metric": "mae_standardised"}, 0.270),
+        ("reconstruction", "tcga", {"reconstructor": "ridge", "metric": "mae_standardised"}, np.nan),
+        ("cost", "tcga", {"generator": "denoiser", "metric": "seconds"}, 3780),
+    ],
+)
+def test_a_published_value_stands_beside_the_row_it_belongs_to(name, cohort, row, expected):
+    found = study.beside(name, pd.DataFrame([row]), cohort)
+    np.testing.assert_equal(found["published"].tolist(), [expected])
+
+
+def test_where_the_cohort_is_another_there_is_no_column_of_published_values(scorecard):
+    table = study.landmarks(scorecard)
+    assert study.beside("landmarks", table, None) is table
+    assert "published" not in table
+    assert len(study.beside("landmarks", table, "gtex")) == len(table)
+
+
+# ----------------------------------------------------------------------------------------------- the tables
+def test_the_landmark_table_has_the_papers_indicators_of_both_references(scorecard):
+    table = study.landmarks(scorecard)
+    assert set(table["metric"]) == {"recall", "frechet_classifier"}
+    assert len(table) == 2 * 2 * 2
+    ddim = table.query("generator == 'ddim' and reference == 'train' and metric == 'recall'").iloc[0]
+    assert (ddim["mean"], ddim["runs"], ddim["n"]) == (16.0, 2, 50)
+    np.testing.assert_allclose(ddim["sd"], np.std([11, 21], ddof=1))
+
+
+def test_the_transcriptome_table_has_the_papers_ways_only(scorecard):
+    table = study.transcriptome(scorecard)
+    assert set(zip(table["generator"], table["reconstructor"], strict=True)) == {("real", "none"), ("ddim", "mlp")}
+
+
+def test_reverse_validation_has_quantiles_over_trainings_and_seeds(scorecard):
+    table = study.reverse_validation(single())
+    assert len(table) == 4
+    assert set(table["metric"]) == {"accuracy_mlp"}
+    ddim = table.query("generator == 'ddim' and space == 'landmarks'").iloc[0]
+    values = [10, 11, 12, 20, 21, 22]
+    np.testing.assert_allclose(ddim[["q25", "median", "q75"]].astype(float), np.quantile(values, [0.25, 0.5, 0.75]))
+    np.testing.assert_allclose([ddim["mean"], ddim["sd"]], [np.mean(values), np.std(values, ddof=1)])
+    assert (ddim["values"], ddim["runs"], ddim["n"]) == (6, 2, 50)
+
+
+def test_accuracies_against_train_are_no_reverse_validation():
+    draws = single()
+    draws.loc[draws["reference"] == "train", "value"] = 1e6
+    assert study.reverse_validation(draws)["mean"].max() < 100
+
+
+def test_samplers_are_means_between_trainings_with_the_ceiling_first(scorecard):
+    table = study.samplers([draws_of("ddpm"), draws_of("ddim")], scorecard)
+    assert table["generator"].drop_duplicates().tolist() == ["real", "ddpm", "ddim"]
+    assert table.loc[table["generator"] == "real", "steps"].isna().all()
+    assert set(table.loc[table["generator"] == "real", "metric"]) == {"recall"}
+    row = table.query("generator == 'ddim' and steps == 1000 and reference == 'test'").iloc[0]
+    assert (row["mean"], row["runs"]) == (1015.5, 2)
+    np.testing.assert_allclose(row["sd"], np.std([10, 20], ddof=1))
+    beside = study.beside("samplers", table, "gtex")
+    recall = beside.query("generator == 'ddpm' and reference == 'train' and metric == 'recall'")
+    assert dict(zip(recall["steps"], recall["published"], strict=True)) == {50: 0.82, 1000: 0.90}
+
+
+def test_the_reconstruction_table_keeps_every_reconstructor_together():
+    quality = pd.DataFrame(
+        [
+            {"reconstructor": name, "n": 9, **dict.fromkeys(study.ERRORS, i + 0.5)}
+            for i, name in enumerate(("ridge", "ols"))
+        ]
+    )
+    table = study.reconstruction(quality)
+    assert table["reconstructor"].tolist() == ["ridge"] * len(study.ERRORS) + ["ols"] * len(study.ERRORS)
+    assert table.query("reconstructor == 'ols'")["value"].eq(1.5).all()
+
+
+def summary():
+    return pd.DataFrame(
+        {
+            "generator": "denoiser",
+            "run": [1, 2],
+            "steps": 60,
+            "seconds": [2.0, 4.0],
+            "parameters": 100,
+            "device": "cuda",
+        }
+    )
+
+
+def test_the_cost_is_that_of_one_training():
+    table = study.cost([summary()]).set_index("metric")
+    assert table.at["seconds", "mean"] == 3.0
+    np.testing.assert_allclose(table.at["seconds", "sd"], np.sqrt(2))
+    assert table.at["parameters", "mean"] == 100
+    assert set(table["device"]) == {"cuda"}
+
+
+# ----------------------------------------------------------------------------------------------- the report
+@pytest.fixture
+def tables(scorecard):
+    quality = pd.DataFrame([{"reconstructor": "ols", "n": 9, **dict.fromkeys(study.ERRORS, 0.5)}])
+    made = {
+        "landmarks": study.landmarks(scorecard),
+        "transcriptome": study.transcriptome(scorecard),
+        "reconstruction": study.reconstruction(quality),
+        "reverse_validation": study.reverse_validation(single()),
+        "samplers": study.samplers([draws_of("ddpm"), draws_of("ddim")], scorecard),
+        "cost": study.cost([summary()]),
+    }
+    return {name: study.beside(name, table, "gtex") for name, table in made.items()}
+
+
+def test_the_report_stands_alone_and_shows_every_table_with_the_published_values(tables):
+    figures = {"samplers": [study.steps_figure(tables["samplers"])], "cost": [study.cost_figure(tables["cost"])]}
+    html = study.build_report(tables, figures, {"unit": "log2(<TPM> + 1)"}, "Split <otherwise>.")
+    assert not re.search(r"""<(script|link)[^>]+(src|href)=["']https?://""", html)
+    assert "log2(&lt;TPM&gt; + 1)" in html
+    assert "Split &lt;otherwise&gt;." in html
+    body = html[html.index("<body>") :]
+    assert body.count("plotly-graph-div") == 2
+    for text in (*map(str, study.TITLES.values()), "ddim, 1000 steps", "ddim + mlp", "real", "ols"):
+        assert text in body, text
+    assert "16 ±7.071" in body
+    for paper in ("paper 0.892", "paper 3.890", "paper 0.198", "paper 0.992", "paper 268<", "paper 11,220<"):
+        assert paper in body, paper
+
+
+def test_without_published_values_the_report_names_none(tables):
+    html = study.build_report({name: t.drop(columns="published") for name, t in tables.items()}, {}, {})
+    assert "<small>paper" not in html
+    assert 'class="warn"' not in html
+
+
+def test_a_value_that_is_missing_is_a_dash(tables):
+    tables["landmarks"]["mean"] = np.nan
+    html = study.build_report(tables, {}, {})
+    assert "<td>–" in html
+
+
+def test_the_figure_has_a_line_per_sampler_and_open_markers_for_published_values(tables):
+    figure = study.steps_figure(tables["samplers"])
+    lines = [trace for trace in figure.data if trace.name == "ddim" and trace.showlegend]
+    assert [list(trace.x) for trace in lines] == [[50, 1000]]
+    published = [trace for trace in figure.data if trace.name == "ddpm, published"]
+    assert list(published[0].y) == [0.82, 0.90]
+    assert len(study.steps_figure(tables["samplers"].drop(columns="published")).data) == len(figure.data) - len(
+        [trace for trace in figure.data if "published" in trace.name]
+    )
