@@ -25,9 +25,9 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from transcriptome_diffusion import __version__
-from transcriptome_diffusion.reporting.figures import PALETTE
-from transcriptome_diffusion.reporting.report import STYLE
+from transcriptome_diffusion.reporting.page import STYLE
 from transcriptome_diffusion.reporting.scorecard import NO_WAY, REFERENCE_ROWS, collect
+from transcriptome_diffusion.reporting.style import PALETTE
 
 #: the paper's indicators, in its order, and the Fréchet distance that needs no classifier
 INDICATORS = (
