@@ -209,3 +209,11 @@ def test_what_cannot_be_compared_is_refused(function):
     spoilt[3, 3] = np.nan
     with pytest.raises(ValueError, match="finite"):
         function(draw(1), spoilt)
+
+
+def test_kernel_tests_of_single_precision_profiles_are_those_of_double_ones_copies_included():
+    real, fresh = (draw(seed, 80, 50).astype(np.float32) for seed in (0, 1))
+    for synthetic in (fresh, np.concatenate([real[:40], fresh[:40]])):
+        single = kernel_tests(real, synthetic, permutations=99)
+        double = kernel_tests(real.astype(float), synthetic.astype(float), permutations=99)
+        assert single == pytest.approx(double, rel=1e-4, abs=1e-6)

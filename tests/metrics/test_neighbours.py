@@ -6,6 +6,7 @@ from transcriptome_diffusion.metrics.neighbours import (
     distance_blocks,
     nearest_distances,
     neighbour_distances,
+    own_distance_blocks,
 )
 
 
@@ -45,6 +46,42 @@ def test_a_near_copy_keeps_its_small_distance():
     near = x.copy()
     near[:, 0] += 1e-4
     np.testing.assert_allclose(nearest_distances(near, x), 1e-4, rtol=1e-3)
+
+
+def in_single_precision():
+    """Fresh profiles, then copies, near copies and a repeated profile."""
+    a = np.random.default_rng(3).normal(3, 1, size=(90, 400)).astype(np.float32)
+    return a, np.concatenate([a[::2], a[::2] + np.float32(1e-3), np.repeat(a[:1], 60, axis=0), a + a[::-1]])
+
+
+@pytest.mark.parametrize("many", [0.0, 0.01, 1.0], ids=["always double", "as set", "never"])
+def test_single_precision_is_good_to_five_digits_however_near_profiles_lie(many, monkeypatch):
+    monkeypatch.setattr(neighbours, "BLOCK", 32)
+    monkeypatch.setattr(neighbours, "MANY", many)
+    a, b = in_single_precision()
+    # double precision is off by some 1e-8 of the lengths themselves
+    expected = brute(a.astype(float), b.astype(float))
+    np.testing.assert_allclose(whole(a, b), expected, rtol=1e-5, atol=2e-6)
+    assert (whole(a, b)[expected == 0] == 0).all()
+
+
+def test_double_precision_profiles_and_enormous_ones_are_not_rounded_to_single(monkeypatch):
+    a, b = (side.astype(float) for side in in_single_precision())
+    np.testing.assert_allclose(whole(a, b), brute(a, b), rtol=1e-11, atol=2e-6)
+    huge = (a * 1e17).astype(np.float32)
+    np.testing.assert_allclose(whole(huge, huge[:5]), brute(huge.astype(float), huge[:5].astype(float)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 16, 512])
+def test_every_pair_of_one_set_is_there_once(points, block, monkeypatch):
+    monkeypatch.setattr(neighbours, "BLOCK", block)
+    seen = np.full((70, 70), np.nan)
+    for rows, distances in own_distance_blocks(points):
+        assert np.isnan(seen[rows, rows.start :]).all()
+        seen[rows, rows.start :] = distances
+    upper = np.triu_indices(70)
+    np.testing.assert_allclose(seen[upper], brute(points, points)[upper], atol=1e-7)
+    np.testing.assert_allclose(neighbour_distances(points, 3), np.sort(brute(points, points))[:, 1:4], atol=1e-7)
 
 
 def test_neighbour_distances_leave_the_point_itself_out_and_ascend(points):

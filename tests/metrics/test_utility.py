@@ -151,6 +151,27 @@ def test_the_projection_is_capped_at_the_leading_components(monkeypatch):
     assert inputs.var(axis=0).max() < 5 * inputs.var(axis=0).min()
 
 
+def test_many_profiles_are_projected_on_randomised_axes_and_classified_as_on_exact_ones(monkeypatch):
+    monkeypatch.setattr(utility, "MAX_INPUTS", 60)
+    train, test = profiles(900, 0, 800, apart=1.5), profiles(400, 1, 800, apart=1.5)
+    codes = np.searchsorted(TISSUES, train.labels)
+
+    def classified(project):
+        return utility._logistic(project(train.values), codes, project(test.values), 1.0).argmax(axis=1)
+
+    project = utility._projection(train.values)
+    inputs = project(train.values)
+    assert inputs.shape == (900, 60)
+    assert inputs.dtype == np.float32
+    centre = train.values.mean(axis=0)
+    _, singular, axes = np.linalg.svd((train.values - centre).astype(float), full_matrices=False)
+    assert np.square(inputs).sum() == pytest.approx(np.square(singular[:60]).sum(), rel=0.15)
+    exactly = classified(lambda values: (values - centre) @ axes[:60].T)
+    found, right = classified(project), np.searchsorted(TISSUES, test.labels)
+    assert (found == right).mean() == pytest.approx((exactly == right).mean(), abs=0.03)
+    assert (exactly != found).mean() < 0.05
+
+
 def test_seeds_decide_and_the_callers_random_state_is_left_alone():
     parts = [profiles(n, seed, apart=1) for n, seed in ((150, 0), (60, 1), (300, 2))]
     torch.manual_seed(5)

@@ -67,7 +67,13 @@ def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
             return False
         return coding is None or without_version(gene) in coding
 
-    matrix = read_gct(matrix_path, keep=is_wanted, keep_samples=samples.index.__contains__, lowest=0)
+    matrix = read_gct(
+        matrix_path,
+        keep=is_wanted,
+        keep_samples=samples.index.__contains__,
+        lowest=0,
+        most_genes=None if coding is None else len(coding),
+    )
     if copies:
         logger.info(
             "Left out %d Y copies of pseudoautosomal genes (_PAR_Y), such as %s; the X copies stay",

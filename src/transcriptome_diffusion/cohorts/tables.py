@@ -26,6 +26,8 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from transcriptome_diffusion.memory import require_memory
+
 logger = logging.getLogger(__name__)
 
 #: bytes of text that are read, and of wanted text that are parsed, at once
@@ -38,6 +40,8 @@ LONG = 1000
 PARSERS = min(4, os.cpu_count() or 1)
 #: seconds between log lines
 LOG_EVERY = 15
+#: bytes that a value takes until all are in their place, and that text on its way takes
+VALUE, OVERHEAD = 4.2, 64 << 20
 LARGEST = float(np.finfo(np.float32).max)
 MISSING = ("NA", "N/A", "null", "NULL", "NaN", "nan", "")
 
@@ -88,6 +92,7 @@ def read_matrix(
     on_repeated_samples: Literal["refuse", "first", "keep"] = "refuse",
     expected_rows: int | None = None,
     expected_columns: int | None = None,
+    most_genes: int | None = None,
     title: str | None = None,
 ) -> Matrix:
     """Read a matrix of text with genes in rows and samples in columns; gzip is recognised by its first bytes.
@@ -108,11 +113,13 @@ def read_matrix(
         on_repeated_samples: whether columns of the same name are a fault, kept, or cut to the first.
         expected_rows: how many genes the file says it has.
         expected_columns: how many samples the file says it has.
+        most_genes: how many genes ``keep`` can want; with ``expected_rows`` it tells the memory that is needed.
         title: stands before the progress; None: the file's name.
 
     Raises:
         ValueError: if the file is broken, a value is not a finite number, or nothing is wanted; the message gives
             file, line, gene, sample and cell.
+        NotEnoughMemoryError: if the values do not fit, where their number is known beforehand.
     """
     path, delimiter = Path(path), separator.encode()
     with _Progress(path, title) as progress, closing(_ahead(_blocks(path, progress))) as blocks:
@@ -135,6 +142,10 @@ def read_matrix(
                 f"{path} announces {expected_columns} samples, but its header has {len(samples)}. {_FETCH_AGAIN}"
             )
         columns = _wanted_samples(path, samples, keep_samples, on_repeated_samples)
+        if expected_rows is not None and (keep is None or most_genes is not None):
+            genes = min(expected_rows, most_genes or expected_rows)
+            what = f"reading {len(columns)} samples x {genes} genes of {path.name}"
+            require_memory(what, OVERHEAD + VALUE * len(columns) * genes, "Read coding genes alone, or fewer samples.")
         rows = _Rows(path, delimiter, id_columns, samples, columns, missing, lowest)
         rows.read(chain([first], lines), keep)
     if expected_rows is not None and rows.seen != expected_rows:

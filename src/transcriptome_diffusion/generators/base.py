@@ -19,6 +19,13 @@ from transcriptome_diffusion.expression.profiles import (
     make_profiles,
     require_same_genes,
 )
+from transcriptome_diffusion.memory import require_memory
+
+#: what makes a generator of all genes fit; one of the landmarks needs a twentieth
+SMALLER = (
+    "Generators of all genes are made smaller by fewer genes (raise `min_expressed_share` of the ingestion) or fewer "
+    "profiles (fewer `tissues`)."
+)
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,19 @@ class Generator(ABC):
 
     # ------------------------------------------------------------------ what all generators share
     @classmethod
+    def _memory_to_fit(cls, profiles: int, others: int, genes: int, options: Any) -> float:
+        """Bytes that ``fit`` takes at its peak beside the training profiles and the ``others`` of validation.
+
+        Unless a subclass knows better, those of two copies in float64, which class-wise generators take.
+        """
+        return 17.0 * profiles * genes
+
+    @classmethod
     def _common(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> dict[str, Any]:
         """The constructor's public arguments, after the checks every ``fit`` needs."""
         require_same_genes(validation, train.var_names, f"{cls.name} (its training data)")
+        needed = cls._memory_to_fit(train.n_obs, validation.n_obs, train.n_vars, options)
+        require_memory(f"fitting {cls.name} to {train.n_obs} x {train.n_vars} values", needed, SMALLER)
         conditions = Conditions.of(train.obs, options.conditions)
         conditions.encode(validation.obs)
         return {

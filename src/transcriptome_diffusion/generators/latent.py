@@ -20,6 +20,7 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
     GaussianSpace,
     fit_coordinates,
     learnt_coordinates,
+    memory_to_fit,
 )
 from transcriptome_diffusion.generators.scaler import Scaler
 from transcriptome_diffusion.parameters import LatentOptions
@@ -157,6 +158,12 @@ class LatentGenerator(Generator):
             model.network = cls._build(coordinates, model.conditions.sizes, options)
             model._train((u, torch.from_numpy(codes)), (u_other, codes_other), options)
         return model
+
+    @classmethod
+    def _memory_to_fit(cls, profiles: int, others: int, genes: int, options: LatentOptions) -> float:
+        if options.space == "gaussian":
+            return memory_to_fit(profiles, genes)
+        return (12.0 * profiles + 45.0 * options.validation_repeats * others) * genes
 
     @classmethod
     @abstractmethod

@@ -60,12 +60,7 @@ class Cloud:
 
     def exact(self, rows: np.ndarray, other: Cloud, columns: np.ndarray) -> np.ndarray:
         """|x - y|² of the given pairs, (n_pairs,) float64."""
-        found = np.empty(len(rows))
-        step = max(1, CHUNK // self.values.shape[1])
-        for pairs in blocks(len(rows), size=step):
-            difference = self.values[rows[pairs]].astype(np.float64) - other.values[columns[pairs]]
-            found[pairs] = np.einsum("ij,ij->i", difference, difference)
-        return found
+        return exact_squares(self.values, rows, other.values, columns)
 
     def smallest_bounds(self, k: int) -> np.ndarray:
         """The ``k`` smallest lower bounds from each profile to the others of this cloud, (n, k), ascending.
@@ -77,8 +72,8 @@ class Cloud:
             strip = self.lower(rows, self, rows.start)
             size = len(strip)
             strip[np.arange(size), np.arange(size)] = np.inf
-            best[rows] = _smallest(best[rows], strip, k)
-            best[rows.stop :] = _smallest(best[rows.stop :], strip[:, size:].T, k)
+            best[rows] = smallest(best[rows], strip, k)
+            best[rows.stop :] = smallest(best[rows.stop :], strip[:, size:].T, k)
         return np.sort(best, axis=1)
 
     def exact_kth(self, rows: np.ndarray, other: Cloud, k: int) -> np.ndarray:
@@ -105,7 +100,16 @@ def blocks(stop: int, start: int = 0, size: int | None = None) -> list[slice]:
     return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
 
 
-def _smallest(best: np.ndarray, more: np.ndarray, k: int) -> np.ndarray:
+def exact_squares(a: np.ndarray, rows: np.ndarray, b: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """|x - y|² of pairs of rows, (n_pairs,) float64, from differences in float64."""
+    found = np.empty(len(rows))
+    for pairs in blocks(len(rows), size=max(1, CHUNK // a.shape[1])):
+        difference = a[rows[pairs]].astype(np.float64) - b[columns[pairs]]
+        found[pairs] = np.einsum("ij,ij->i", difference, difference)
+    return found
+
+
+def smallest(best: np.ndarray, more: np.ndarray, k: int) -> np.ndarray:
     """The ``k`` smallest of each row of two arrays; once ``best`` is filled, little of ``more`` comes near it."""
     if len(best) and np.isfinite(best).all():
         limits = best.max(axis=1)
@@ -117,7 +121,7 @@ def _smallest(best: np.ndarray, more: np.ndarray, k: int) -> np.ndarray:
             order = np.argsort(i, kind="stable")
             i, j = i[order], j[order]
         counts = np.bincount(i, minlength=len(best))
-        near = np.full((len(best), counts.max()), np.inf, dtype=np.float32)
+        near = np.full((len(best), counts.max()), np.inf, dtype=best.dtype)
         near[i, np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)] = more[i, j]
         more = near
     return np.partition(np.concatenate([best, more], axis=1), k - 1, axis=1)[:, :k]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-#: genes per block, in float64
+#: genes per block
 BLOCK = 1024
+#: variance of correlations over pairs of genes that is taken for rounding, in the precision of the profiles
+ALIKE = {np.float32: 1e-8, np.float64: 1e-12}
 
 
 def correlation_score(real: np.ndarray, synthetic: np.ndarray) -> float:
@@ -23,31 +26,69 @@ def correlation_score(real: np.ndarray, synthetic: np.ndarray) -> float:
     A gene constant in one set alone counts there as uncorrelated with every other (a generator that stops
     varying a gene pays for it); a gene constant in both is left out.
 
+    Products are in the precision of the profiles, their sums in float64.
+
     Args:
         real, synthetic: (n_samples, n_genes), the numbers of samples may differ.
 
     Raises:
         ValueError: if the widths differ, a set has fewer than 3 samples, or no structure is left to compare.
     """
-    if real.ndim != 2 or synthetic.ndim != 2 or real.shape[1] != synthetic.shape[1]:
+    return _score(_Side(real), _Side(synthetic))
+
+
+class _Side:
+    """Profiles (n_samples, n_genes), or the rows of some ``classes`` around their class means."""
+
+    def __init__(self, values: np.ndarray, classes: list[np.ndarray] | None = None) -> None:
+        self.values = values
+        self.rows = None if classes is None else np.concatenate([*classes, np.empty(0, np.int64)])
+        edges = np.cumsum([0, *map(len, classes or [])]).tolist()
+        self.classes = [slice(*edge) for edge in pairwise(edges)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape if self.rows is None else (len(self.rows), *self.values.shape[1:])
+
+    def columns(self, genes: np.ndarray | slice) -> np.ndarray:
+        """The values of some genes, (n_samples, n_chosen), floating."""
+        part = self.values[:, genes]
+        if not np.issubdtype(part.dtype, np.floating):
+            part = part.astype(np.float64)
+        if self.rows is None:
+            return part
+        part = part[self.rows]
+        for rows in self.classes:
+            part[rows] -= part[rows].mean(axis=0, dtype=np.float64).astype(part.dtype)
+        return part
+
+    def varies(self) -> np.ndarray:
+        """Which genes do, (n_genes,)."""
+        return np.concatenate([_varies(self.columns(genes)) for genes in _blocks(self.shape[1])])
+
+
+def _score(real: _Side, synthetic: _Side) -> float:
+    if len(real.shape) != 2 or len(synthetic.shape) != 2 or real.shape[1] != synthetic.shape[1]:
         raise ValueError(f"expected two arrays of equal width, found {real.shape} and {synthetic.shape}.")
-    if min(len(real), len(synthetic)) < 3:
-        raise ValueError(f"correlations need 3 or more samples in each set, found {len(real)} and {len(synthetic)}.")
-    varies_real, varies_synthetic = _varies(real), _varies(synthetic)
+    if min(real.shape[0], synthetic.shape[0]) < 3:
+        raise ValueError(
+            f"correlations need 3 or more samples in each set, found {real.shape[0]} and {synthetic.shape[0]}."
+        )
+    varies_real, varies_synthetic = real.varies(), synthetic.varies()
     kept = np.flatnonzero(varies_real | varies_synthetic)
     genes = len(kept)
     pairs = genes * (genes - 1) / 2
     diagonal_real, diagonal_synthetic = int(varies_real.sum()), int(varies_synthetic.sum())
     diagonal_both = int((varies_real & varies_synthetic).sum())
 
-    in_space = _in_gene_space if max(len(real), len(synthetic)) > genes else _in_sample_space
+    in_space = _in_gene_space if max(real.shape[0], synthetic.shape[0]) > genes else _in_sample_space
     found = in_space(real, synthetic, kept)
     rr, ss, rs = found.squares
     sum_real = (found.sums[0] - diagonal_real) / 2
     sum_synthetic = (found.sums[1] - diagonal_synthetic) / 2
     variance_real = (rr - diagonal_real) / 2 - sum_real**2 / pairs if pairs else 0.0
     variance_synthetic = (ss - diagonal_synthetic) / 2 - sum_synthetic**2 / pairs if pairs else 0.0
-    if min(variance_real, variance_synthetic) <= 1e-12 * pairs:
+    if min(variance_real, variance_synthetic) <= ALIKE[_precision(real, synthetic)] * pairs:
         raise ValueError(
             f"the correlations of {genes} varying genes are all alike in one of the sets, so that they cannot be "
             "compared; 3 or more genes that vary are needed."
@@ -56,21 +97,27 @@ def correlation_score(real: np.ndarray, synthetic: np.ndarray) -> float:
     return float(covariance / np.sqrt(variance_real * variance_synthetic))
 
 
+def _precision(real: _Side, synthetic: _Side) -> type[np.floating]:
+    single = np.result_type(real.values, synthetic.values, np.float32) == np.float32
+    return np.float32 if single else np.float64
+
+
 def _varies(values: np.ndarray) -> np.ndarray:
     return values.max(axis=0) > values.min(axis=0)
 
 
-def _unit_columns(values: np.ndarray) -> np.ndarray:
-    """Columns centred and of length 1, float64; constant columns become 0."""
+def _unit_columns(values: np.ndarray, precision: type[np.floating]) -> np.ndarray:
+    """Columns centred and of length 1; constant columns become 0."""
     columns = values - values.mean(axis=0, dtype=np.float64)
     columns[:, ~_varies(values)] = 0.0
     length = np.sqrt(np.einsum("ij,ij->j", columns, columns))
-    return columns / np.where(length > 0, length, 1.0)
+    columns /= np.where(length > 0, length, 1.0)
+    return columns.astype(precision, copy=False)
 
 
-def _blocks(genes: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(genes), BLOCK):
-        yield genes[start : start + BLOCK]
+def _blocks(genes: int) -> Iterator[slice]:
+    for start in range(0, genes, BLOCK):
+        yield slice(start, start + BLOCK)
 
 
 class _Sums(NamedTuple):
@@ -80,29 +127,36 @@ class _Sums(NamedTuple):
     squares: tuple[float, float, float]
 
 
-def _in_sample_space(real: np.ndarray, synthetic: np.ndarray, genes: np.ndarray) -> _Sums:
+def _in_sample_space(real: _Side, synthetic: _Side, genes: np.ndarray) -> _Sums:
     """From products of samples with samples, in one pass over the genes."""
-    n, m = len(real), len(synthetic)
+    n, m, precision = real.shape[0], synthetic.shape[0], _precision(real, synthetic)
     rows = np.zeros(n + m)
     products = np.zeros((n, n)), np.zeros((m, m)), np.zeros((n, m))
-    for block in _blocks(genes):
-        a, b = _unit_columns(real[:, block]), _unit_columns(synthetic[:, block])
-        rows += np.concatenate([a.sum(axis=1), b.sum(axis=1)])
+    for chosen in _blocks(len(genes)):
+        a, b = (_unit_columns(side.columns(genes[chosen]), precision) for side in (real, synthetic))
+        rows += np.concatenate([a.sum(axis=1, dtype=np.float64), b.sum(axis=1, dtype=np.float64)])
         for total, left, right in zip(products, (a, b, a), (a, b, b), strict=True):
             total += left @ right.T
     rr, ss, rs = (float(np.vdot(product, product)) for product in products)
     return _Sums((float(rows[:n] @ rows[:n]), float(rows[n:] @ rows[n:])), (rr, ss, rs))
 
 
-def _in_gene_space(real: np.ndarray, synthetic: np.ndarray, genes: np.ndarray) -> _Sums:
+def _in_gene_space(real: _Side, synthetic: _Side, genes: np.ndarray) -> _Sums:
     """From blocks of rows of the correlation matrices."""
-    a, b = _unit_columns(real[:, genes]), _unit_columns(synthetic[:, genes])
+    precision = _precision(real, synthetic)
+    a, b = (
+        np.concatenate(
+            [_unit_columns(side.columns(genes[chosen]), precision) for chosen in _blocks(len(genes))], axis=1
+        )
+        for side in (real, synthetic)
+    )
     squares = np.zeros(3)
-    for i in range(0, len(genes), BLOCK):
-        rows, others = a[:, i : i + BLOCK].T @ a, b[:, i : i + BLOCK].T @ b
+    for chosen in _blocks(len(genes)):
+        rows, others = (np.asarray(side[:, chosen].T @ side, dtype=np.float64) for side in (a, b))
         squares += np.vdot(rows, rows), np.vdot(others, others), np.vdot(rows, others)
     rr, ss, rs = squares.tolist()
-    return _Sums((float(np.square(a.sum(axis=1)).sum()), float(np.square(b.sum(axis=1)).sum())), (rr, ss, rs))
+    sums = (float(np.square(side.sum(axis=1, dtype=np.float64)).sum()) for side in (a, b))
+    return _Sums((next(sums), next(sums)), (rr, ss, rs))
 
 
 def within_class_correlation(
@@ -127,14 +181,8 @@ def within_class_correlation(
         for label in np.unique(real_labels)
         if min((real_labels == label).sum(), (synthetic_labels == label).sum()) > 1
     ]
-    return correlation_score(
-        *(_residuals(*part, shared) for part in ((real, real_labels), (synthetic, synthetic_labels)))
+    sides = (
+        _Side(values, [np.flatnonzero(labels == label) for label in shared])
+        for values, labels in ((real, real_labels), (synthetic, synthetic_labels))
     )
-
-
-def _residuals(values: np.ndarray, labels: np.ndarray, classes: list[object]) -> np.ndarray:
-    """Rows of the given classes around their class mean, in the dtype of ``values``."""
-    parts = [values[labels == label] for label in classes]
-    return np.concatenate(
-        [values[:0], *(part - part.mean(axis=0, dtype=np.float64).astype(values.dtype) for part in parts)]
-    )
+    return _score(*sides)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import scipy.linalg
+
+from transcriptome_diffusion.metrics.neighbours import own_distance_blocks
 
 #: genes per block, in float64
 BLOCK = 1024
@@ -63,8 +66,12 @@ class PrincipalAxes:
     axes: np.ndarray  # (n_genes, components), orthonormal columns, float32
 
     @classmethod
-    def fit(cls, train: np.ndarray, components: int) -> PrincipalAxes:
+    def fit(cls, train: np.ndarray, components: int, iterations: int | Literal["auto"] = "auto") -> PrincipalAxes:
         """The leading axes, as many as asked for or as the profiles span.
+
+        Args:
+            iterations: power iterations where scikit-learn takes its randomised solver; each is two passes over the
+                profiles. One is enough for a subspace that holds what varies, whatever its single axes.
 
         Raises:
             ValueError: if there are fewer than two profiles.
@@ -74,7 +81,7 @@ class PrincipalAxes:
         if len(train) < 2:
             raise ValueError(f"principal axes need two or more training profiles, found {len(train)}.")
         components = min(components, len(train) - 1, train.shape[1])
-        fitted = PCA(components, random_state=0).fit(train)
+        fitted = PCA(components, iterated_power=iterations, random_state=0).fit(train)
         return cls(fitted.mean_, fitted.components_.T.astype(np.float32))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
@@ -117,32 +124,30 @@ def kernel_tests(
     _require_pair(real, synthetic, 2)
     rng = np.random.default_rng(seed)
     kept = [_at_most(len(side), rng) for side in (real, synthetic)]
-    real, synthetic = real[kept[0]], synthetic[kept[1]]
-    n = len(real)
-    squared = _squared_distances(np.concatenate([real, synthetic]))
-    median = np.median(squared[np.triu_indices(len(squared), 1)])
+    n = min(len(real), MOST)
+    distance = _all_distances(np.concatenate([side[rows] for side, rows in zip((real, synthetic), kept, strict=True)]))
+    median = _median_above_diagonal(distance) ** 2
     if not median > 0:
         raise ValueError(f"the median squared distance between profiles is {median}; they have to vary and be finite.")
-    kernel = sum(np.exp(squared / (-2 * median * width**2)) for width in BANDWIDTHS) / len(BANDWIDTHS)
-    np.fill_diagonal(kernel, 0.0)
-    distance = np.sqrt(squared, out=squared)
 
     classes = (
-        np.zeros(len(squared)) if strata is None else np.concatenate([s[k] for s, k in zip(strata, kept, strict=True)])
+        np.zeros(len(distance)) if strata is None else np.concatenate([s[k] for s, k in zip(strata, kept, strict=True)])
     )
-    is_real = np.zeros((permutations + 1, len(squared)))
+    is_real = np.zeros((permutations + 1, len(distance)))
     is_real[:, :n] = 1.0
     for label in np.unique(classes):
         of = np.flatnonzero(classes == label)
         is_real[1:, of] = rng.permuted(is_real[1:, of], axis=1)
     found: dict[str, float] = {}
-    for name, pairs in (("mmd", kernel), ("energy", -distance)):
-        values = _between(pairs, is_real)
+    for name, values in (
+        ("energy", -_between(distance, is_real)),
+        ("mmd", _between(_kernel(distance, median), is_real)),  # which overwrites the distances
+    ):
         # rounding must not tell equal relabellings apart
         reached = values[1:] >= values[0] - 1e-9 * np.abs(values).max()
         expected = 0.0 if strata is None else values[1:].mean()
         found |= {name: float(values[0] - expected), f"{name}_p": float((1 + reached.sum()) / (1 + permutations))}
-    return found
+    return {name: found[name] for name in ("mmd", "mmd_p", "energy", "energy_p")}
 
 
 def _between(pairs: np.ndarray, is_real: np.ndarray) -> np.ndarray:
@@ -156,18 +161,28 @@ def _between(pairs: np.ndarray, is_real: np.ndarray) -> np.ndarray:
     return real_real / (n * (n - 1)) + rest / (m * (m - 1)) - 2 * cross / (n * m)
 
 
-def _squared_distances(values: np.ndarray) -> np.ndarray:
-    centre = values.mean(axis=0, dtype=np.float64)
-    gram = np.zeros((len(values), len(values)))
-    for genes in _blocks(values.shape[1]):
-        block = values[:, genes] - centre[genes]
-        gram += block @ block.T
-    norms = np.diagonal(gram).copy()
-    gram *= -2
-    gram += norms[:, None]
-    gram += norms
-    np.fill_diagonal(gram, 0.0)
-    return gram.clip(min=0, out=gram)
+def _all_distances(values: np.ndarray) -> np.ndarray:
+    """Between all profiles (n, n_genes), (n, n) float64."""
+    found = np.empty((len(values), len(values)))
+    for rows, distances in own_distance_blocks(values):
+        found[rows, rows.start :] = distances
+        found[rows.start :, rows] = distances.T
+    return found
+
+
+def _median_above_diagonal(pairs: np.ndarray) -> float:
+    """The median over all pairs of different rows, each counted once."""
+    return float(np.median(np.concatenate([row[i + 1 :] for i, row in enumerate(pairs)])))
+
+
+def _kernel(distance: np.ndarray, median: float) -> np.ndarray:
+    """The mean of Gaussian kernels for distances (n, n), in their place; 0 on the diagonal."""
+    for start in range(0, len(distance), BLOCK):
+        rows = distance[start : start + BLOCK]
+        scaled = np.square(rows) / (-2 * median)
+        rows[:] = sum(np.exp(scaled / width**2) for width in BANDWIDTHS) / len(BANDWIDTHS)
+    np.fill_diagonal(distance, 0.0)
+    return distance
 
 
 def marginals(real: np.ndarray, synthetic: np.ndarray) -> pd.DataFrame:
@@ -189,13 +204,14 @@ def marginals(real: np.ndarray, synthetic: np.ndarray) -> pd.DataFrame:
     columns = ("wasserstein", "mean_real", "mean_synthetic", "sd_real", "sd_synthetic")
     found = {name: np.empty(real.shape[1]) for name in columns}
     for genes in _blocks(real.shape[1]):
-        sides = [np.sort(side[:, genes].T.astype(np.float64), axis=1) for side in (real, synthetic)]
-        gap = sides[0][:, of_real]
-        gap -= sides[1][:, of_synthetic]
+        sides = [side[:, genes].T.copy() for side in (real, synthetic)]
+        for side in sides:
+            side.sort(axis=1)
+        gap = np.subtract(sides[0][:, of_real], sides[1][:, of_synthetic], dtype=np.float64)
         found["wasserstein"][genes] = np.abs(gap, out=gap) @ widths
         for name, side in zip(("real", "synthetic"), sides, strict=True):
-            found[f"mean_{name}"][genes] = side.mean(axis=1)
-            found[f"sd_{name}"][genes] = side.std(axis=1, ddof=1)
+            found[f"mean_{name}"][genes] = side.mean(axis=1, dtype=np.float64)
+            found[f"sd_{name}"][genes] = side.std(axis=1, ddof=1, dtype=np.float64)
     if not np.isfinite(found["wasserstein"]).all():
         raise ValueError(
             f"{int((~np.isfinite(found['wasserstein'])).sum())} genes hold NaN or infinite values; marginals need "
@@ -252,8 +268,8 @@ def _require_pair(real: np.ndarray, synthetic: np.ndarray, least: int) -> None:
         raise ValueError(f"expected {least} or more profiles a side, found {len(real)} and {len(synthetic)}.")
 
 
-def _at_most(n: int, rng: np.random.Generator) -> np.ndarray:
-    return np.arange(n) if n <= MOST else np.sort(rng.choice(n, MOST, replace=False))
+def _at_most(n: int, rng: np.random.Generator) -> np.ndarray | slice:
+    return slice(n) if n <= MOST else np.sort(rng.choice(n, MOST, replace=False))
 
 
 def _blocks(genes: int) -> Iterator[slice]:

@@ -12,7 +12,8 @@ import scipy.stats
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from transcriptome_diffusion.metrics.neighbours import distance_blocks, neighbour_distances
+from transcriptome_diffusion.metrics.distances import PrincipalAxes
+from transcriptome_diffusion.metrics.neighbours import neighbour_distances, own_distance_blocks
 
 #: more genes than this reach the classifiers as principal components
 MAX_INPUTS = 1024
@@ -97,13 +98,13 @@ def _together(real: np.ndarray, synthetic: np.ndarray, strata: Known, donors: Kn
     both = np.concatenate([real, synthetic])
     pairs: list[np.ndarray] = []
     copied = np.zeros(len(both), dtype=bool)
-    for rows, distances in distance_blocks(both, both):
-        i = np.arange(rows.start, rows.stop)
-        across = (i < n)[:, None] != (np.arange(len(both)) < n)
+    for rows, distances in own_distance_blocks(both):
+        i, j = np.arange(rows.start, rows.stop), np.arange(rows.start, len(both))
+        across = (i < n)[:, None] != (j < n)
         # copies across; within a side, only repeats of one profile: a collapsed side is no group
         near = distances <= np.where(across, NEAR, 1e-3) * typical
-        copied[rows] = (near & across).any(axis=1)
-        pairs.append(np.argwhere(near) + np.array([rows.start, 0]))
+        pairs.append(np.argwhere(near) + rows.start)
+        copied[np.argwhere(near & across) + rows.start] = True
     for start, names in zip((0, n), donors or (), strict=False):
         _, first, codes = np.unique(names, return_index=True, return_inverse=True)
         pairs.append(np.stack([np.arange(len(names)), first[codes]], axis=1) + start)
@@ -122,6 +123,8 @@ def _together(real: np.ndarray, synthetic: np.ndarray, strata: Known, donors: Kn
 def _inputs(values: np.ndarray) -> np.ndarray:
     if values.shape[1] <= MAX_INPUTS:
         return values
+    if len(values) > 2 * MAX_INPUTS:
+        return PrincipalAxes.fit(values, MAX_INPUTS, iterations=1)(values)
     centred = values - values.mean(axis=0, dtype=np.float64).astype(values.dtype)
     gram = (centred @ centred.T).astype(np.float64)
     n = len(values)

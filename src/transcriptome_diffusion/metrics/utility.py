@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from transcriptome_diffusion.devices import resolve_device, torch_threads
+from transcriptome_diffusion.metrics.bounded import blocks
+from transcriptome_diffusion.metrics.distances import PrincipalAxes
 from transcriptome_diffusion.metrics.two_sample import auc
 from transcriptome_diffusion.parameters import ClassifierOptions
 
@@ -133,7 +135,8 @@ class Projection:
         """Profiles (n, n_genes) to inputs (n, n_features) float32."""
         if self.axes is None:
             return np.ascontiguousarray(values, dtype=np.float32)
-        return ((values - self.centre) @ self.axes).astype(np.float32)
+        parts = [((values[rows] - self.centre) @ self.axes).astype(np.float32) for rows in blocks(len(values))]
+        return np.concatenate(parts) if parts else np.empty((0, self.axes.shape[1]), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,16 +241,23 @@ def _mlp(n_features: int, hidden: Sequence[int], n_classes: int, dropout: float)
 def _projection(train: np.ndarray) -> Projection:
     if train.shape[1] <= MAX_INPUTS:
         return Projection()
-    centre = train.mean(axis=0, dtype=np.float64)
-    centred = train - centre
     n = len(train)
-    variances, vectors = scipy.linalg.eigh(
-        centred @ centred.T, subset_by_index=(max(0, n - MAX_INPUTS), n - 1), check_finite=False
-    )
-    kept = variances > variances[-1] * n * np.finfo(np.float64).eps
-    axes = centred.T @ (vectors[:, kept] / np.sqrt(variances[kept]))
-    axes = axes @ scipy.stats.ortho_group.rvs(axes.shape[1], random_state=0) if axes.shape[1] > 1 else axes
-    return Projection(centre, axes)
+    if n > 2 * MAX_INPUTS:
+        fitted = PrincipalAxes.fit(train, MAX_INPUTS, iterations=1)
+        centre, axes = fitted.centre, fitted.axes @ _random_basis(MAX_INPUTS).astype(np.float32)
+    else:
+        centre = train.mean(axis=0, dtype=np.float64)
+        centred = train - centre
+        variances, vectors = scipy.linalg.eigh(
+            centred @ centred.T, subset_by_index=(max(0, n - MAX_INPUTS), n - 1), check_finite=False
+        )
+        kept = variances > variances[-1] * n * np.finfo(np.float64).eps
+        axes = centred.T @ ((vectors[:, kept] / np.sqrt(variances[kept])) @ _random_basis(int(kept.sum())))
+    return Projection(centre.astype(train.dtype), axes.astype(train.dtype))
+
+
+def _random_basis(size: int) -> np.ndarray:
+    return scipy.stats.ortho_group.rvs(size, random_state=0) if size > 1 else np.ones((size, size))
 
 
 def _logistic(inputs: np.ndarray, codes: np.ndarray, unseen: np.ndarray, c: float) -> np.ndarray:

@@ -53,9 +53,16 @@ def draw_profiles(models: Any, train: AnnData, options: SamplingOptions, **how: 
     """One synthetic profile per training sample and run, with the training labels (the paper's protocol)."""
     from transcriptome_diffusion.expression.profiles import dense
     from transcriptome_diffusion.expression.scaling import GeneScaler
+    from transcriptome_diffusion.generators.base import SMALLER
     from transcriptome_diffusion.generators.runs import draw_runs, split_runs
+    from transcriptome_diffusion.memory import require_memory
     from transcriptome_diffusion.metrics.health import complaints
 
+    # the profiles of all runs, twice while several are joined; then training and drawn ones, standardised
+    copies = 4 * len(models) * (1 if len(models) == 1 else 2)
+    needed = (copies * train.n_obs + max(16 * train.n_obs, 30 * min(options.batch_size, train.n_obs))) * train.n_vars
+    what = f"drawing {len(models)} x {train.n_obs} profiles of {train.n_vars} genes"
+    require_memory(what, needed, f"{SMALLER} Fewer `runs` help as well.")
     drawn = draw_runs(models, train.obs, options.seed, options.batch_size, **how)
     # from the profiles: asking a model again would read its weights again
     scaler, label = GeneScaler.fit(dense(train)), drawn.uns["generator"]["settings"]["conditions"][0]

@@ -23,6 +23,7 @@ from transcriptome_diffusion.expression.profiles import (
     require_same_genes,
 )
 from transcriptome_diffusion.expression.scaling import GeneScaler
+from transcriptome_diffusion.memory import require_memory
 from transcriptome_diffusion.reconstruction.residuals import ResidualModel, thin
 from transcriptome_diffusion.reconstruction.ridge import Spectrum, decompose
 
@@ -138,7 +139,7 @@ class Reconstructor(ABC):
         Raises:
             ValueError: if samples, units or genes do not fit together, or values are not finite.
         """
-        model = cls(**cls._common(landmarks, expression, options))
+        model = cls(**cls._common(landmarks, expression, validation_expression, options))
         require_same_genes(validation_landmarks, landmarks.var_names, f"reconstructor {cls.name!r}")
         require_same_genes(validation_expression, expression.var_names, f"reconstructor {cls.name!r}")
         _require_pairs("validation ", validation_landmarks, validation_expression, model.unit)
@@ -182,7 +183,22 @@ class Reconstructor(ABC):
         return ~self.genes.index.isin(self.landmarks)
 
     @classmethod
-    def _common(cls, landmarks: ad.AnnData, expression: ad.AnnData, options: Any) -> dict[str, Any]:
+    def _memory_to_fit(
+        cls, expression: ad.AnnData, validation_expression: ad.AnnData, landmarks: int, options: Any
+    ) -> float:
+        """Bytes that ``fit`` takes at its peak: weights, spectrum, residuals, a block of targets."""
+        (n, genes), most = expression.shape, options.residuals.profiles_per_label
+        kept = sum(
+            len(thin(labels_of(part, options.residuals.label), most)) for part in (expression, validation_expression)
+        )
+        precision = 4 if n > 2 * landmarks else 8
+        weights, spectrum = (4 + precision) * landmarks * genes, 3 * 8 * n * landmarks
+        return weights + spectrum + 4 * kept * genes + 2 * precision * n * min(genes, 2048)
+
+    @classmethod
+    def _common(
+        cls, landmarks: ad.AnnData, expression: ad.AnnData, validation_expression: ad.AnnData, options: Any
+    ) -> dict[str, Any]:
         """The constructor's public arguments, after the checks every ``fit`` needs.
 
         Raises:
@@ -196,6 +212,11 @@ class Reconstructor(ABC):
                 f"{list(missing[:5])}; select the landmarks from these profiles."
             )
         _require_pairs("", landmarks, expression, str(expression.uns["unit"]))
+        needed = cls._memory_to_fit(expression, validation_expression, landmarks.n_vars, options)
+        what = f"fitting reconstructor {cls.name!r} to {expression.n_obs} x {expression.n_vars} values"
+        require_memory(
+            what, needed, "Lower `residuals.profiles_per_label`, or raise `min_expressed_share` of the ingestion."
+        )
         return {
             "genes": expression.var.assign(is_landmark=expression.var_names.isin(landmarks.var_names)),
             "landmarks": landmarks.var_names.copy(),
@@ -230,6 +251,9 @@ class Reconstructor(ABC):
                 f"reconstructor {self.name!r} knows no residual noise: it was fitted with fewer than three held-out "
                 "profiles. Fit it with more validation donors, or reconstruct without a noise seed."
             )
+        needed = (4 * profiles.n_obs + 14 * min(profiles.n_obs, BATCH)) * len(self.genes)
+        what = f"rebuilding {profiles.n_obs} profiles of {len(self.genes)} genes"
+        require_memory(what, needed, "Rebuild fewer profiles at once, or draw fewer `runs`.")
         values = np.empty((profiles.n_obs, len(self.genes)), dtype=np.float32)
         landmarks = dense(profiles)
         values[:, self.genes.index.get_indexer(self.landmarks)] = landmarks

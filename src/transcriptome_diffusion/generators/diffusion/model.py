@@ -24,6 +24,7 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
     GaussianSpace,
     fit_coordinates,
     learnt_coordinates,
+    memory_to_fit,
 )
 from transcriptome_diffusion.parameters import (
     DenoiserOptions,
@@ -107,6 +108,12 @@ class DenoisingGenerator(Generator):
             title=cls.name,
         )
         return model
+
+    @classmethod
+    def _memory_to_fit(cls, profiles: int, others: int, genes: int, options: DenoiserOptions) -> float:
+        if options.prediction == "residual":
+            return memory_to_fit(profiles, genes)
+        return (12.0 * profiles + 60.0 * others) * genes
 
     def _state(self) -> dict[str, np.ndarray]:
         return {name: tensor.numpy() for name, tensor in self.denoiser.state_dict().items()}

@@ -230,6 +230,15 @@ def fit_coordinates(
     return scaler, space, u
 
 
+def memory_to_fit(profiles: int, genes: int) -> float:
+    """Bytes that ``GaussianSpace.fit`` takes at its peak beside the profiles.
+
+    As measured: four copies of the profiles in float64 (residuals, and those of a fold), and the axes five times.
+    """
+    rank = min(profiles, genes)
+    return (33.0 * profiles + 37.0 * (rank if rank <= 2 * MOST_AXES else MOST_AXES)) * genes
+
+
 def learnt_coordinates(
     space: GaussianSpace, profiles: int, axes_per_profile: float, variance_share: float | None = None
 ) -> int:
