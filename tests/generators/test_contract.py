@@ -213,3 +213,20 @@ def test_training_again_with_the_same_seed_gives_the_same_model(
 ) -> None:
     again = fitted(model.name, train, validation, conditions=["tissue", "sex"])
     assert np.array_equal(again.sample(labels(5), seed=1).X, model.sample(labels(5), seed=1).X)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_no_value_lies_below_zero_where_training_profiles_stop_there(
+    name: str, train: ad.AnnData, validation: ad.AnnData, tmp_path: Path
+) -> None:
+    """log2(x + 1) of an abundance; half of the first gene's values are zeros here."""
+    parts = [part.copy() for part in (train, validation)]
+    for part in parts:
+        part.X -= np.median(train.X, axis=0) - 5 * (np.arange(GENES) > 0).astype(np.float32)
+        part.X = np.maximum(part.X, 0)
+    model = fitted(name, *parts, conditions=["tissue"])
+    drawn = model.sample(labels(200), seed=0).X
+    assert drawn.min() == 0
+    model.save(tmp_path / name)
+    assert load_generator(tmp_path / name).lowest == 0
+    assert fitted("class_gaussian", train, validation, conditions=["tissue"]).lowest == min(0, train.X.min())

@@ -14,6 +14,7 @@ import pandas as pd
 
 from transcriptome_diffusion.artefacts import read_model, write_model
 from transcriptome_diffusion.expression.profiles import (
+    dense,
     genes_from_json,
     genes_to_json,
     make_profiles,
@@ -100,6 +101,7 @@ class Generator(ABC):
         unit: the unit of the profiles it was trained on and that it returns.
         settings: the options it was fitted with, as plain JSON.
         record: what happened in training, as plain JSON (losses, seconds, chosen values).
+        lowest: no drawn value lies below it: 0, as log2(x + 1) never does, or the lowest training value if that does.
     """
 
     name: ClassVar[str]
@@ -109,6 +111,7 @@ class Generator(ABC):
     unit: str
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
+    lowest: float = 0.0
 
     # ------------------------------------------------------------------ what a subclass provides
     @classmethod
@@ -153,6 +156,7 @@ class Generator(ABC):
             "conditions": conditions,
             "unit": str(train.uns["unit"]),
             "settings": options.model_dump(mode="json"),
+            "lowest": min(0.0, float(dense(train).min())),
         }
 
     def sample(self, labels: pd.DataFrame, seed: int, batch_size: int = 1024) -> ad.AnnData:
@@ -167,7 +171,8 @@ class Generator(ABC):
             ValueError: if a label is unknown to the model, or the model yields non-finite values.
         """
         codes = self.conditions.encode(labels)
-        return self._bundle(self._draw(codes, seed, batch_size), labels, seed, name=self.name)
+        drawn = self._draw(codes, seed, batch_size)
+        return self._bundle(np.maximum(drawn, self.lowest), labels, seed, name=self.name)
 
     def _bundle(self, values: np.ndarray, labels: pd.DataFrame, seed: int, name: str, **details: Any) -> ad.AnnData:
         """Profiles of ``values`` (n, n_genes) with their labels; ``name`` and ``details`` go into ``uns``."""
@@ -191,6 +196,7 @@ class Generator(ABC):
             "genes": genes_to_json(self.genes),
             "settings": self.settings,
             "record": self.record,
+            "lowest": self.lowest,
         }
         write_model(Path(folder), description, self._state())
 
@@ -208,6 +214,7 @@ class Generator(ABC):
             unit=found["unit"],
             settings=found["settings"],
             record=found["record"],
+            lowest=found.get("lowest", 0.0),
         )
         model._restore(tensors)
         return model

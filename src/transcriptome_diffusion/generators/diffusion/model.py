@@ -217,7 +217,8 @@ class DenoisingGenerator(Generator):
             ``flow_matching``) and its settings.
         """
         sampler = sampler or self._sampler()
-        values = self._sampled(self.conditions.encode(labels), seed, batch_size, sampler, progress)
+        drawn = self._sampled(self.conditions.encode(labels), seed, batch_size, sampler, progress)
+        values = np.maximum(drawn, self.lowest)
         return self._bundle(values, labels, seed, name=sampler.name, sampler=sampler.model_dump(mode="json"))
 
     @torch.no_grad()
@@ -268,7 +269,8 @@ class DenoisingGenerator(Generator):
                     x_t = centred + signal * denoiser.space.mean(chosen)
                 shown = denoiser.scaler.inverse(x_t) if share else denoiser.decode(x_t, chosen, filling)[0]
                 how = {"time": time, "signal": signal, "sampler": sampler.model_dump(mode="json")}
-                states[share] = self._bundle(shown.numpy(), labels, seed, name=sampler.name, **how)
+                values = shown.numpy() if share else np.maximum(shown.numpy(), self.lowest)
+                states[share] = self._bundle(values, labels, seed, name=sampler.name, **how)
         return states
 
     @torch.no_grad()
