@@ -66,6 +66,7 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
         import pandas as pd
 
         from transcriptome_diffusion.generators.runs import split_runs
+        from transcriptome_diffusion.memory import require_memory
         from transcriptome_diffusion.metrics import indicators
         from transcriptome_diffusion.metrics.biology.gene_sets import match_gene_sets
         from transcriptome_diffusion.reporting.scorecard import NO_WAY
@@ -75,6 +76,14 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
             logger.info("%s: no profiles, so no row in the %s scorecard", row, space)
             none = pd.DataFrame(columns=[*names, "run", *indicators.COLUMNS])
             return none, pd.DataFrame(columns=[*names, "run", *indicators.TISSUE_COLUMNS])
+        held = train.n_obs + validation.n_obs + test.n_obs
+        made = sum(profiles.n_obs for profiles in candidates)
+        require_memory(
+            f"scoring {row} with {train.n_vars} genes",
+            # all of them standardised beside the profiles, and the copy that distances and axes work on
+            4.0 * (held + made + max(train.n_obs, made)) * train.n_vars + 1e9,
+            "Lower `evaluation.most_profiles`, draw fewer `runs`, or raise `min_expressed_share` of the ingestion.",
+        )
         sets = match_gene_sets(gene_sets, train.var[options.gene_names].astype(str)) if gene_sets else {}
         members, seen, others = (_row(part, yardsticks, options) for part in (train, validation, test))
         real = indicators.Real(members, seen, others, yardsticks, sets)
