@@ -168,13 +168,3 @@ def test_noise_asks_for_held_out_profiles(caplog):
     with pytest.raises(ValueError, match="the mlp needs validation profiles"):
         fit("mlp", train, nobody)
     assert fit("ridge", train, nobody).residuals is not None  # training donors, each left out
-
-
-def test_no_target_lies_below_zero_where_training_profiles_stop_there():
-    train, test = cohort(80), cohort(10, seed=1)
-    for part in (train, test):
-        part.X = np.maximum(part.X - np.median(part.X), 0)
-    whole = fit("ridge", train).reconstruct(panel(test), 3)
-    assert whole.X.min() == 0
-    train.X -= 1
-    assert fit("ridge", train).lowest == -1

@@ -22,6 +22,8 @@ from transcriptome_diffusion.expression.profiles import (
 )
 from transcriptome_diffusion.memory import require_memory
 
+#: share of training values at zero above which drawn values are not held there
+RARE = 0.01
 #: what makes a generator of all genes fit; one of the landmarks needs a twentieth
 SMALLER = (
     "Generators of all genes are made smaller by fewer genes (raise `min_expressed_share` of the ingestion) or fewer "
@@ -88,6 +90,16 @@ class Conditions:
         return np.ravel_multi_index(tuple(codes.T), self.sizes).astype(np.int64)
 
 
+def lowest_to_hold(train: np.ndarray) -> float | None:
+    """Where values drawn below it are held, for training profiles (n, n_genes): 0, or their minimum if that is lower.
+
+    None where more than ``RARE`` of the training values lie there: holding then moves the means of many genes up
+    together, which shows more than single values below zero do (docs/decisions/0003).
+    """
+    lowest = min(0.0, float(train.min()))
+    return lowest if np.count_nonzero(train <= lowest) <= RARE * train.size else None
+
+
 @dataclass(eq=False)
 class Generator(ABC):
     """A fitted generator of expression profiles.
@@ -101,7 +113,8 @@ class Generator(ABC):
         unit: the unit of the profiles it was trained on and that it returns.
         settings: the options it was fitted with, as plain JSON.
         record: what happened in training, as plain JSON (losses, seconds, chosen values).
-        lowest: no drawn value lies below it: 0, as log2(x + 1) never does, or the lowest training value if that does.
+        lowest: no drawn value lies below it: 0, as log2(x + 1) never does, or the lowest training value if that does;
+            None where values are left as drawn, see ``lowest_to_hold``.
     """
 
     name: ClassVar[str]
@@ -111,7 +124,7 @@ class Generator(ABC):
     unit: str
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
-    lowest: float = 0.0
+    lowest: float | None = None
 
     # ------------------------------------------------------------------ what a subclass provides
     @classmethod
@@ -156,7 +169,7 @@ class Generator(ABC):
             "conditions": conditions,
             "unit": str(train.uns["unit"]),
             "settings": options.model_dump(mode="json"),
-            "lowest": min(0.0, float(dense(train).min())),
+            "lowest": lowest_to_hold(dense(train)),
         }
 
     def sample(self, labels: pd.DataFrame, seed: int, batch_size: int = 1024) -> ad.AnnData:
@@ -171,8 +184,10 @@ class Generator(ABC):
             ValueError: if a label is unknown to the model, or the model yields non-finite values.
         """
         codes = self.conditions.encode(labels)
-        drawn = self._draw(codes, seed, batch_size)
-        return self._bundle(np.maximum(drawn, self.lowest), labels, seed, name=self.name)
+        return self._bundle(self._held(self._draw(codes, seed, batch_size)), labels, seed, name=self.name)
+
+    def _held(self, values: np.ndarray) -> np.ndarray:
+        return values if self.lowest is None else np.maximum(values, self.lowest)
 
     def _bundle(self, values: np.ndarray, labels: pd.DataFrame, seed: int, name: str, **details: Any) -> ad.AnnData:
         """Profiles of ``values`` (n, n_genes) with their labels; ``name`` and ``details`` go into ``uns``."""
@@ -214,7 +229,7 @@ class Generator(ABC):
             unit=found["unit"],
             settings=found["settings"],
             record=found["record"],
-            lowest=found.get("lowest", 0.0),
+            lowest=found.get("lowest"),
         )
         model._restore(tensors)
         return model

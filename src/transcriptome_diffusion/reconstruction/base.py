@@ -74,7 +74,6 @@ class Reconstructor(ABC):
         unit: the unit of profiles taken and given.
         settings: the options it was fitted with, as plain JSON.
         record: what happened in training, as plain JSON.
-        lowest: no target lies below it, as in ``Generator``.
         inputs, outputs: the standardisation of landmarks and of targets.
         residuals: what it leaves unexplained; None if there were too few held-out profiles to tell.
     """
@@ -86,7 +85,6 @@ class Reconstructor(ABC):
     unit: str
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
-    lowest: float = 0.0
     inputs: GeneScaler = field(init=False)
     outputs: GeneScaler = field(init=False)
     residuals: ResidualModel | None = field(init=False, default=None)
@@ -224,7 +222,6 @@ class Reconstructor(ABC):
             "landmarks": landmarks.var_names.copy(),
             "unit": str(expression.uns["unit"]),
             "settings": options.model_dump(mode="json"),
-            "lowest": min(0.0, float(dense(expression).min())),
         }
 
     def reconstruct(self, profiles: ad.AnnData, noise_seed: int | None = None) -> ad.AnnData:
@@ -269,7 +266,7 @@ class Reconstructor(ABC):
             predicted = self._predict(standardised)
             if noise_seed is not None and self.residuals is not None:
                 predicted += self.residuals.draw(standardised, labels[rows], rng)
-            values[rows, targets] = np.maximum(self.outputs.undo(predicted), self.lowest)
+            values[rows, targets] = self.outputs.undo(predicted)
         whole = make_profiles(values, profiles.obs, self.genes, self.unit, profiles.uns.get("generator"))
         whole.uns["reconstructor"] = {"name": self.name, "settings": self.settings}
         if noise_seed is not None:
@@ -286,7 +283,6 @@ class Reconstructor(ABC):
             "genes": genes_to_json(self.genes),
             "settings": self.settings,
             "record": self.record,
-            "lowest": self.lowest,
             "residuals": None,
         }
         tensors = {
@@ -315,7 +311,6 @@ class Reconstructor(ABC):
             unit=found["unit"],
             settings=found["settings"],
             record=found["record"],
-            lowest=found.get("lowest", 0.0),
         )
         model.inputs = GeneScaler(tensors["input_mean"], tensors["input_scale"])
         model.outputs = GeneScaler(tensors["output_mean"], tensors["output_scale"])

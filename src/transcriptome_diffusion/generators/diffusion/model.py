@@ -218,8 +218,7 @@ class DenoisingGenerator(Generator):
         """
         sampler = sampler or self._sampler()
         drawn = self._sampled(self.conditions.encode(labels), seed, batch_size, sampler, progress)
-        values = np.maximum(drawn, self.lowest)
-        return self._bundle(values, labels, seed, name=sampler.name, sampler=sampler.model_dump(mode="json"))
+        return self._bundle(self._held(drawn), labels, seed, name=sampler.name, sampler=sampler.model_dump(mode="json"))
 
     @torch.no_grad()
     def trajectory(
@@ -269,7 +268,7 @@ class DenoisingGenerator(Generator):
                     x_t = centred + signal * denoiser.space.mean(chosen)
                 shown = denoiser.scaler.inverse(x_t) if share else denoiser.decode(x_t, chosen, filling)[0]
                 how = {"time": time, "signal": signal, "sampler": sampler.model_dump(mode="json")}
-                values = shown.numpy() if share else np.maximum(shown.numpy(), self.lowest)
+                values = shown.numpy() if share else self._held(shown.numpy())
                 states[share] = self._bundle(values, labels, seed, name=sampler.name, **how)
         return states
 
