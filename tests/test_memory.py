@@ -1,13 +1,12 @@
 """What a stage says of its memory before it starts, and whether it is true."""
 
-import ctypes
 import gc
 import inspect
-import json
 import logging
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,6 @@ from transcriptome_diffusion.pipelines.ingestion.nodes import prepare_cohort, sp
 from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
 
 GB = 10**9
-M_MMAP_THRESHOLD = -3
 
 
 @pytest.fixture
@@ -133,30 +131,14 @@ def announced(monkeypatch, stage, module):
 
 
 def peak(stage):
-    """Bytes that ``stage`` takes beyond what is there, in a child with nothing left over from before."""
-    if sys.platform != "linux":
-        pytest.skip("SKIPPED: peaks of resident memory are read from /proc, which only Linux has")
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            library = ctypes.CDLL(None)
-            library.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what was freed before must not serve again,
-            library.malloc_trim(0)  # nor what lies free already
-            gc.disable()  # when it would run depends on what ran before
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")
-            before = resident()
-            stage()
-            os.write(writer, json.dumps(resident() - before).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as file:
-        found = file.read()
-    os.waitpid(child, 0)
-    assert found, "the stage failed"
-    return int(found)
+    """Bytes that ``stage`` holds at most beyond what is there, as Python and NumPy count them."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        stage()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def resident():
@@ -207,7 +189,7 @@ def test_a_reconstruction_takes_what_it_says(monkeypatch):
 
 
 def test_the_ingestion_takes_what_it_says(monkeypatch):
-    raw = cohort(5000, 12000, "a", "TPM")  # large against some 40 MB that vary from run to run
+    raw = cohort(3000, 8000, "a", "TPM")
     options = parameters.IngestionOptions.model_validate({"tissues": None, "min_samples_per_tissue": 10})
     split = parameters.SplitOptions.model_validate({"seed": 0})
     prepared = prepare_cohort(raw[:200].copy(), options)
