@@ -81,7 +81,7 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
         require_memory(
             f"scoring {row} with {train.n_vars} genes",
             # all of them standardised beside the profiles, and the copy that distances and axes work on
-            4.0 * (held + made + max(train.n_obs, made)) * train.n_vars + 1e9,
+            4.0 * (held + made + max(train.n_obs, made)) * train.n_vars,
             "Lower `evaluation.most_profiles`, draw fewer `runs`, or raise `min_expressed_share` of the ingestion.",
         )
         sets = match_gene_sets(gene_sets, train.var[options.gene_names].astype(str)) if gene_sets else {}
