@@ -269,20 +269,14 @@ def _add_reverse_validation(
     classifier = chosen or options.classifier
     rows = _reverse_validation(candidate.labelled, real, classifier)
     found = _scores(rows, real.test)
-    for metric, (values, bounds) in found.items():
-        for draw, value in enumerate(values):
-            table.add("test", {metric: value}, len(real.test.labels), draw, {metric: bounds})
+    _add_scores(table, found, len(real.test.labels))
     if space == "landmarks":
         # the row `real` is train-on-real already
         if candidate is not real.train:
-            both = Labelled(
-                *(np.concatenate([getattr(side, f) for side in (real.train, candidate)]) for f in ("values", "labels"))
-            )
+            sides = zip(real.train.labelled, candidate.labelled, strict=True)
+            both = Labelled(*map(np.concatenate, sides))
             found = _scores(_reverse_validation(both, real, classifier), real.test)
-        for metric, (values, bounds) in found.items():
-            name = f"{metric}_augmented"
-            for draw, value in enumerate(values):
-                table.add("test", {name: value}, len(real.test.labels), draw, {name: bounds})
+        _add_scores(table, found, len(real.test.labels), "_augmented")
     right = _right(rows[1]["mlp"], rows[0], real.test.labels)
     for label in np.unique(real.test.labels):
         of = real.test.labels == label
@@ -292,6 +286,12 @@ def _add_reverse_validation(
         else:
             bounds = bootstrap_mean([(right[of], real.test.donors[of])])
             tissues.add("accuracy_mlp", label, bounds.value, n, "", bounds)
+
+
+def _add_scores(table: _Table, found: Mapping[str, tuple[list[float], Interval]], n: int, suffix: str = "") -> None:
+    for metric, (values, bounds) in found.items():
+        for draw, value in enumerate(values):
+            table.add("test", {metric + suffix: value}, n, draw, {metric + suffix: bounds})
 
 
 Predictions = tuple[np.ndarray, dict[str, list[np.ndarray]]]

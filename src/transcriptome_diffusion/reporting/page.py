@@ -60,12 +60,12 @@ addEventListener('beforeprint',()=>figures.forEach(draw));
 """
 
 
-def page(title: str, body: str) -> str:
-    """A self-contained HTML page with Plotly and the common style."""
+def page(title: str, body: str, style: str = "") -> str:
+    """A self-contained HTML page with Plotly and the common style, to which ``style`` adds."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head>"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style><script>{get_plotlyjs()}</script></head>"
         f"<body>{body}<script>{SCRIPT}</script></body></html>"
     )
 

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from transcriptome_diffusion import __version__
-from transcriptome_diffusion.reporting.page import STYLE
+from transcriptome_diffusion.reporting.page import page
 from transcriptome_diffusion.reporting.scorecard import NO_WAY, REFERENCE_ROWS, collect
 from transcriptome_diffusion.reporting.style import PALETTE
 
@@ -243,7 +242,7 @@ NOTES = {
     "genes.",
 }
 AGAINST = {"train": "training profiles (the paper's protocol)", "test": "held-out donors"}
-CSS = STYLE + "td small{color:#8a5a00} nav a{margin-right:1.2rem} .warn{background:#fff3e6;padding:.5rem .7rem}"
+OWN_STYLE = "td small{color:#8a5a00} nav a{margin-right:1.2rem} .warn{background:#fff3e6;padding:.5rem .7rem}"
 
 
 def build_report(
@@ -272,10 +271,7 @@ def build_report(
         parts.append(f'<h2 id="{name}">{escape(TITLES[name])}</h2><p>{escape(NOTES[name])}</p>')
         parts += [f"<h3>{escape(title)}</h3>{_wide(part)}" for title, part in _blocks(table)]
         parts += [figure.to_html(full_html=False, include_plotlyjs=False) for figure in figures.get(name, ())]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>The study</title>'
-        f"<style>{CSS}</style><script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>"
-    )
+    return page("The study", "".join(parts), OWN_STYLE)
 
 
 def _blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
