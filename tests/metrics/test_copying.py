@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from transcriptome_diffusion.metrics.copying import copying, spread
+from transcriptome_diffusion.metrics.copying import authenticity, copying, spread
+from transcriptome_diffusion.metrics.neighbours import nearest, neighbour_distances
 
 
 def draw(seed, n=400, genes=30):
@@ -27,6 +28,34 @@ def test_far_samples_are_no_copies():
 
 def test_a_higher_percentile_counts_more_as_copies():
     assert copying(draw(1), draw(0), draw(2), percentile=20) == pytest.approx(0.2, abs=0.07)
+
+
+def authentic(synthetic, train):
+    return authenticity(*nearest(synthetic, train), neighbour_distances(train, 1)[:, 0])
+
+
+def test_authenticity_has_its_null_in_one_gene():
+    """A fresh point falls into a gap of length L, gamma of shape 2, at V L / 2 from the nearer end, whose gap on the
+    other side is exponential: it is authentic with probability 1 - E exp(-V L / 2) = 1 - E (1 + V / 2)^-2 = 1 / 3.
+    """
+    found = [authentic(draw(2 * i + 1, genes=1), draw(2 * i, genes=1)) for i in range(20)]
+    assert np.mean(found) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_authenticity_is_that_of_its_definition():
+    train, synthetic = draw(0, 90, 4), 0.7 * draw(1, 70, 4)
+    across = np.linalg.norm(train[:, None] - synthetic[None], axis=2)
+    within = np.linalg.norm(train[:, None] - train[None], axis=2)
+    np.fill_diagonal(within, np.inf)
+    expected = (across.min(axis=0) >= within.min(axis=1)[across.argmin(axis=0)]).mean()
+    assert authentic(synthetic, train) == expected
+    assert 0 < expected < 1
+
+
+def test_copies_are_not_authentic_and_far_profiles_are():
+    train = draw(0)
+    assert authentic(train[np.random.default_rng(1).integers(400, size=400)], train) == 0
+    assert authentic(draw(1) + 5, train) == 1
 
 
 def two_classes(seed, scale, n=(800, 200)):

@@ -4,6 +4,7 @@ import pytest
 from transcriptome_diffusion.metrics import neighbours
 from transcriptome_diffusion.metrics.neighbours import (
     distance_blocks,
+    nearest,
     nearest_distances,
     neighbour_distances,
     own_distance_blocks,
@@ -46,6 +47,13 @@ def test_a_near_copy_keeps_its_small_distance():
     near = x.copy()
     near[:, 0] += 1e-4
     np.testing.assert_allclose(nearest_distances(near, x), 1e-4, rtol=1e-3)
+
+
+def test_the_nearest_is_found_in_any_block(points, monkeypatch):
+    monkeypatch.setattr(neighbours, "BLOCK", 16)
+    distances, which = nearest(points[:33], points[33:])
+    np.testing.assert_array_equal(which, brute(points[:33], points[33:]).argmin(axis=1))
+    np.testing.assert_allclose(distances, brute(points[:33], points[33:]).min(axis=1))
 
 
 def in_single_precision():

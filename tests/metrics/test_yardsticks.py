@@ -51,6 +51,7 @@ def test_what_is_read_again_measures_the_same(yardsticks, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     assert len(again.modules.members) == len(yardsticks.modules.members) > 1
     np.testing.assert_array_equal(again.modules.correlation, yardsticks.modules.correlation)
+    np.testing.assert_array_equal(again.apart, yardsticks.apart)
 
 
 def test_many_genes_and_no_modules_survive_the_disk_too(tmp_path):

@@ -17,8 +17,25 @@ def copying(synthetic: np.ndarray, train: np.ndarray, held_out: np.ndarray, perc
     Args:
         synthetic, train, held_out: (n, n_genes) in one gene-wise standardised space.
     """
-    limit = np.percentile(nearest_distances(held_out, train), percentile)
-    return float((nearest_distances(synthetic, train) < limit).mean())
+    return copied(nearest_distances(synthetic, train), nearest_distances(held_out, train), percentile)
+
+
+def copied(to_train: np.ndarray, usual: np.ndarray, percentile: float = 1.0) -> float:
+    """``copying`` from the distances of synthetic and of held-out profiles to their nearest training profiles."""
+    return float((to_train < np.percentile(usual, percentile)).mean())
+
+
+def authenticity(to_train: np.ndarray, original: np.ndarray, apart: np.ndarray) -> float:
+    """Share of profiles that are no nearer to their nearest training profile than that is to its own nearest.
+
+    0 for copies, null 1/3 in one gene and rising with their number; shrunken profiles lower it as well, since they
+    lie nearer to all others. Alaa et al. (2022), arXiv:2102.08921.
+
+    Args:
+        to_train, original: of each profile, the distance to its nearest training profile and which that is, (n,).
+        apart: of each training profile, the distance to its nearest other one, (n_train,).
+    """
+    return float((to_train >= apart[original]).mean())
 
 
 def spread(real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, synthetic_labels: np.ndarray) -> float:

@@ -136,7 +136,7 @@ def _apart(cloud: Cloud, other: Cloud, within: np.ndarray, across: np.ndarray) -
 
 
 def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> dict[str, float]:
-    """Alpha-precision, beta-recall (both integrated) and authenticity of Alaa et al. (2022), arXiv:2102.08921.
+    """Alpha-precision and beta-recall, both integrated, of Alaa et al. (2022), arXiv:2102.08921.
 
     Arrays as for ``fidelity``; the space itself serves as the paper's embedding. The alpha-support of a set is the
     ball around its mean that holds a share alpha of it.
@@ -148,10 +148,6 @@ def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> dict[str, fl
     - ``beta_recall``: 1 - 2 ∫ |R(b) - b| db, where R(b) is the share of real profiles whose k-nearest-neighbour
       ball holds a synthetic profile of the b-support. Best and null 1 - 2^-k where neighbours lie equally far
       from the centre; in many dimensions they lie nearer to it, and the null is lower: compare with ``real``.
-    - ``authenticity``: share of synthetic profiles that lie no nearer to their nearest real profile than that
-      has its own nearest real neighbour; 0 for copies, null 1/3 in one gene and rising with their number: that of
-      ``real``. It tells of copies where ``real`` is the training set; shrunken profiles lower it as well, since
-      they lie nearer to all others.
 
     Raises:
         ValueError: if k is not below the number of real profiles, the widths differ, or values are not finite.
@@ -166,17 +162,9 @@ def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> dict[str, fl
     rank = np.empty(len(synthetic))
     rank[np.argsort(from_centre, kind="stable")] = np.arange(1, len(synthetic) + 1) / len(synthetic)
     reached = np.empty(n)  # the smallest b whose support reaches into a real profile's ball
-    to_real, nearest = np.full(len(synthetic), np.inf), np.zeros(len(synthetic), dtype=np.int64)
     for rows, distances in distance_blocks(real, synthetic):
         reached[rows] = np.where(distances <= within[rows, -1:], rank, np.inf).min(axis=1)
-        closest = distances.argmin(axis=0)
-        closer = (found := distances[closest, np.arange(len(synthetic))]) < to_real
-        to_real[closer], nearest[closer] = found[closer], closest[closer] + rows.start
-    return {
-        "alpha_precision": _integrated(inner_share),
-        "beta_recall": _integrated(reached),
-        "authenticity": float((to_real >= within[nearest, 0]).mean()),
-    }
+    return {"alpha_precision": _integrated(inner_share), "beta_recall": _integrated(reached)}
 
 
 def _from_centre(values: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -12,12 +12,13 @@ import pandas as pd
 
 from transcriptome_diffusion.metrics.biology import differential, gene_sets, summarise
 from transcriptome_diffusion.metrics.biology.coexpression import preservation
-from transcriptome_diffusion.metrics.copying import copying, spread
+from transcriptome_diffusion.metrics.copying import authenticity, copied, spread
 from transcriptome_diffusion.metrics.correlation import correlation_score, within_class_correlation
 from transcriptome_diffusion.metrics.distances import frechet, kernel_tests, marginal_agreement
 from transcriptome_diffusion.metrics.fidelity import LEAST, Memberships, fidelity_by_class, memberships, support
 from transcriptome_diffusion.metrics.fidelity import summarise as summarise_fidelity
 from transcriptome_diffusion.metrics.intervals import Interval, bootstrap, bootstrap_mean
+from transcriptome_diffusion.metrics.neighbours import nearest, nearest_distances
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
 from transcriptome_diffusion.metrics.utility import Labelled, classification_scores, predict
 from transcriptome_diffusion.metrics.yardsticks import Row, Yardsticks
@@ -127,8 +128,10 @@ def score(
     _add_reverse_validation(table, tissues, against_test, real, options, space)
     _add_biology(table, tissues, against_test, real, options, space)
     n = len(against_train.labels)
-    table.add("train", {"copying": copying(against_train.values, real.train.values, real.test.values)}, n)
-    table.add("train", {"authenticity": support(real.train.values, against_train.values)["authenticity"]}, n)
+    to_train, original = nearest(against_train.values, real.train.values)
+    usual = to_train if against_train is real.test else nearest_distances(real.test.values, real.train.values)
+    table.add("train", {"copying": copied(to_train, usual)}, n)
+    table.add("train", {"authenticity": authenticity(to_train, original, real.yardsticks.apart)}, n)
     return pd.DataFrame(table.rows, columns=COLUMNS), pd.DataFrame(tissues.rows, columns=TISSUE_COLUMNS)
 
 

@@ -114,6 +114,15 @@ def require_neighbours(values: np.ndarray, k: int) -> None:
         )
 
 
+def nearest(queries: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances from each row of ``queries`` to its nearest row of ``reference``, and which rows these are."""
+    distances, indices = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)
+    for rows, block in distance_blocks(queries, reference):
+        indices[rows] = block.argmin(axis=1)
+        distances[rows] = np.take_along_axis(block, indices[rows, None], axis=1)[:, 0]
+    return distances, indices
+
+
 def nearest_distances(queries: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Distance from each row of ``queries`` to its nearest row of ``reference``, (n_queries,)."""
-    return np.concatenate([block.min(axis=1) for _, block in distance_blocks(queries, reference)])
+    return nearest(queries, reference)[0]

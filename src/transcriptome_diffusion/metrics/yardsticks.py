@@ -18,6 +18,7 @@ from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.metrics.biology.coexpression import Modules
 from transcriptome_diffusion.metrics.distances import PrincipalAxes
 from transcriptome_diffusion.metrics.membership import Records
+from transcriptome_diffusion.metrics.neighbours import neighbour_distances
 from transcriptome_diffusion.metrics.utility import Labelled, Projection, TissueFeatures
 from transcriptome_diffusion.parameters import ClassifierOptions
 
@@ -61,6 +62,7 @@ class Yardsticks:
         axes: principal axes of the training profiles, for the Fréchet distance without a classifier.
         tissues: hidden layer of a classifier of real tissues, for the paper's Fréchet distance.
         modules: co-expression modules, or None where training profiles have none.
+        apart: distance of each training profile, in their order, to the nearest other, (n_train,).
     """
 
     genes: pd.Index
@@ -68,6 +70,7 @@ class Yardsticks:
     axes: PrincipalAxes
     tissues: TissueFeatures
     modules: Modules | None
+    apart: np.ndarray
 
     @classmethod
     def fit(
@@ -91,6 +94,7 @@ class Yardsticks:
             PrincipalAxes.fit(train.values, components),
             TissueFeatures.fit(train, validation, options),
             modules,
+            neighbour_distances(train.values, 1)[:, 0],
         )
 
     def measure(self, profiles: ad.AnnData, label: str, contrast: str | None = None, donor: str = "donor") -> Row:
@@ -117,6 +121,7 @@ class Yardsticks:
             "scaler.scale": self.scaler.scale,
             "axes.centre": self.axes.centre,
             "axes.axes": self.axes.axes,
+            "apart": self.apart,
         }
         if self.tissues.projection.axes is not None and self.tissues.projection.centre is not None:
             tensors |= {
@@ -168,6 +173,7 @@ class Yardsticks:
                     ),
                 ),
                 modules,
+                tensors["apart"],
             )
         except KeyError as error:
             raise ArtefactError(f"{folder} lacks {error}; run the evaluation again from its start.") from error
