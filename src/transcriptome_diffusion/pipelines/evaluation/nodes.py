@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from transcriptome_diffusion.generators.registry import RECONSTRUCTORS
@@ -77,20 +77,20 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
             none = pd.DataFrame(columns=[*names, "run", *indicators.COLUMNS])
             return none, pd.DataFrame(columns=[*names, "run", *indicators.TISSUE_COLUMNS])
         held = train.n_obs + validation.n_obs + test.n_obs
-        made = sum(profiles.n_obs for profiles in candidates)
+        # of one run: the next is standardised when the last is scored
+        made = max((part.n_obs for profiles in candidates for _, part in split_runs(profiles)), default=0)
         require_memory(
             f"scoring {row} with {train.n_vars} genes",
-            # all of them standardised beside the profiles, and the copy that distances and axes work on
+            # standardised beside the profiles, and the copy that distances and axes work on
             4.0 * (held + made + max(train.n_obs, made)) * train.n_vars,
-            "Lower `evaluation.most_profiles`, draw fewer `runs`, or raise `min_expressed_share` of the ingestion.",
+            "Raise `min_expressed_share` of the ingestion, or take fewer `tissues`.",
         )
         sets = match_gene_sets(gene_sets, train.var[options.gene_names].astype(str)) if gene_sets else {}
         members, seen, others = (_row(part, yardsticks, options) for part in (train, validation, test))
         real = indicators.Real(members, seen, others, yardsticks, sets)
+        sides: Iterable[tuple[int, Any, Any]] = [(1, real.train, real.test)]
         if candidates:
-            sides = [(run, *[_row(part, yardsticks, options)] * 2) for run, part in split_runs(candidates[0])]
-        else:
-            sides = [(1, real.train, real.test)]
+            sides = ((run, *[_row(part, yardsticks, options)] * 2) for run, part in split_runs(candidates[0]))
         singles, tissues = [], []
         for run, against_test, against_train in sides:
             single, by_tissue = indicators.score(against_test, against_train, real, options, space)
