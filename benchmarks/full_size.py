@@ -2,27 +2,29 @@
 
 Usage: python benchmarks/full_size.py gtex FOLDER [GENES] [SAMPLES]
        python benchmarks/full_size.py tcga FOLDER [GENES] [SAMPLES]
+       python benchmarks/full_size.py firehose FOLDER [GENES] [SAMPLES]
 
 ``gtex`` writes the gene TPM (GCT 1.2, gz), sample attributes, subject phenotypes and gene model of release v8 under
 their published names, 56,200 genes x 17,382 samples; ``tcga`` the plain EB++ matrix of the GDC, 20,531 x 11,069, and
-its sample quality annotations. A pool of rows is formatted once; a gene is one of them, begun at another sample, so
-that no two rows are alike and gzip finds as little to share as in real values.
+its sample quality annotations; ``firehose`` the 33 cohorts of the Broad's Firehose, 20,531 x 11,069. A pool of rows is
+formatted once; a gene takes every tissue from one of them, begun at another sample, so that no two rows are alike and
+gzip finds as little to share as in real values. Tissues differ, and genes of a module vary together.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from transcriptome_diffusion.cohorts.tcga import DISEASES
 from transcriptome_diffusion.expression.landmarks import load_panel
 
-POOL = 400
+POOL, MODULES, TURNS = 400, 16, 40
 CODING, PAR_Y = 18_700 / 56_200, 44
 GTEX_MATRIX = "GTEx_Analysis_2017-06-05_v8_RNASeQCv1.1.9_gene_tpm.gct.gz"
 GTEX_ATTRIBUTES = "GTEx_Analysis_v8_Annotations_SampleAttributesDS.txt"
@@ -30,6 +32,43 @@ GTEX_PHENOTYPES = "GTEx_Analysis_v8_Annotations_SubjectPhenotypesDS.txt"
 GTEX_MODEL = "gencode.v26.GRCh38.genes.gtf"
 TCGA_MATRIX = "EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2.geneExp.tsv"
 TCGA_QUALITY = "merged_sample_quality_annotations.tsv"
+FIREHOSE_SET = "rnaseqv2__illuminahiseq_rnaseqv2__unc_edu__Level_3__RSEM_genes_normalized__data"
+#: cancer type -> samples of EB++
+CANCERS = {
+    "BRCA": 1218,
+    "KIRC": 606,
+    "LUAD": 576,
+    "THCA": 572,
+    "UCEC": 567,
+    "HNSC": 566,
+    "LUSC": 554,
+    "PRAD": 550,
+    "LGG": 534,
+    "COAD": 495,
+    "SKCM": 474,
+    "STAD": 450,
+    "BLCA": 427,
+    "LIHC": 424,
+    "KIRP": 323,
+    "CESC": 310,
+    "OV": 309,
+    "SARC": 265,
+    "ESCA": 196,
+    "PCPG": 187,
+    "PAAD": 183,
+    "GBM": 174,
+    "LAML": 173,
+    "READ": 171,
+    "TGCT": 156,
+    "THYM": 122,
+    "KICH": 91,
+    "MESO": 87,
+    "UVM": 80,
+    "ACC": 79,
+    "UCS": 57,
+    "DLBC": 48,
+    "CHOL": 45,
+}
 #: tissue -> sample count of GTEx v8 (Lacan et al. 2026); what is missing to 17,382 falls to tissues below 100
 TISSUES = {
     "Adipose Tissue": 1204,
@@ -65,19 +104,28 @@ TISSUES = {
 }
 
 
-def rows(rng: np.random.Generator, samples: int, level: float, zeros: float, style: str) -> Iterator[bytes]:
-    """Endless rows of ``samples`` tab-separated cells around 2^level, a share of ``zeros`` of them 0."""
+def rows(rng: np.random.Generator, sizes: Sequence[int], level: float, zeros: float, style: str) -> Iterator[bytes]:
+    """Endless rows of tab-separated cells around 2^level, a share of ``zeros`` of them 0; ``sizes`` are the tissues'.
+
+    Rows of one module and turn vary together within tissues, and a third of a gene's tissues have another level.
+    """
+    factors = rng.normal(size=(MODULES, sum(sizes)))
+    ends = np.cumsum(sizes)
+    turns = rng.random((TURNS, len(sizes)))
     pool = []
-    for _ in range(POOL):
+    for place in range(POOL):
         mean, share = rng.normal(level, 3.0), np.clip(rng.normal(zeros, 0.3), 0, 0.99)
-        values = np.exp2(rng.normal(mean, 1.0, samples)) * (rng.random(samples) >= share)
-        text = b"\t".join(np.char.mod(style, values).astype("S").tolist())
-        starts = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\t")) + 1
-        pool.append((text, starts))
+        deviation = (factors[place % MODULES] + rng.normal(size=sum(sizes))) / np.sqrt(2)
+        values = np.exp2(mean + deviation) * (rng.random(sum(sizes)) >= share)
+        cells = np.char.mod(style, values).astype("S").tolist()
+        pool.append([cells[end - size : end] for end, size in zip(ends, sizes, strict=True)])
     while True:
-        text, starts = pool[rng.integers(POOL)]
-        start = starts[rng.integers(len(starts))] if len(starts) else 0
-        yield text[start:] + b"\t" + text[: start - 1] if start else text
+        module, turn = rng.integers(MODULES), turns[rng.integers(TURNS)]
+        mates = module + MODULES * rng.integers(POOL // MODULES, size=len(sizes))
+        mates[rng.random(len(sizes)) > 1 / 3] = mates[0]
+        starts = (turn * sizes).astype(int)
+        parts = [(pool[mate][block], start) for block, (mate, start) in enumerate(zip(mates, starts, strict=True))]
+        yield b"\t".join(b"\t".join(cells[start:] + cells[:start]) for cells, start in parts)
 
 
 def write_gtex(folder: Path, genes: int = 56_200, samples: int = 17_382) -> None:
@@ -99,8 +147,8 @@ def write_gtex(folder: Path, genes: int = 56_200, samples: int = 17_382) -> None
             tags = f'gene_id "{gene}"; transcript_id "{gene}"; gene_type "{kind}"; gene_name "SYM{place}"; level 2;'
             for feature in ("gene", "transcript", *["exon"] * 6):
                 file.write(f"chr1\tHAVANA\t{feature}\t{span}\t.\t+\t.\t{tags}\n")
-    names = write_gtex_tables(folder, samples, rng)
-    expressed, silent = rows(rng, samples, 3.0, 0.15, "%.4g"), rows(rng, samples, -2.5, 0.7, "%.4g")
+    names, sizes = write_gtex_tables(folder, samples, rng)
+    expressed, silent = rows(rng, sizes, 3.0, 0.15, "%.4g"), rows(rng, sizes, -2.5, 0.7, "%.4g")
     with gzip.open(folder / GTEX_MATRIX, "wb", compresslevel=6) as file:
         file.write(f"#1.2\n{genes}\t{samples}\nName\tDescription\t".encode() + "\t".join(names).encode() + b"\n")
         for place, (gene, kind) in enumerate(lines):
@@ -108,8 +156,8 @@ def write_gtex(folder: Path, genes: int = 56_200, samples: int = 17_382) -> None
             file.write(f"{gene}\tSYM{place}\t".encode() + values + b"\n")
 
 
-def write_gtex_tables(folder: Path, samples: int, rng: np.random.Generator) -> list[str]:
-    """Sample attributes (with assays besides RNA-seq) and subject phenotypes; gives the RNA-seq samples."""
+def write_gtex_tables(folder: Path, samples: int, rng: np.random.Generator) -> tuple[list[str], list[int]]:
+    """Sample attributes (with assays besides RNA-seq) and subject phenotypes; gives samples, tissue by tissue."""
     tissues = list(itertools.islice(itertools.cycle(t for t, count in TISSUES.items() for _ in range(count)), samples))
     donors = [f"GTEX-{10_000 + i:X}" for i in range(max(round(samples * 948 / 17_382), 10))]
     names, taken = [], 0
@@ -128,36 +176,66 @@ def write_gtex_tables(folder: Path, samples: int, rng: np.random.Generator) -> l
         for donor in donors:
             age = 20 + 10 * int(rng.integers(6))
             file.write(f"{donor}\t{rng.integers(1, 3)}\t{age}-{age + 9}\t{rng.integers(5)}\n")
-    return names
+    return names, [len(list(group)) for _, group in itertools.groupby(tissues)]
+
+
+def tcga_genes(genes: int) -> list[str]:
+    panel = load_panel()[:genes]
+    ids = [f"{s}|{e}" for s, e in zip(panel["symbol"], panel["entrez_id"], strict=True)]
+    return ids + [f"SYM{i}|{200_000_000 + i}" for i in range(genes - len(ids))]
+
+
+def tcga_cohorts(samples: int) -> dict[str, list[str]]:
+    """Barcodes of every cohort; one sample in fifteen is of normal tissue."""
+    cohorts, place = {}, 0
+    for cancer, count in CANCERS.items():
+        places = range(place, place + max(round(count * samples / sum(CANCERS.values())), 15))
+        cohorts[cancer] = [f"TCGA-{i % 36:02d}-{i:04X}-{'11A' if i % 15 == 0 else '01A'}-11R-A29S-07" for i in places]
+        place = places.stop
+    return cohorts
 
 
 def write_tcga(folder: Path, genes: int = 20_531, samples: int = 11_069) -> None:
     rng = np.random.default_rng(9)
-    panel = load_panel()[:genes]
-    ids = [f"{s}|{e}" for s, e in zip(panel["symbol"], panel["entrez_id"], strict=True)]
-    ids += [f"SYM{i}|{200_000_000 + i}" for i in range(genes - len(ids))]
-    names = [f"TCGA-{i % 36:02d}-{i:04X}-{'11A' if i % 15 == 0 else '01A'}-11R-A29S-07" for i in range(samples)]
+    cohorts = tcga_cohorts(samples)
+    names = list(itertools.chain(*cohorts.values()))
     with (folder / TCGA_QUALITY).open("w", encoding="utf-8") as file:
         file.write("patient_barcode\taliquot_barcode\tcancer type\tplatform\tDo_not_use\n")
-        cancers = sorted(DISEASES.values())
-        for place, name in enumerate(names):
-            cancer = cancers[place % len(cancers)]
-            file.write(f"{name[:12]}\t{name}\t{cancer}\tIlluminaHiSeq_RNASeqV2\t{place % 70 == 0}\n")
-    values, gaps = rows(rng, samples, 8.0, 0.15, "%.4f"), rng.random(genes) < 4_196 / 20_531
+        for cancer, members in cohorts.items():
+            for place, name in enumerate(members):
+                file.write(f"{name[:12]}\t{name}\t{cancer}\tIlluminaHiSeq_RNASeqV2\t{place % 70 == 0}\n")
+    values = rows(rng, [len(members) for members in cohorts.values()], 8.0, 0.15, "%.4f")
+    gaps = rng.random(genes) < 4_196 / 20_531
     with (folder / TCGA_MATRIX).open("wb") as file:
         file.write(b"gene_id\t" + "\t".join(names).encode() + b"\n")
-        for gene, gap in zip(ids, gaps, strict=True):
+        for gene, gap in zip(tcga_genes(genes), gaps, strict=True):
             row = next(values)
             if gap:  # genes that one platform lacks are missing in a block of samples
                 cells = row.split(b"\t")
-                cells[: samples // 12] = [b"NA"] * (samples // 12)
+                cells[: len(names) // 12] = [b"NA"] * (len(names) // 12)
                 row = b"\t".join(cells)
             file.write(f"{gene}\t".encode() + row + b"\n")
 
 
+def write_firehose(folder: Path, genes: int = 20_531, samples: int = 11_069) -> None:
+    rng = np.random.default_rng(9)
+    ids, cohorts = tcga_genes(genes), tcga_cohorts(samples)
+    sizes = [len(members) for members in cohorts.values()]
+    values, ends = rows(rng, sizes, 8.0, 0.15, "%.4f"), np.cumsum(sizes).tolist()
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context((folder / f"{cohort}.{FIREHOSE_SET}.data.txt").open("wb")) for cohort in cohorts]
+        for file, members in zip(files, cohorts.values(), strict=True):
+            file.write("\t".join(["Hybridization REF", *members]).encode() + b"\n")
+            file.write(b"\t".join([b"gene_id", *[b"normalized_count"] * len(members)]) + b"\n")
+        for gene in ids:
+            cells = next(values).split(b"\t")
+            for file, end, size in zip(files, ends, sizes, strict=True):
+                file.write(gene.encode() + b"\t" + b"\t".join(cells[end - size : end]) + b"\n")
+
+
 def main(what: str, folder: Path, *sizes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    {"gtex": write_gtex, "tcga": write_tcga}[what](folder, *sizes)
+    {"gtex": write_gtex, "tcga": write_tcga, "firehose": write_firehose}[what](folder, *sizes)
 
 
 if __name__ == "__main__":
