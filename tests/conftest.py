@@ -5,10 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # before numpy and torch are there, and for the command lines that tests start: a worker is one core's
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 RNASEQDB = Path("rnaseqdb") / "normalized"
+
+
+#: files that take minutes; whoever gets one last would keep the others waiting
+LONGEST = ("test_end_to_end.py", "test_own_cohort.py", "test_augmentation_pipeline.py", "test_tuning.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

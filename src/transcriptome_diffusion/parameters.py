@@ -489,7 +489,10 @@ class EvaluationOptions(Options):
     seed: int = Field(default=0, ge=0)
     draws: int = Field(default=10, ge=1)
     most_profiles: int = Field(
-        default=2048, ge=30, description="of a matched draw on each side, as in the paper; larger cohorts are thinned"
+        default=2048,
+        ge=30,
+        description="of a matched draw on each side, as in the paper; larger cohorts are thinned, and of all genes "
+        "copies are looked for among so many",
     )
     components: int = Field(default=50, ge=1, description="principal axes of the Fréchet distance without classifier")
     folds: int = Field(default=5, ge=2, description="cross-validation of the classifier two-sample tests")

@@ -33,6 +33,7 @@ def write(tmp_path):
 def small_blocks(monkeypatch):
     """Blocks and slabs so small that a toy file has many of each."""
     monkeypatch.setattr(tables, "BLOCK", 700)
+    monkeypatch.setattr(tables, "BATCH", 700)
     monkeypatch.setattr(tables, "SLAB", 300)
     monkeypatch.setattr(tables, "RANGES", 4)
 

@@ -185,3 +185,11 @@ def test_real_donors_are_the_ceiling_of_training_on_real_and_synthetic(real, cei
     wrong = measured(real, draw(SIZES, 7, lambda x, _: x[::-1], donors=False))
     made = means(score(wrong, wrong, real, OPTIONS, "landmarks")[0])["test"]
     assert made["accuracy_mlp_augmented"] > made["accuracy_mlp"] + 0.1
+
+
+def test_of_all_genes_copies_are_looked_for_among_so_many_profiles(real):
+    options = OPTIONS.model_copy(update={"most_profiles": 40, "draws": 1})
+    for space, expected in (("landmarks", len(real.train.labels)), ("transcriptome", 40)):
+        table, _ = score(real.train, real.train, real, options, space)
+        found = table.query("metric == 'copying'").iloc[0]
+        assert (found["n"], found["value"]) == (expected, 1.0)

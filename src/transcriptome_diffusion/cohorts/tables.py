@@ -31,7 +31,7 @@ from transcriptome_diffusion.memory import require_memory
 logger = logging.getLogger(__name__)
 
 #: bytes of text that are read, and of wanted text that are parsed, at once
-BLOCK = 1 << 20
+BLOCK, BATCH = 1 << 20, 4 << 20
 #: bytes of values that are collected at once (few, so that turning them stays in the cache), and ranges of samples
 SLAB, RANGES = 512 << 10, 32
 #: bytes from which numpy counts cells faster than bytes do
@@ -234,7 +234,7 @@ class _Columns:
     def __init__(self, width: int) -> None:
         edges = np.linspace(0, width, min(RANGES, width) + 1).astype(int).tolist()
         self.ranges = list(pairwise(edges))
-        self.slabs: list[list[np.ndarray]] = [[] for _ in self.ranges]
+        self.slabs: dict[int, list[np.ndarray]] = {low: [] for low, _ in self.ranges}
         self.height = max(1, SLAB * len(self.ranges) // (4 * width))
         self.width, self.rows = width, 0
 
@@ -242,21 +242,26 @@ class _Columns:
         while len(rows):
             place = self.rows % self.height
             part, rows = rows[: self.height - place], rows[self.height - place :]
-            for (low, high), slabs in zip(self.ranges, self.slabs, strict=True):
+            for low, high in self.ranges:
                 if place == 0:
                     # not from malloc, which keeps what is freed for later
                     memory = mmap.mmap(-1, 4 * self.height * (high - low))
-                    slabs.append(np.frombuffer(memory, dtype=np.float32).reshape(self.height, -1))
-                slabs[-1][place : place + len(part)] = part[:, low:high]
+                    self.slabs[low].append(np.frombuffer(memory, dtype=np.float32).reshape(self.height, -1))
+                self.slabs[low][-1][place : place + len(part)] = part[:, low:high]
             self.rows += len(part)
 
     def joined(self) -> np.ndarray:
         """The result; nothing is left here."""
         values = np.empty((self.width, self.rows), dtype=np.float32)
-        for low, high in self.ranges:
-            for place, slab in enumerate(self.slabs.pop(0)):
-                part = values[low:high, place * self.height :][:, : self.height]
-                part[:] = slab[: part.shape[1]].T
+
+        def place(low: int, high: int) -> None:
+            slabs = self.slabs.pop(low)
+            for start in range(0, self.rows, self.height):
+                part = values[low:high, start : start + self.height]
+                part[:] = slabs.pop(0)[: part.shape[1]].T
+
+        with ThreadPoolExecutor(PARSERS) as pool:
+            list(pool.map(place, *zip(*self.ranges, strict=True)))
         return values
 
 
@@ -314,7 +319,7 @@ class _Rows:
                 self.descriptions += ids[1:2]
                 batch.append(_Row(line.number, ids[0], line.block[start : line.stop]))
                 size += line.stop - start
-                if size > BLOCK:
+                if size > BATCH:
                     yield batch
                     batch, size = [], 0
         if batch:
@@ -336,10 +341,10 @@ class _Rows:
             column = self._column(text)
         except pl.exceptions.PolarsError as error:
             raise self._fault(batch) from error
-        gaps = column.null_count()
-        if len(column) != len(batch) * len(self.samples) or (gaps and self.missing == "refuse"):
+        gaps = self.missing == "refuse" and column.null_count()
+        if len(column) != len(batch) * len(self.samples) or gaps:
             raise self._fault(batch)
-        values = (column.fill_null(np.nan) if gaps else column).to_numpy().reshape(len(batch), -1)
+        values = column.to_numpy().reshape(len(batch), -1)  # nulls become NaN
         if self.columns is not None:
             values = values[:, self.columns]
         faulty = np.isinf(values) if self.missing == "nan" else ~np.isfinite(values)

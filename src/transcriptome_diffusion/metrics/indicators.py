@@ -112,9 +112,11 @@ def score(
       distances, alpha-precision and beta-recall, preservation of modules. Neighbour indicators on fewer than
       ``fidelity.LEAST`` profiles or no more than k are left empty.
     - On the first of these subsets: permutation p-values and classifier two-sample tests.
-    - On all profiles: copying and authenticity (towards train), reverse validation (train on the row, choose on
-      validation, test on test; a draw is a classifier seed), on landmarks also on the row beside real training
-      profiles (``..._augmented``), differential expression, markers, gene sets.
+    - On all profiles, in the transcriptome on at most ``options.most_profiles``: copying and authenticity, towards
+      train.
+    - On all profiles: reverse validation (train on the row, choose on validation, test on test; a draw is a classifier
+      seed), on landmarks also on the row beside real training profiles (``..._augmented``), differential expression,
+      markers, gene sets.
 
     Returns:
         Single values with the columns ``COLUMNS``: ``n`` profiles on each side; ``low`` and ``high`` bound the mean
@@ -127,12 +129,26 @@ def score(
         _add_draws(table, tissues, reference, ours, theirs, real, options, space)
     _add_reverse_validation(table, tissues, against_test, real, options, space)
     _add_biology(table, tissues, against_test, real, options, space)
-    n = len(against_train.labels)
-    to_train, original = nearest(against_train.values, real.train.values)
-    usual = to_train if against_train is real.test else nearest_distances(real.test.values, real.train.values)
-    table.add("train", {"copying": copied(to_train, usual)}, n)
-    table.add("train", {"authenticity": authenticity(to_train, original, real.yardsticks.apart)}, n)
+    _add_copying(table, against_train, real, options, space)
     return pd.DataFrame(table.rows, columns=COLUMNS), pd.DataFrame(tissues.rows, columns=TISSUE_COLUMNS)
+
+
+def _add_copying(table: _Table, candidate: Row, real: Real, options: EvaluationOptions, space: str) -> None:
+    most = None if space == "landmarks" else options.most_profiles
+    some, others = (_thinned(part.values, most, options.seed) for part in (candidate, real.test))
+    to_train, original = nearest(some, real.train.values)
+    usual = to_train if candidate is real.test else nearest_distances(others, real.train.values)
+    found = {
+        "copying": copied(to_train, usual),
+        "authenticity": authenticity(to_train, original, real.yardsticks.apart),
+    }
+    table.add("train", found, len(some))
+
+
+def _thinned(values: np.ndarray, most: int | None, seed: int) -> np.ndarray:
+    """All profiles, or a random ``most`` of them."""
+    n = len(values)
+    return values if most is None or n <= most else values[np.random.default_rng(seed).choice(n, most, replace=False)]
 
 
 class _Table:
