@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 
 import anndata as ad
 import numpy as np
@@ -15,6 +11,7 @@ import pytest
 from kedro.framework.project import pipelines as registered
 from kedro.framework.startup import bootstrap_project
 
+from command_line import copied, kedro
 from transcriptome_diffusion.generators.registry import BASELINES, SAMPLERS
 from transcriptome_diffusion.parameters import AugmentationOptions
 from transcriptome_diffusion.pipelines.augmentation.nodes import refuse_unknown, train_references, training
@@ -71,21 +68,8 @@ def test_a_generator_that_is_not_listed_is_not_trained_and_an_unknown_one_is_nam
 
 
 def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
-    copy = tmp_path / "project"
-    copy.mkdir()
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(project / name, copy)
-    for name in ("conf", "src"):
-        shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    stages = "ingestion,feature_landmarks,augmentation"
-    run = subprocess.run(
-        [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipelines", stages],
-        cwd=copy,
-        capture_output=True,
-        text=True,
-        # without the path that a bootstrap in this process may have left: the copy's own source has to be the one
-        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "400"},
-    )
+    copy = copied(project, tmp_path / "project")
+    run = kedro(copy, "run", "--env", "test", "--pipelines", "ingestion,feature_landmarks,augmentation")
     said = run.stdout + run.stderr
     assert run.returncode == 0, said[-3000:]
     assert "vae: takes no part" in said
@@ -106,6 +90,10 @@ def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     # more real profiles tell more than few
     logistic = table.query("method == 'none' and metric == 'auroc_logistic'").set_index("n_per_tissue")["value"]
     assert logistic["all"] > logistic["5"]
+
+    gained = pd.read_csv(reporting / "augmentation_gains.csv", dtype={"n_per_tissue": str})
+    assert set(gained["method"]) == set(table["method"]) - {"none"}
+    assert np.isfinite(gained["gain"]).all()
 
     figure = json.loads((reporting / "augmentation.json").read_text())
     lines = [trace["name"] for trace in figure["data"]]

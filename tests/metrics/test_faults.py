@@ -7,7 +7,7 @@ import pytest
 
 from transcriptome_diffusion.metrics.copying import authenticity
 from transcriptome_diffusion.metrics.correlation import correlation_score, within_class_correlation
-from transcriptome_diffusion.metrics.distances import PrincipalAxes, frechet_pca, kernel_tests, marginal_agreement
+from transcriptome_diffusion.metrics.distances import PrincipalAxes, frechet, kernel_tests, marginal_agreement
 from transcriptome_diffusion.metrics.fidelity import support
 from transcriptome_diffusion.metrics.neighbours import nearest, neighbour_distances
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
@@ -73,7 +73,7 @@ def indicators(values, real=TEST):
     tests = kernel_tests(*pair, strata=(LABELS, LABELS), permutations=99)
     told = classifier_tests(*pair, strata=(LABELS, LABELS), logistic_c=0.01)
     return {
-        "frechet_pca": frechet_pca(PrincipalAxes.fit(TRAIN, 20), *pair),
+        "frechet_pca": frechet(*map(PrincipalAxes.fit(TRAIN, 20), pair)),
         **tests,
         **marginal_agreement(*labelled),
         "correlation": correlation_score(*pair),

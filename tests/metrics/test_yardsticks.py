@@ -4,7 +4,7 @@ import pytest
 from populations import GENES, SIZES, draw
 from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.expression.scaling import GeneScaler
-from transcriptome_diffusion.metrics.distances import PrincipalAxes, frechet, frechet_pca
+from transcriptome_diffusion.metrics.distances import PrincipalAxes, frechet
 from transcriptome_diffusion.metrics.utility import Labelled
 from transcriptome_diffusion.metrics.yardsticks import Yardsticks
 from transcriptome_diffusion.parameters import ClassifierOptions
@@ -34,7 +34,9 @@ def test_profiles_are_measured_in_training_standard_deviations(yardsticks):
 def test_coordinates_and_features_are_those_of_the_two_frechet_distances(yardsticks):
     ours, theirs = (yardsticks.measure(part, "tissue") for part in (TEST, VALIDATION))
     axes = PrincipalAxes.fit(yardsticks.measure(TRAIN, "tissue").values, COMPONENTS)
-    assert frechet(ours.coordinates, theirs.coordinates) == pytest.approx(frechet_pca(axes, ours.values, theirs.values))
+    assert frechet(ours.coordinates, theirs.coordinates) == pytest.approx(
+        frechet(axes(ours.values), axes(theirs.values))
+    )
     assert ours.features.shape == (len(TEST), 16)
 
 

@@ -8,47 +8,32 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
 from transcriptome_diffusion.expression.identifiers import is_par_y, without_version
 
 CODING = "protein_coding"
-COLUMNS = ["gene_id", "symbol", "gene_type"]
 
 # GENCODE says gene_type, Ensembl gene_biotype
-_ATTRIBUTE = re.compile(r'(gene_id|gene_type|gene_biotype|gene_name) "([^"]*)"')
-
-
-def read_gene_model(path: str | Path) -> pd.DataFrame:
-    """The genes of a GTF file, plain or gzip.
-
-    Returns:
-        One row per gene, in the file's order: ``gene_id`` (Ensembl, without version), ``symbol`` and ``gene_type``,
-        for instance ``protein_coding``. Y copies of pseudoautosomal genes are left to their X copies.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, or no line of it describes a gene with an id and a type.
-    """
-    genes = pd.DataFrame(_genes(Path(path)), columns=COLUMNS)
-    return genes.drop_duplicates("gene_id", ignore_index=True)
+_ATTRIBUTE = re.compile(r'(gene_id|gene_type|gene_biotype) "([^"]*)"')
 
 
 def coding_genes(path: str | Path) -> set[str]:
-    """The protein-coding genes of a GTF file, as Ensembl ids without version.
+    """The protein-coding genes of a GTF file, plain or gzip, as Ensembl ids without version.
+
+    Y copies of pseudoautosomal genes are left to their X copies.
 
     Raises:
-        FileNotFoundError, ValueError: as ``read_gene_model``, and if none is coding.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, no line of it describes a gene with an id and a type, or none is coding.
     """
-    genes = pd.DataFrame(_genes(Path(path)), columns=COLUMNS)
-    coding = set(genes.loc[genes["gene_type"] == CODING, "gene_id"])
+    genes = list(_genes(Path(path)))
+    coding = {gene for gene, kind in genes if kind == CODING}
     if not coding:
-        raise ValueError(f"no gene of {path} is {CODING}; its types are {sorted(genes['gene_type'].unique())[:10]}.")
+        raise ValueError(f"no gene of {path} is {CODING}; its types are {sorted({kind for _, kind in genes})[:10]}.")
     return coding
 
 
-def _genes(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Id, symbol and type of one gene after the other."""
+def _genes(path: Path) -> Iterator[tuple[str, str]]:
+    """Id and type of one gene after the other."""
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
     found = 0
@@ -62,7 +47,7 @@ def _genes(path: Path) -> Iterator[tuple[str, str, str]]:
                 gene, kind = about.get("gene_id", ""), about.get("gene_type") or about.get("gene_biotype")
                 if gene and kind and not is_par_y(gene):
                     found += 1
-                    yield without_version(gene), about.get("gene_name", ""), kind
+                    yield without_version(gene), kind
     except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is truncated or broken ({error}). Fetch the file again.") from error
     if not found:

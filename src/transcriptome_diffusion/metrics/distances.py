@@ -88,11 +88,6 @@ class PrincipalAxes:
         return values @ self.axes - self.centre @ self.axes
 
 
-def frechet_pca(axes: PrincipalAxes, real: np.ndarray, synthetic: np.ndarray) -> float:
-    """``frechet`` in the coordinates of training profiles' principal axes; no classifier has a say in it."""
-    return frechet(axes(real), axes(synthetic))
-
-
 def kernel_tests(
     real: np.ndarray,
     synthetic: np.ndarray,

@@ -73,15 +73,15 @@ def refuse_unknown(options: AugmentationOptions) -> None:
         raise ValueError(f"`augmentation.generators` lists {unknown}; expected some of {sorted(GENERATOR_NAMES)}.")
 
 
-def evaluate(test: AnnData, evaluation: EvaluationOptions, *classifiers: Any) -> DataFrame:
-    """Every classifier on held-out donors, the one place of the experiment that reads them."""
-    from transcriptome_diffusion.augmentation import as_text, score
+def evaluate(test: AnnData, evaluation: EvaluationOptions, *classifiers: Any) -> tuple[DataFrame, DataFrame]:
+    """Every classifier on held-out donors, the one place of the experiment that reads them; and what methods gain."""
+    from transcriptome_diffusion.augmentation import as_text, gains, score
 
     table = score((one for part in classifiers for one in part), test, evaluation.label)
     for metric in table["metric"].unique():
         if metric.startswith("balanced_accuracy"):
             logger.info("%s on held-out donors, by real profiles per tissue\n%s", metric, as_text(table, metric))
-    return table
+    return table, gains(table)
 
 
 def plot(table: DataFrame) -> Figure:

@@ -45,7 +45,10 @@ def create_pipeline(**_: Any) -> Pipeline:
     ]
     trained = [f"augmentation_classifiers_{name}" for name in ("references", *GENERATORS)]
     evaluate = Node(
-        nodes.evaluate, ["landmarks_test", "params:evaluation", *trained], "augmentation_scores", name="evaluate"
+        nodes.evaluate,
+        ["landmarks_test", "params:evaluation", *trained],
+        ["augmentation_scores", "augmentation_gains"],
+        name="evaluate",
     )
     plot = Node(nodes.plot, "augmentation_scores", "figure_augmentation", name="plot")
     return Pipeline(
