@@ -164,6 +164,17 @@ def test_the_gene_table_names_every_target_for_every_reconstructor(results):
     )
 
 
+def test_profiles_are_taken_out_as_the_readme_says(project, finished, monkeypatch):
+    section = (project / "README.md").read_text().partition("for other programs:")[2]
+    code = re.search(r"```python\n(.*?)```", section, flags=re.DOTALL)[1]
+    monkeypatch.chdir(finished)
+    exec(code.replace('"data/', '"data/test/'), {})
+    table = pd.read_csv(finished / "synthetic.csv.gz", index_col=0)
+    profiles = ad.read_h5ad(finished / "data/test/07_model_output/ddim/ridge_noise/transcriptome_profiles.h5ad")
+    assert list(table.columns) == list(profiles.var_names)
+    np.testing.assert_allclose(table, 2.0 ** profiles.X.clip(min=0) - 1, rtol=1e-4, atol=1e-4)
+
+
 def test_profiles_can_be_drawn_again_without_training(finished, results):
     weights = results / "06_models" / "denoiser" / "run_1" / "tensors.safetensors"
     trained = weights.stat().st_mtime_ns
