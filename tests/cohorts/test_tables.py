@@ -106,6 +106,8 @@ def test_firehose_has_a_second_header(write):
     assert read_matrix(write(text), second_header=True).genes == ["A", "B", "C"]
     with pytest.raises(ValueError, match=r"line 2.*gene gene_id, sample s1, found 'count'"):
         read_matrix(write(text))
+    with pytest.raises(ValueError, match=r"line 2: expected a second header, of units, found \['A', '0', '1\.5'\]"):
+        read_matrix(write(TEXT), second_header=True)
 
 
 @pytest.mark.parametrize("word", ["NA", "NaN", "nan", "null", "", "N/A"])

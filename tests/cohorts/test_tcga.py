@@ -100,6 +100,10 @@ class TestGDC:
         with pytest.raises(FileNotFoundError, match=r"merged_sample_quality.*api\.gdc\.cancer\.gov"):
             read_cohort("tcga", gdc)
 
+    def test_a_row_without_a_cancer_type_leaves_that_of_the_patients_other_rows(self, gdc):
+        quality(gdc, (TUMOUR, "ACC", "False"), (TUMOUR, "", "False"))
+        assert read_cohort("tcga", gdc).obs["source"].tolist() == ["ACC"]
+
     def test_tables_of_another_cohort_are_an_error_that_says_why_nothing_is_left(self, gdc):
         quality(gdc, ("TCGA-XX-XXXX-01A-11R-A29S-07", "ACC", "False"))
         with pytest.raises(ValueError, match=r"no sample of EBPlus.* is left: 4 without a cancer type"):

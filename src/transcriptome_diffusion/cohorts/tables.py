@@ -133,8 +133,8 @@ def read_matrix(
         for _ in range(skip_lines):
             next(lines, None)
         header = [_unquoted(cell) for cell in _text(path, next(lines, None)).split(separator)]
-        if second_header:
-            next(lines, None)
+        if second_header and _NUMBER.fullmatch((units := _text(path, next(lines, None)).split(separator))[-1]):
+            raise ValueError(f"{path}, line 2: expected a second header, of units, found {units[:3]}. {_FETCH_AGAIN}")
         first = next(lines, None)
         if first is None:
             raise ValueError(f"{path} has a header but no gene.")

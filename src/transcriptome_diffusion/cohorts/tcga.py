@@ -221,7 +221,8 @@ def _gdc_samples(folder: Path, quality: pd.DataFrame | None, flagged: frozenset[
             f"{QUALITY_FILE}, which tells the cancer types, is not in {folder}. "
             "It is at https://api.gdc.cancer.gov/data/1a7d7be8-675d-4e60-a105-19d4121bdebf."
         )
-    cancers = dict(zip(quality["patient_barcode"], quality["cancer type"], strict=True))
+    told = quality[quality["cancer type"] != ""]
+    cancers = dict(zip(told["patient_barcode"], told["cancer type"], strict=True))
     return _Samples(lambda sample: cancers.get(sample[:12]), folder / QUALITY_FILE, flagged)
 
 
