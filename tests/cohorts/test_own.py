@@ -141,6 +141,25 @@ def test_a_gene_table_says_what_the_ids_do_not(folder, matrix):
         read(folder, "m.tsv", **settings)
 
 
+def test_what_a_gene_table_leaves_open_does_not_keep_a_gene_from_the_panel(folder, matrix):
+    """An Ensembl id counts where there is no Entrez id: NA and 0 are none."""
+    write(matrix, folder / "m.tsv")
+    table = pd.DataFrame({"gene": matrix.index, "symbol": ["AARS", "NA", "", "x"], "entrez_id": ["NA", "0", "25", ""]})
+    table.to_csv(folder / "genes.tsv", sep="\t", index=False)
+    var = read(folder, "m.tsv", genes="genes.tsv").var
+    assert var["symbol"].tolist() == ["AARS", "", "", "x"]
+    assert var["entrez_id"].tolist() == ["", "", "25", ""]
+    found = match_panel(var, load_panel())
+    assert set(found.loc[found["found"], "ensembl_id"]) == set(PANEL["ensembl_id"])
+
+
+def test_a_gene_table_that_says_nothing_is_refused(folder, matrix):
+    write(matrix, folder / "m.tsv")
+    (folder / "genes.csv").write_text(f"gene;symbol\n{matrix.index[0]};AARS\n")
+    with pytest.raises(ValueError, match=r"has none of \['symbol', .* but \['gene;symbol'\]\. Name its columns"):
+        read(folder, "m.tsv", genes="genes.csv")
+
+
 def test_covariates_are_those_that_are_named(folder, matrix):
     write(matrix, folder / "m.tsv")
     columns = {"sample": "id", "tissue": "organ", "donor": "patient", "study": "centre", "gender": "sex"}

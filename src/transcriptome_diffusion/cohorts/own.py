@@ -266,12 +266,18 @@ def _gene_table(path: Path, matrix: _Matrix, options: OwnOptions) -> tuple[np.nd
                 f"{list(table.index[:2])}, the matrix with {matrix.genes[:2]}."
             )
         known = table.reindex(ids)
+        if not {options.gene_columns.get(column, column) for column in GENE_COLUMNS}.intersection(known):
+            raise ValueError(
+                f"the gene table {options.genes} has none of {list(GENE_COLUMNS)} but {[key, *known][:12]}. Name its "
+                "columns in `gene_columns` of the cohort in the catalog."
+            )
     for column in GENE_COLUMNS:
         if (yours := options.gene_columns.get(column, column)) in known:
             said = known[yours].astype(object).where(known[yours].notna(), "").astype(str).to_numpy()
             if column != "symbol":  # an Ensembl id may have its version, an Entrez id that was read as a float a .0
                 said = np.array([without_version(gene) for gene in said], dtype=object)
-            var[column] = np.where(said != "", said, var[column])
+            none = np.isin(said, [*MISSING, "0"] if column == "entrez_id" else MISSING)
+            var[column] = np.where(none, var[column], said)
         elif column in options.gene_columns:
             raise ValueError(f"no column {yours!r} for {column} in the gene table of {path}: {list(known)[:12]}.")
     return kept, var
