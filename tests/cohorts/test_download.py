@@ -224,6 +224,14 @@ def test_a_redirect_is_followed(publisher, tmp_path):
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
+def test_no_credentials_are_sent_even_where_the_user_keeps_some_for_the_host(publisher, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    publisher.redirects = {"/old": f"/{NAME}"}
+    download(options(publisher, tmp_path / "raw", {"name": NAME, "url": "old"}))  # the publisher refuses them
+    assert left_in(tmp_path / "raw") == [NAME]
+
+
 def test_a_file_without_an_announced_length_arrives(publisher, tmp_path, caplog):
     publisher.silent = True  # HTTP/1.0: the end of the connection is the end of the file
     download(options(publisher, tmp_path))
@@ -236,7 +244,7 @@ def test_a_file_without_an_announced_length_arrives(publisher, tmp_path, caplog)
     assert f"ended after 1000 bytes, expected {len(CONTENT)}" in said
 
 
-@pytest.mark.parametrize("kind", ["gone", "forbidden", "web page", "circle", "compressed", "broken for good"])
+@pytest.mark.parametrize("kind", ["gone", "forbidden", "web page", "circle", "compressed", "empty", "broken for good"])
 def test_what_the_server_answers_is_said_in_one_sentence(publisher, tmp_path, kind):
     trait, expected = {
         "gone": ({"files": {}}, "404 Not Found: the publisher has moved the file. Mend its url in parameters_download"),
@@ -244,6 +252,7 @@ def test_what_the_server_answers_is_said_in_one_sentence(publisher, tmp_path, ki
         "web page": ({"headers": {"Content-Type": "text/html; charset=utf-8"}}, "answers with a web page"),
         "circle": ({"redirects": {f"/{NAME}": f"/{NAME}"}}, "redirects"),
         "compressed": ({"headers": {"Content-Encoding": "br"}}, "sends br, which nobody asked for"),
+        "empty": ({"files": {f"/{NAME}": b""}}, "announces an empty file"),
         "broken for good": ({"statuses": [500] * 9}, "gave up after 3 attempts that brought nothing new"),
     }[kind]
     vars(publisher).update(trait)

@@ -189,6 +189,16 @@ def test_only_samples_with_rna_seq_and_a_tissue_are_read(release):
         read(release)
 
 
+def test_samples_that_the_attributes_lack_are_counted_in_a_warning(release, caplog):
+    """As when the table of text was cut off."""
+    assert not caplog.records
+    write(release, attributes=TABLE[: TABLE.index("GTEX-WXYG-0005")])
+    with caplog.at_level(logging.WARNING):
+        assert list(read(release).obs_names) == SAMPLES[:3]
+    assert "Left out 1 of 4 samples without a row with SMAFRZE RNASEQ and SMTS" in caplog.text
+    assert "GTEX-WXYG-0005-SM-3NB37" in caplog.text
+
+
 def test_donors_that_the_phenotypes_lack_are_unknown_and_named(release, caplog):
     write(release, phenotypes=DONORS.replace("GTEX-WXYG", "GTEX-OTHER").replace("\t1\t50-59", "\t\t"))
     with caplog.at_level(logging.WARNING):

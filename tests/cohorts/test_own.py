@@ -61,6 +61,12 @@ def write(matrix, path):
         matrix.to_csv(path, sep="," if ".csv" in name else "\t")
 
 
+def test_the_ending_of_a_table_may_be_in_capitals(folder, matrix):
+    write(matrix, folder / "m.tsv")
+    (folder / "samples.csv").rename(folder / "SAMPLES.CSV")
+    assert read(folder, "m.tsv", samples="SAMPLES.CSV").n_obs == 5
+
+
 NAMES = ["m.tsv", "m.tsv.gz", "m.txt", "m.csv", "m.csv.gz", "m.parquet", "m.gct", "m.gct.gz"]
 
 
@@ -135,6 +141,25 @@ def test_a_gene_table_says_what_the_ids_do_not(folder, matrix):
         read(folder, "m.tsv", **settings)
 
 
+def test_what_a_gene_table_leaves_open_does_not_keep_a_gene_from_the_panel(folder, matrix):
+    """An Ensembl id counts where there is no Entrez id: NA and 0 are none."""
+    write(matrix, folder / "m.tsv")
+    table = pd.DataFrame({"gene": matrix.index, "symbol": ["AARS", "NA", "", "x"], "entrez_id": ["NA", "0", "25", ""]})
+    table.to_csv(folder / "genes.tsv", sep="\t", index=False)
+    var = read(folder, "m.tsv", genes="genes.tsv").var
+    assert var["symbol"].tolist() == ["AARS", "", "", "x"]
+    assert var["entrez_id"].tolist() == ["", "", "25", ""]
+    found = match_panel(var, load_panel())
+    assert set(found.loc[found["found"], "ensembl_id"]) == set(PANEL["ensembl_id"])
+
+
+def test_a_gene_table_that_says_nothing_is_refused(folder, matrix):
+    write(matrix, folder / "m.tsv")
+    (folder / "genes.csv").write_text(f"gene;symbol\n{matrix.index[0]};AARS\n")
+    with pytest.raises(ValueError, match=r"has none of \['symbol', .* but \['gene;symbol'\]\. Name its columns"):
+        read(folder, "m.tsv", genes="genes.csv")
+
+
 def test_covariates_are_those_that_are_named(folder, matrix):
     write(matrix, folder / "m.tsv")
     columns = {"sample": "id", "tissue": "organ", "donor": "patient", "study": "centre", "gender": "sex"}
@@ -160,6 +185,18 @@ def test_samples_without_a_row_or_a_tissue_are_left_out_by_name(folder, matrix, 
     assert "extra, S-5" in caplog.text
 
 
+def test_what_r_writes_for_a_missing_label_is_no_class_and_no_donor(folder, matrix):
+    write(matrix, folder / "m.tsv")
+    text = (folder / "samples.csv").read_text()
+    (folder / "samples.csv").write_text(text.replace("S-0,liver,", "S-0,NA,").replace("S-1,liver", "S-1,liver "))
+    cohort = read(folder, "m.tsv")
+    assert list(cohort.obs_names) == SAMPLES[1:5]
+    assert cohort.obs["tissue"].tolist() == ["liver", "lung, left", "lung, left", "lung, left"]
+    (folder / "samples.csv").write_text(text.replace("p3", "NA"))
+    with pytest.raises(ValueError, match="1 samples have no donor in column 'patient', for instance 'S-3'"):
+        read(folder, "m.tsv")
+
+
 def test_an_h5ad_brings_its_own_tables_and_unit(tmp_path):
     obs = pd.DataFrame({"tissue": ["liver", "lung"], "donor": ["a", "b"], "age": [50, 60]}, index=["x", "y"])
     var = PANEL[["symbol"]].assign(entrez_id=PANEL["entrez_id"].astype(float)).set_axis(PANEL["ensembl_id"])
@@ -173,6 +210,15 @@ def test_an_h5ad_brings_its_own_tables_and_unit(tmp_path):
     assert found.obs["tissue"].tolist() == ["liver", "lung"]
     assert found.var["entrez_id"].tolist() == PANEL["entrez_id"].tolist()
     assert found.var["symbol"].tolist() == PANEL["symbol"].tolist()
+
+
+def test_an_h5ad_without_values_is_refused(tmp_path):
+    obs = pd.DataFrame({"tissue": ["liver", "lung"]}, index=["x", "y"])
+    ad.AnnData(obs=obs, var=pd.DataFrame(index=PANEL["ensembl_id"]), layers={"tpm": VALUES[:2]}).write_h5ad(
+        tmp_path / "m.h5ad"
+    )
+    with pytest.raises(ValueError, match=r"has no values in X, only the layers \['tpm'\]\. Move one"):
+        read_cohort("own", tmp_path / "m.h5ad", {})
 
 
 class TestUnits:
@@ -231,6 +277,26 @@ class TestWhatDoesNotBelongTogether:
         (folder / "samples.csv").write_text(text + "S-1,liver,p1,A,f\n")
         with pytest.raises(ValueError, match=r"1 samples come several times in the sample table .*: S-1"):
             read(folder, "m.tsv")
+
+    def test_a_header_that_lost_a_cell_is_not_taken_for_rs(self, folder, matrix):
+        """It would give every sample the values of its neighbour."""
+        text = matrix.to_csv(sep="\t").replace("\tS-1", "")
+        for name in ("gene_id", "cg"):
+            (folder / "m.tsv").write_text(text.replace("gene_id", name))
+            with pytest.raises(ValueError, match=r"7 cells, but the header has 6|begins with 'cg', which is no sample"):
+                read(folder, "m.tsv")
+
+    def test_a_column_name_that_comes_twice(self, folder, matrix):
+        write(matrix, folder / "m.tsv")
+        text = (folder / "samples.csv").read_text()
+        (folder / "samples.csv").write_text(text.replace("centre", "organ"))
+        with pytest.raises(ValueError, match=r"samples\.csv has several columns called 'organ'"):
+            read(folder, "m.tsv")
+
+    def test_ids_that_are_numbers_in_a_parquet_file(self, folder, matrix):
+        write(matrix.set_axis(pd.Index([16, 23, 25, 30], name="entrez")), folder / "m.parquet")
+        with pytest.raises(ValueError, match=r"has 0 columns that are not numbers.*\(as text, Entrez ids too\)"):
+            read(folder, "m.parquet")
 
     def test_a_donor_without_a_name(self, folder, matrix):
         write(matrix, folder / "m.tsv")

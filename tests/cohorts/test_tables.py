@@ -106,6 +106,8 @@ def test_firehose_has_a_second_header(write):
     assert read_matrix(write(text), second_header=True).genes == ["A", "B", "C"]
     with pytest.raises(ValueError, match=r"line 2.*gene gene_id, sample s1, found 'count'"):
         read_matrix(write(text))
+    with pytest.raises(ValueError, match=r"line 2: expected a second header, of units, found \['A', '0', '1\.5'\]"):
+        read_matrix(write(TEXT), second_header=True)
 
 
 @pytest.mark.parametrize("word", ["NA", "NaN", "nan", "null", "", "N/A"])
@@ -169,6 +171,26 @@ def test_values_below_the_lowest_are_refused_with_their_place(write):
 def test_a_broken_table_is_refused_by_name_and_place(write, text, message):
     with pytest.raises(ValueError, match=rf"matrix\.tsv.*{message}"):
         read_matrix(write(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(TEXT.replace("\ts1", ""), id="a name is gone from the header"),
+        pytest.param(TEXT.replace("gene\ts1", "GeneSymbol"), id="in another spelling"),
+        pytest.param("odd\ts1\nA\t1\t\nB\t2\t\n", id="rows end with a separator"),
+    ],
+)
+def test_a_short_header_is_not_taken_for_rs_where_values_would_be_shifted(write, text):
+    with pytest.raises(ValueError, match=r"line 2: \d cells, but the header has \d"):
+        read_matrix(write(text))
+
+
+def test_a_column_of_names_that_is_read_as_values_is_recognised(write):
+    with pytest.raises(ValueError, match=r"sample symbol, found 'TSPAN6'.*set `id_columns: 2`"):
+        read_matrix(write("gene\tsymbol\ts1\nA\tTSPAN6\t1\n"))
+    with pytest.raises(ValueError, match=r"sample s1, found 'high'.*fetch the file again\.$"):
+        read_matrix(write("gene\ts0\ts1\nA\t1\thigh\n"))
 
 
 def test_truncated_and_corrupt_gzip_files_are_refused(write):

@@ -100,6 +100,10 @@ class TestGDC:
         with pytest.raises(FileNotFoundError, match=r"merged_sample_quality.*api\.gdc\.cancer\.gov"):
             read_cohort("tcga", gdc)
 
+    def test_a_row_without_a_cancer_type_leaves_that_of_the_patients_other_rows(self, gdc):
+        quality(gdc, (TUMOUR, "ACC", "False"), (TUMOUR, "", "False"))
+        assert read_cohort("tcga", gdc).obs["source"].tolist() == ["ACC"]
+
     def test_tables_of_another_cohort_are_an_error_that_says_why_nothing_is_left(self, gdc):
         quality(gdc, ("TCGA-XX-XXXX-01A-11R-A29S-07", "ACC", "False"))
         with pytest.raises(ValueError, match=r"no sample of EBPlus.* is left: 4 without a cancer type"):
@@ -160,9 +164,19 @@ class TestXena:
             ["TCGA-21-1076-01", "TCGA-21-1076", "LUSC", "", "FEMALE"],
         )
         obs = read_cohort("tcga", folder).obs
-        assert obs["sex"].tolist() == ["male", "female"]
+        # the third is in the phenotype table alone
+        assert obs["source"].tolist() == ["SKCM", "LUSC", "BRCA"]
+        assert obs["sex"].tolist() == ["male", "female", "unknown"]
         assert obs["age"].iloc[0] == 57
-        assert np.isnan(obs["age"].iloc[1])
+        assert np.isnan(obs["age"].iloc[1:]).all()
+        (folder / "TCGA_phenotype_denseDataOnlyDownload.tsv.gz").unlink()
+        assert read_cohort("tcga", folder).n_obs == 2
+
+    def test_samples_are_marked_do_not_use_by_aliquot(self, folder, caplog):
+        quality(folder, ("TCGA-D3-A1QA-06A-11R-A18T-07", "SKCM", "True"))
+        with caplog.at_level(logging.INFO):
+            assert list(read_cohort("tcga", folder).obs_names) == ["TCGA-21-1076-01", "TCGA-BH-A0AU-11"]
+        assert "1 marked Do_not_use (TCGA-D3-A1QA-06)" in caplog.text
 
     def test_an_unknown_disease_says_where_abbreviations_are(self, folder):
         table(
@@ -199,6 +213,7 @@ class TestFirehose:
         assert np.isnan(cohort.X[0, 2])
         assert cohort.var["entrez_id"].tolist() == ["100130426", "728661", "9906", "1"]
         assert "Left alone, since their members are there: STES" in caplog.text
+        assert "so that their samples are not read: ESCA" in caplog.text
 
     def test_a_cohort_without_a_wanted_sample_is_passed_over_and_none_at_all_is_an_error(self, folder):
         quality(folder, (TUMOUR, "ACC", "True"))

@@ -75,6 +75,17 @@ def test_studies_sample_types_and_the_tissue_column_are_choices(folder):
     assert "Sjögren’s".encode("cp1252").decode("latin-1") in set(detailed)
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("Blood Derived Normal", "normal"), ("Metastatic", "tumor"), ("Control Analyte", None), ("", None)],
+)
+def test_no_sample_is_a_tumour_for_want_of_a_type(folder, kind, expected):
+    path = folder / "TcgaTargetGTEX_phenotype.txt.gz"
+    text = gzip.decompress(path.read_bytes()).decode("latin-1")
+    gz(path, text.replace("Primary Blood Derived", kind), "latin-1")
+    assert read_cohort("toil", folder).obs["sample_type"].get("TARGET-20-PAEIKD-09") == expected
+
+
 def test_underscores_that_r_has_rewritten_are_read_as_well(folder):
     path = folder / "TcgaTargetGTEX_phenotype.txt.gz"
     text = gzip.decompress(path.read_bytes()).decode("latin-1").replace("\t_", "\tX_")

@@ -104,6 +104,11 @@ def test_another_release_or_packaging_is_a_parameter(configured, environment, ch
     assert wanted.address(wanted.files[0]).endswith(ending)
 
 
+def test_the_54_sites_of_gtex_are_a_parameter(configured):
+    for choice, column in (({}, "SMTS"), ({"tissue": "SMTSD"}, "SMTSD")):
+        assert configured("gtex", **choice)["catalog"]["raw_cohort"]["options"]["tissue"] == column
+
+
 # Lacan et al. (2026), doi:10.1186/s12859-026-06470-8
 PAPER = {
     "gtex_paper": {

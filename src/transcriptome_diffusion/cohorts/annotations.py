@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 
+from transcriptome_diffusion.cohorts.tables import refuse_foreign
+
 
 def read_annotations(
     path: Path,
@@ -37,14 +39,16 @@ def read_annotations(
     """
     if not path.is_file():
         raise FileNotFoundError(f"the table {path} does not exist. {mend}")
+    with path.open("rb") as file:
+        head = file.read(8)
+    if path.suffix != ".parquet":
+        refuse_foreign(path, head)
     try:
         if path.suffix == ".parquet":
             texts = pl.read_parquet(path).select(pl.all().cast(pl.String).fill_null(""))
             table = pd.DataFrame(texts.to_dict(as_series=False), dtype=object)
         else:
-            with path.open("rb") as file:
-                compressed = file.read(2) == b"\x1f\x8b"
-            with gzip.open(path) if compressed else path.open("rb") as file:
+            with gzip.open(path) if head.startswith(b"\x1f\x8b") else path.open("rb") as file:
                 table = pd.read_csv(
                     file,
                     sep=separator,

@@ -42,6 +42,17 @@ class DownloadError(RuntimeError):
     """A file could not be fetched; the message says which, what was found, and what to do."""
 
 
+class _Anonymous(requests.Session):
+    """Sends no credentials, nor those that a ``.netrc`` has for the host; proxies are those of the environment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auth = lambda request: request
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        prepared_request.headers.pop("Authorization", None)
+
+
 class _Interrupted(Exception):
     """An attempt failed in a way that the next one may not."""
 
@@ -74,7 +85,7 @@ def download(options: DownloadOptions) -> list[Path]:
             damaged; if the disk is too small or not writable. Nothing half-fetched stands under a final name.
     """
     folder = Path(options.folder).expanduser()
-    with _explained(folder), requests.Session() as session:
+    with _explained(folder), _Anonymous() as session:
         # as the publisher keeps it: a server that compresses on the way could neither resume nor announce a size
         session.headers["Accept-Encoding"] = "identity"
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +163,8 @@ def _announced(response: requests.Response, file: PublishedFile) -> int | None:
         raise DownloadError(f"{response.url} sends {encoding}, which nobody asked for. Fetch {file.name} by hand.")
     length = response.headers.get("Content-Length")
     size = int(length) if length is not None and length.isdigit() else None
+    if size == 0:
+        raise DownloadError(f"{response.url} announces an empty file. Mend its url in {WHERE}, or try again later.")
     if file.bytes is not None and size not in (None, file.bytes):
         raise DownloadError(
             f"{response.url} announces {size} bytes, expected {file.bytes}: the publisher has another file than "

@@ -60,6 +60,13 @@ def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
     donors = _donor_table(_beside(matrix_path, _PHENOTYPES, "phenotypes", options))
     coding = None if options.genes == "all" else coding_genes(_beside(matrix_path, _GENE_MODEL, "gene_model", options))
     copies: list[str] = []
+    unlisted: list[str] = []
+
+    def is_listed(sample: str) -> bool:
+        if sample in samples.index:
+            return True
+        unlisted.append(sample)
+        return False
 
     def is_wanted(gene: str) -> bool:
         if is_par_y(gene):
@@ -70,10 +77,19 @@ def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
     matrix = read_gct(
         matrix_path,
         keep=is_wanted,
-        keep_samples=samples.index.__contains__,
+        keep_samples=is_listed,
         lowest=0,
         most_genes=None if coding is None else len(coding),
     )
+    if unlisted:  # there is none in a release as published
+        logger.warning(
+            "Left out %d of %d samples without a row with SMAFRZE RNASEQ and %s in the attributes, such as %s. Are the "
+            "attributes whole, and of this release?",
+            len(unlisted),
+            len(unlisted) + len(matrix.samples),
+            options.tissue,
+            ", ".join(unlisted[:3]),
+        )
     if copies:
         logger.info(
             "Left out %d Y copies of pseudoautosomal genes (_PAR_Y), such as %s; the X copies stay",

@@ -17,7 +17,7 @@ import pandas as pd
 import polars as pl
 
 from transcriptome_diffusion.cohorts.annotations import read_annotations
-from transcriptome_diffusion.cohorts.tables import Matrix, read_gct, read_matrix
+from transcriptome_diffusion.cohorts.tables import MISSING, Matrix, read_gct, read_matrix
 from transcriptome_diffusion.expression.identifiers import identify, without_version
 from transcriptome_diffusion.expression.profiles import dense, make_profiles
 from transcriptome_diffusion.expression.units import detect_unit, undo_log
@@ -47,9 +47,9 @@ class _Matrix:
 def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     """Read a matrix and the tables beside it, and bring them into the project's shape.
 
-    Samples of the matrix without a row or a tissue in the sample table are left out and named. Without a column for
-    ``donor`` every sample counts as a donor of its own. Gene identifiers are recognised (``expression.identifiers``),
-    and no gene is made up: what is not measured is not there.
+    Samples of the matrix without a row or a tissue (empty, ``NA``) in the sample table are left out and named. Without
+    a column for ``donor`` every sample counts as a donor of its own. Gene identifiers are recognised
+    (``expression.identifiers``), and no gene is made up: what is not measured is not there.
 
     Returns:
         (n_samples, n_genes), linear, NaN where a cell is empty. ``obs``: ``tissue``, ``donor``, ``study`` (``own``
@@ -99,6 +99,11 @@ def _read_matrix(path: Path, options: OwnOptions, table: pd.DataFrame | None) ->
         read = read_gct if kind == "gct" else _read_text(kind, options)
         text = read(path, missing="nan", on_repeated_samples="keep")  # the columns may be genes
         across, down, symbols, values = text.samples, text.genes, text.descriptions, text.values
+        if not text.id_columns and across[0] not in table.index and table.index.isin(across).any():
+            raise ValueError(
+                f"{path}: the header has a cell less than the rows, as R writes it, yet begins with {across[0]!r}, "
+                "which is no sample of the sample table. Complete the header."
+            )
     if options.genes_in == "columns" or (options.genes_in is None and _samples_go_down(path, across, down, table)):
         return _Matrix(down, across, np.ascontiguousarray(values.T))
     return _Matrix(across, down, values, var=pd.DataFrame({"symbol": symbols}) if symbols else None)
@@ -141,8 +146,8 @@ def _read_parquet(path: Path) -> tuple[list[str], list[str], list[str], np.ndarr
     texts = [column for column, kind in table.schema.items() if not kind.is_numeric()]
     if len(texts) not in (1, 2):
         raise ValueError(
-            f"{path} has {len(texts)} columns that are not numbers ({texts[:5]}); expected one, of gene or sample ids, "
-            "or a second one of symbols."
+            f"{path} has {len(texts)} columns that are not numbers ({texts[:5]}); expected one, of gene or sample ids "
+            "(as text, Entrez ids too), or a second one of symbols."
         )
     names = [table[column].cast(pl.String).fill_null("").to_list() for column in texts]
     values = table.drop(texts)
@@ -154,6 +159,8 @@ def _read_h5ad(path: Path) -> _Matrix:
         cohort = ad.read_h5ad(path)
     except (OSError, KeyError) as error:
         raise ValueError(f"{path} is not a sound .h5ad file: {error}") from error
+    if cohort.X is None:
+        raise ValueError(f"{path} has no values in X, only the layers {list(cohort.layers)}. Move one of them to X.")
     return _Matrix(
         list(cohort.obs_names),
         list(cohort.var_names),
@@ -165,14 +172,17 @@ def _read_h5ad(path: Path) -> _Matrix:
 
 
 def _read_table(path: Path, options: OwnOptions, needed: list[str], what: str) -> pd.DataFrame:
-    return read_annotations(
+    table = read_annotations(
         path,
         needed,
-        separator="," if ".csv" in path.suffixes else "\t",
+        separator="," if ".csv" in path.name.lower() else "\t",
         encoding=options.encoding,
         quoted=True,
         mend=f"Set `{what}` in the options of the cohort in the catalog.",
     )
+    if repeated := sorted(set(table.columns[table.columns.duplicated()]) - {""}):
+        raise ValueError(f"{path} has several columns called {repeated[0]!r}. Rename or remove all but one.")
+    return table
 
 
 def _read_samples(path: Path, options: OwnOptions) -> pd.DataFrame:
@@ -206,7 +216,8 @@ def _sample_table(path: Path, matrix: _Matrix, table: pd.DataFrame | None, optio
         raise _strangers(path, matrix.samples[:2], table)
     obs = pd.DataFrame({ours: table.loc[shared, yours].to_numpy() for ours, yours in columns.items()}, index=shared)
     for column in {"tissue", *KNOWN_COLUMNS}.intersection(obs):
-        obs[column] = obs[column].astype(object).where(obs[column].notna(), "").astype(str)
+        text = obs[column].astype(object).where(obs[column].notna(), "").astype(str).str.strip()
+        obs[column] = text.replace(list(MISSING), "")  # R writes NA
     labelled = obs["tissue"] != ""
     unknown = [*pd.Index(matrix.samples).difference(shared), *obs.index[~labelled]]
     if unknown:
@@ -255,12 +266,18 @@ def _gene_table(path: Path, matrix: _Matrix, options: OwnOptions) -> tuple[np.nd
                 f"{list(table.index[:2])}, the matrix with {matrix.genes[:2]}."
             )
         known = table.reindex(ids)
+        if not {options.gene_columns.get(column, column) for column in GENE_COLUMNS}.intersection(known):
+            raise ValueError(
+                f"the gene table {options.genes} has none of {list(GENE_COLUMNS)} but {[key, *known][:12]}. Name its "
+                "columns in `gene_columns` of the cohort in the catalog."
+            )
     for column in GENE_COLUMNS:
         if (yours := options.gene_columns.get(column, column)) in known:
             said = known[yours].astype(object).where(known[yours].notna(), "").astype(str).to_numpy()
             if column != "symbol":  # an Ensembl id may have its version, an Entrez id that was read as a float a .0
                 said = np.array([without_version(gene) for gene in said], dtype=object)
-            var[column] = np.where(said != "", said, var[column])
+            none = np.isin(said, [*MISSING, "0"] if column == "entrez_id" else MISSING)
+            var[column] = np.where(none, var[column], said)
         elif column in options.gene_columns:
             raise ValueError(f"no column {yours!r} for {column} in the gene table of {path}: {list(known)[:12]}.")
     return kept, var

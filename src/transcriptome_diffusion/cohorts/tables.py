@@ -47,7 +47,8 @@ MISSING = ("NA", "N/A", "null", "NULL", "NaN", "nan", "")
 
 _GZIP = b"\x1f\x8b"
 _FOREIGN = {
-    b"PK\x03\x04": "a zip archive",
+    b"PK\x03\x04": "a zip archive (as Excel's .xlsx is)",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
     b"BZh": "a bzip2 file",
     b"\xfd7zXZ": "an xz file",
     b"\x28\xb5\x2f\xfd": "a zstd file",
@@ -56,6 +57,10 @@ _FOREIGN = {
     b"<": "a web page",
 }
 _NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# what the column of ids is called, by which R's header without it is told from one that lost a cell
+_ID_NAME = re.compile(
+    r"(ensembl|entrez|hugo|sample|gene|probe|feature)?s?[ ._-]?(gene|sample)?[ ._-]?(id|name|symbol)?s?", re.IGNORECASE
+)
 _FETCH_AGAIN = "The file may have been cut off or edited; fetch it again."
 
 
@@ -68,7 +73,7 @@ class Matrix:
         descriptions: second id column of the same rows; empty where there is none.
         samples: header of the kept value columns, in the file's order.
         values: (n_samples, n_genes) float32, C order.
-        id_columns: header of the id columns.
+        id_columns: header of the id columns; empty where R left it out.
     """
 
     genes: list[str]
@@ -98,7 +103,8 @@ def read_matrix(
     """Read a matrix of text with genes in rows and samples in columns; gzip is recognised by its first bytes.
 
     Beside the values there are only a few blocks of a MiB, never the whole text. Gene ids and headers may stand in
-    double quotes. A header that is one cell short of every row is taken for R's, which does not name the ids.
+    double quotes. A header that is one cell short of every row is taken for R's, which does not name the ids, unless
+    it begins with such a name or the rows end with an empty cell: then values would stand under their neighbour.
 
     Args:
         path: the file.
@@ -127,14 +133,19 @@ def read_matrix(
         for _ in range(skip_lines):
             next(lines, None)
         header = [_unquoted(cell) for cell in _text(path, next(lines, None)).split(separator)]
-        if second_header:
-            next(lines, None)
+        if second_header and _NUMBER.fullmatch((units := _text(path, next(lines, None)).split(separator))[-1]):
+            raise ValueError(f"{path}, line 2: expected a second header, of units, found {units[:3]}. {_FETCH_AGAIN}")
         first = next(lines, None)
         if first is None:
             raise ValueError(f"{path} has a header but no gene.")
         # R's write.table gives the row names no header
-        nameless = id_columns == 1 and _count(first, delimiter) == len(header) + 1
-        id_names, samples = ([""], header) if nameless else (header[:id_columns], header[id_columns:])
+        nameless = (
+            id_columns == 1
+            and _count(first, delimiter) == len(header) + 1
+            and _ID_NAME.fullmatch(header[0]) is None
+            and not first.block.endswith(delimiter, first.start, first.stop)
+        )
+        id_names, samples = ([], header) if nameless else (header[:id_columns], header[id_columns:])
         if not samples:
             raise ValueError(f"{path} has no sample: its header is {header}. Is the separator {separator!r}?")
         if expected_columns is not None and len(samples) != expected_columns:
@@ -181,6 +192,13 @@ def read_gct(path: str | Path, **options: Any) -> Matrix:
         )
     rows, columns = map(int, found.groups())
     return read_matrix(path, id_columns=2, skip_lines=2, expected_rows=rows, expected_columns=columns, **options)
+
+
+def refuse_foreign(path: Path, head: bytes) -> None:
+    """Raise ValueError if a file's first bytes are those of another format than text or gzip."""
+    for magic, what in _FOREIGN.items():
+        if head.startswith(magic):
+            raise ValueError(f"{path} is {what}; expected a table of text, plain or gzip.")
 
 
 class _Line(NamedTuple):
@@ -381,9 +399,11 @@ class _Rows:
                 if not self._sound(text := cell.decode("utf-8", errors="replace")):
                     least = "" if self.lowest is None else f" of at least {self.lowest:g}"
                     gap = " or a missing value" if self.missing == "nan" else ""
+                    names = self.id_columns == 1 and sample == self.samples[0]
+                    hint = " If that column names the genes, set `id_columns: 2`." if names else ""
                     return ValueError(
                         f"{self.path}, line {row.number}: expected a finite number{least}{gap} for gene {row.gene}, "
-                        f"sample {sample}, found {text!r}. Mend the cell, or fetch the file again."
+                        f"sample {sample}, found {text!r}. Mend the cell, or fetch the file again.{hint}"
                     )
         return ValueError(f"{self.path}, lines {batch[0].number} to {batch[-1].number}: the values cannot be parsed.")
 
@@ -420,9 +440,7 @@ def _blocks(path: Path, advance: Callable[[int], None] = lambda position: None) 
     """The text of a file in pieces of whole lines."""
     with path.open("rb") as file:
         head = file.read(8)
-        for magic, what in _FOREIGN.items():
-            if head.startswith(magic):
-                raise ValueError(f"{path} is {what}; expected a table of text, plain or gzip.")
+        refuse_foreign(path, head)
         file.seek(0)
         rest: list[bytes] = []
         for piece in _inflated(path, file) if head.startswith(_GZIP) else iter(lambda: file.read(BLOCK), b""):

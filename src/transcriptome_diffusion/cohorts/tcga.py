@@ -197,6 +197,8 @@ def _find_files(folder: Path, options: TCGAOptions) -> tuple[str, list[tuple[Pat
     unions = sorted(cohort for cohort in cohorts if UNIONS.get(cohort, set()) & cohorts)
     if unions:
         logger.info("Left alone, since their members are there: %s", ", ".join(unions))
+    if absent := sorted(set().union(*(UNIONS[cohort] for cohort in unions)) - cohorts):
+        logger.warning("Without a file of their own, so that their samples are not read: %s", ", ".join(absent))
     return packaging, [(path, cohort) for path, cohort in files if cohort not in unions]
 
 
@@ -219,7 +221,8 @@ def _gdc_samples(folder: Path, quality: pd.DataFrame | None, flagged: frozenset[
             f"{QUALITY_FILE}, which tells the cancer types, is not in {folder}. "
             "It is at https://api.gdc.cancer.gov/data/1a7d7be8-675d-4e60-a105-19d4121bdebf."
         )
-    cancers = dict(zip(quality["patient_barcode"], quality["cancer type"], strict=True))
+    told = quality[quality["cancer type"] != ""]
+    cancers = dict(zip(told["patient_barcode"], told["cancer type"], strict=True))
     return _Samples(lambda sample: cancers.get(sample[:12]), folder / QUALITY_FILE, flagged)
 
 
@@ -230,28 +233,35 @@ def _firehose_samples(path: Path, cohort: str, flagged: frozenset[str]) -> _Samp
 def _xena_samples(folder: Path, flagged: frozenset[str]) -> _Samples:
     flagged = frozenset(aliquot[:15] for aliquot in flagged)
     survival, phenotype = (_find_table(folder, name) for name in (SURVIVAL_FILE, PHENOTYPE_FILE))
-    if survival is not None:
+    if survival is None and phenotype is None:
+        raise FileNotFoundError(
+            f"neither {PHENOTYPE_FILE}.gz nor {SURVIVAL_FILE}, which tell the cancer types, is in {folder}. "
+            "They are at https://tcga-pancan-atlas-hub.s3.us-east-1.amazonaws.com/download/."
+        )
+    cancers: dict[str, str] = {}
+    covariates = None
+    if phenotype is not None:
+        table = read_annotations(phenotype, ["sample", "_primary_disease"])
+        unknown = sorted(set(table["_primary_disease"]) - set(DISEASES) - {""})
+        if unknown and survival is None:
+            raise ValueError(
+                f"{phenotype} names diseases without a known abbreviation: {unknown[:5]}. Put {SURVIVAL_FILE} beside "
+                "it, which holds the abbreviations."
+            )
+        abbreviations = table["_primary_disease"].map(DISEASES).fillna("")
+        cancers |= dict(zip(table["sample"], abbreviations, strict=True))
+    if survival is not None:  # it holds fewer samples
         table = read_annotations(survival, ["sample", "cancer type abbreviation"]).drop_duplicates("sample")
         table = table.set_index("sample")
+        known = table.loc[table["cancer type abbreviation"] != "", "cancer type abbreviation"]
+        cancers |= dict(zip(known.index, known, strict=True))
         covariates = pd.DataFrame(index=table.index)
         if "gender" in table:
             covariates["sex"] = table["gender"].str.lower()
         if "age_at_initial_pathologic_diagnosis" in table:
             covariates["age"] = pd.to_numeric(table["age_at_initial_pathologic_diagnosis"], errors="coerce")
-        return _Samples(table["cancer type abbreviation"].to_dict().get, survival, flagged, covariates)
-    if phenotype is None:
-        raise FileNotFoundError(
-            f"neither {PHENOTYPE_FILE}.gz nor {SURVIVAL_FILE}, which tell the cancer types, is in {folder}. "
-            "They are at https://tcga-pancan-atlas-hub.s3.us-east-1.amazonaws.com/download/."
-        )
-    table = read_annotations(phenotype, ["sample", "_primary_disease"])
-    if unknown := sorted(set(table["_primary_disease"]) - set(DISEASES) - {""}):
-        raise ValueError(
-            f"{phenotype} names diseases without a known abbreviation: {unknown[:5]}. Put {SURVIVAL_FILE} beside it, "
-            "which holds the abbreviations."
-        )
-    diseases = dict(zip(table["sample"], table["_primary_disease"].map(DISEASES), strict=True))
-    return _Samples(lambda sample: diseases.get(sample), phenotype, flagged)
+    where = next(path for path in (survival, phenotype) if path is not None)
+    return _Samples(cancers.get, where, flagged, covariates)
 
 
 def _read(path: Path, samples: _Samples, options: TCGAOptions) -> _Part | str:
@@ -304,6 +314,8 @@ def _read(path: Path, samples: _Samples, options: TCGAOptions) -> _Part | str:
         known = samples.covariates.reindex(obs.index.str[:15])
         for name in known:
             obs[name] = known[name].to_numpy()
+        if "sex" in known:
+            obs["sex"] = obs["sex"].replace("", None).fillna("unknown")
     return _Part(path, obs, matrix.genes, matrix.values)
 
 

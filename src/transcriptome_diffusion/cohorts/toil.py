@@ -30,8 +30,8 @@ MATRIX = "TcgaTargetGtex_rsem_gene_tpm"
 PHENOTYPE = "TcgaTargetGTEX_phenotype.txt"
 GENE_NAMES = "gencode.v23.annotation.gene.probemap"
 PUBLISHED_AT = "https://toil.xenahubs.net/download/"
-#: of `_sample_type`; everything else is a tumour
-NORMAL, CELL_LINE = ("Solid Tissue Normal", "Normal Tissue"), "Cell Line"
+#: of `_sample_type`, the first as a part of it: "Solid Tissue Normal", "Normal Tissue"; everything else is a tumour
+NORMAL, CELL_LINE, NEITHER = "Normal", "Cell Line", ("", "Control Analyte")
 
 
 def read_toil(folder: Path, options: ToilOptions) -> ad.AnnData:
@@ -102,12 +102,13 @@ def _read_phenotype(path: Path, options: ToilOptions) -> pd.DataFrame:
             f"{path} has no column {missing}; its columns are {list(table)}. Set `tissue` of the reader to one of them."
         )
     table = table.drop_duplicates("sample").set_index("sample")
-    kind = np.where(table["_sample_type"].isin(NORMAL), "normal", "tumor")
+    said = table["_sample_type"]
+    kinds = {"cell_line": said == CELL_LINE, "normal": said.str.contains(NORMAL), "": said.isin(NEITHER)}
     obs = pd.DataFrame(
         {
             "donor": [barcodes.donor(sample) or sample for sample in table.index],
             "study": table["_study"].str.upper(),
-            "sample_type": np.where(table["_sample_type"] == CELL_LINE, "cell_line", kind),
+            "sample_type": np.select(list(kinds.values()), list(kinds), "tumor"),
             "source": table[options.tissue],
             "tissue": table[options.tissue],
             "sex": table["_gender"].str.lower(),

@@ -13,6 +13,8 @@ from transcriptome_diffusion.expression.profiles import blocks_of, dense, make_p
 #: log2(x + 1) of any bulk profile stays below this, and its linear values reach far beyond: TPM, FPKM and CPM
 #: of some twenty thousand genes average about 50, and their maxima are in the thousands
 LARGEST_LOG = 50.0
+#: what a sample's values in these units sum to, so that none is larger
+PER_MILLION, LARGEST_SHARE = {"TPM", "CPM"}, 1e6
 #: log2(0 + 0.001), which an unexpressed gene has in the Toil recompute
 TOIL_ZERO = -9.9658
 
@@ -67,7 +69,8 @@ def undo_log(values: np.ndarray, unit: str) -> str:
         The linear unit. What rounding puts below zero becomes zero.
 
     Raises:
-        ValueError: if the values contradict the unit, or it is a logarithm of another form.
+        ValueError: if the values contradict the unit (a single value above a million TPM does), or it is a logarithm
+            of another form.
     """
     found = _ANY_LOG.fullmatch(unit)
     if found is None:
@@ -76,6 +79,7 @@ def undo_log(values: np.ndarray, unit: str) -> str:
                 f"the unit {unit!r} is not understood; write it as log2(TPM + 1), log2(TPM + 0.001), log10(TPM + 1) "
                 "or ln(TPM + 1), with the unit and the offset of your values."
             )
+        _require_shares(values, unit, unit)
         return unit
     base, offset = _BASES[found["base"]], np.float32(found["offset"] or 0)
     lowest, highest = float(np.nanmin(values)), float(np.nanmax(values))
@@ -92,7 +96,17 @@ def undo_log(values: np.ndarray, unit: str) -> str:
     np.exp2(values, out=values)
     values -= offset
     np.maximum(values, 0, out=values)
+    _require_shares(values, found["linear"], unit)
     return found["linear"]
+
+
+def _require_shares(values: np.ndarray, linear: str, unit: str) -> None:
+    """Refuse linear values (n_samples, n_genes) that no share of a million can have."""
+    if linear.upper() in PER_MILLION and (highest := float(np.nanmax(values))) > 1.01 * LARGEST_SHARE:
+        raise ValueError(
+            f"values are declared as {unit}, yet come to {highest:.3g} {linear}, of which a sample has a million in "
+            "all. Are they counts, or logarithms to another base? Declare the unit as it is."
+        )
 
 
 def to_log2(profiles: ad.AnnData) -> ad.AnnData:
