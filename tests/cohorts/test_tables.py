@@ -52,6 +52,11 @@ def test_values_are_given_by_sample_with_genes_and_samples_in_the_order_of_the_f
     assert matrix.values.flags.c_contiguous
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n\n", "\n\n\n"])
+def test_empty_lines_at_the_end_are_no_genes(write, end):
+    assert read_matrix(write(TEXT + end)).genes == ["A", "B", "C"]
+
+
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize(
     ("genes", "samples", "separator"), [(300, 7, "\t"), (5, 900, ","), (1, 1, "\t"), (40, 41, ";")]
@@ -156,7 +161,7 @@ def test_values_below_the_lowest_are_refused_with_their_place(write):
         pytest.param(TEXT.replace("\t", ","), "has no sample.*Is the separator '\\\\t'", id="another separator"),
         pytest.param(TEXT.replace("\t5\t", "\t"), "line 3: 3 cells, but the header has 4", id="short row"),
         pytest.param(TEXT.replace("\t5\t", "\t5\t5\t"), "line 3: 5 cells, but the header has 4", id="long row"),
-        pytest.param(TEXT + "\n", "line 5: 1 cells", id="blank row"),
+        pytest.param(TEXT.replace("\nB", "\n\nB"), "line 3: empty, but genes follow", id="blank row"),
         pytest.param(TEXT.replace("\nB", "\n"), "line 3: a gene without a name", id="nameless gene"),
         pytest.param(TEXT.replace("s2", ""), "value column 2 of 3 has no sample name", id="nameless sample"),
         pytest.param(TEXT.replace("s3", "s1"), "1 samples have several columns: s1", id="repeated sample"),

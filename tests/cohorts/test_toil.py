@@ -16,7 +16,7 @@ SAMPLES = {
     "TCGA-BH-A0AU-11": ("Breast Invasive Carcinoma", "Breast", "Solid Tissue Normal", "Female", "TCGA"),
     "GTEX-145MG-3126-SM-5Q5D3": ("Brain - Cerebellum", "Brain", "Normal Tissue", "Male", "GTEX"),
     "GTEX-XYZ12-0001-SM-ABCDE": ("Cells - Leukemia Cell Line (Cml)", "Bone Marrow", "Cell Line", "", "GTEX"),
-    "TARGET-20-PAEIKD-09": ("Acute Myeloid Leukemia", "White blood cell", "Primary Blood Derived", "Male", "TARGET"),
+    "TARGET-20-PAEIKD-09": ("Acute Myeloid Leukemia", "White blood cell", "Primary Blood Derived", "", "TARGET"),
     "TCGA-AA-0000-01": ("Sjögren’s", "", "Primary Tumor", "Male", "TCGA"),
 }
 VALUES = {
@@ -58,7 +58,7 @@ def test_the_latin_phenotype_gives_studies_donors_and_types(folder):
     assert obs["sample_type"].tolist() == ["tumor", "normal", "normal", "tumor"]
     assert obs["donor"].tolist() == ["TCGA-V4-A9EE", "TCGA-BH-A0AU", "GTEX-145MG", "TARGET-20-PAEIKD"]
     assert obs["tissue"].tolist() == ["Eye", "Breast", "Brain", "White blood cell"]
-    assert obs["sex"].tolist() == ["male", "female", "male", "male"]
+    assert obs["sex"].tolist() == ["male", "female", "male", "unknown"]
 
 
 def test_the_y_copy_in_the_spelling_of_gencode_23_is_dropped_by_name(folder, caplog):

@@ -321,8 +321,13 @@ class _Rows:
         """The wanted rows, so many at once as make up a block."""
         cells = self.id_columns + len(self.samples)
         batch: list[_Row] = []
-        size = 0
+        size = blank = 0
         for line in lines:
+            if line.start == line.stop:  # at the end of the file, nothing is lost
+                blank = blank or line.number
+                continue
+            if blank:
+                raise ValueError(f"{self.path}, line {blank}: empty, but genes follow. {_FETCH_AGAIN}")
             if (found := _count(line, self.delimiter)) != cells:
                 raise ValueError(
                     f"{self.path}, line {line.number}: {found} cells, but the header has {cells}. {_FETCH_AGAIN}"

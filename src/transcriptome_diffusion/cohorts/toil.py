@@ -111,7 +111,7 @@ def _read_phenotype(path: Path, options: ToilOptions) -> pd.DataFrame:
             "sample_type": np.select(list(kinds.values()), list(kinds), "tumor"),
             "source": table[options.tissue],
             "tissue": table[options.tissue],
-            "sex": table["_gender"].str.lower(),
+            "sex": table["_gender"].str.lower().replace("", "unknown"),
         },
         index=table.index,
     )
