@@ -269,7 +269,7 @@ class TestBadParameters:
             ("evaluation.draws=0", "draws"),
             ("vae.beta=-1", "beta"),
             ("wgan_gp.critic_stpes=3", "critic_stpes"),
-            ("preset=tgca_paper", "tgca_paper"),
+            ("preset=tgca_paper", "`preset` is 'tgca_paper'; expected one of ['default', 'gtex_paper', 'tcga_paper']"),
         ],
     )
     def test_it_is_named(self, finished, parameter, named):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from kedro.config import OmegaConfigLoader
 
+from transcriptome_diffusion import settings
 from transcriptome_diffusion.cohorts.readers import read_cohort
 from transcriptome_diffusion.cohorts.tcga import DISEASES
 
@@ -245,11 +246,7 @@ def test_an_empty_or_missing_folder_names_the_expected_files(tmp_path):
 def test_classes_are_the_papers_or_the_cancer_types_by_a_parameter(project):
     def tissues(**runtime_params):
         config = OmegaConfigLoader(
-            str(project / "conf"),
-            env="tcga",
-            base_env="base",
-            runtime_params=runtime_params,
-            merge_strategy={"parameters": "soft"},
+            str(project / "conf"), env="tcga", runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS
         )
         return config["parameters"]["ingestion"]["tissues"]
 

@@ -204,3 +204,11 @@ def test_the_papers_cohorts_are_cut_as_in_the_paper(validated, configured):
     assert len(set(tcga.tissues.values())) == 24
     assert tcga.tissues == validated("tcga")["ingestion"].tissues
     assert tcga.missing == "zero"
+
+
+@pytest.mark.parametrize(
+    ("environment", "parameter"), [("gtex", "release"), ("tcga", "packaging"), ("tcga", "classes")]
+)
+def test_a_misspelt_choice_names_the_others(configured, environment, parameter):
+    with pytest.raises(Exception, match=f"`{parameter}` is 'no such thing'; expected one of \\['"):
+        configured(environment, **{parameter: "no such thing"})["parameters"]
