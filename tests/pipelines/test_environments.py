@@ -206,9 +206,8 @@ def test_the_papers_cohorts_are_cut_as_in_the_paper(validated, configured):
     assert tcga.missing == "zero"
 
 
-@pytest.mark.parametrize(
-    ("environment", "parameter"), [("gtex", "release"), ("tcga", "packaging"), ("tcga", "classes")]
-)
-def test_a_misspelt_choice_names_the_others(configured, environment, parameter):
+@pytest.mark.parametrize("choice", ["gtex release", "tcga packaging", "tcga classes", "local preset"])
+def test_a_misspelt_choice_names_the_others(configured, choice):
+    environment, parameter = choice.split()
     with pytest.raises(Exception, match=f"`{parameter}` is 'no such thing'; expected one of \\['"):
         configured(environment, **{parameter: "no such thing"})["parameters"]
