@@ -7,6 +7,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import socket
 import subprocess
 import tarfile
@@ -24,6 +25,7 @@ from pydantic import ValidationError
 
 from command_line import copied, kedro
 from transcriptome_diffusion.cohorts import download as module
+from transcriptome_diffusion.cohorts import progress
 from transcriptome_diffusion.cohorts.download import CHUNK, DownloadError, download
 from transcriptome_diffusion.parameters import DownloadOptions
 
@@ -315,7 +317,7 @@ class FullDisk:
         self.blocks += 1
         if self.blocks > 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.file.write(block)
+        return self.file.write(block)
 
 
 def test_a_disk_that_fills_up_keeps_what_came_and_the_next_run_goes_on(publisher, tmp_path, monkeypatch):
@@ -431,3 +433,14 @@ def test_the_command_line_fetches_says_what_is_wrong_and_exits_with_an_error(pub
     run = kedro_download(checkout)
     assert run.returncode == 0
     assert "This environment has nothing to fetch" in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("silent", "line"), [(False, rf"{NAME}: 100 % of \S+ GB fetched"), (True, rf"{NAME}: \S+ GB fetched")]
+)
+def test_a_long_download_without_a_terminal_tells_how_far_it_is(publisher, tmp_path, monkeypatch, caplog, silent, line):
+    monkeypatch.setattr(progress, "LOG_EVERY", 0)
+    publisher.silent = silent
+    with caplog.at_level(logging.INFO):
+        download(options(publisher, tmp_path))
+    assert re.search(line, caplog.text)

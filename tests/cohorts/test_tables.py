@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transcriptome_diffusion.cohorts import tables
+from transcriptome_diffusion.cohorts import progress, tables
 from transcriptome_diffusion.cohorts.tables import read_gct, read_matrix
 
 TEXT = "gene\ts1\ts2\ts3\nA\t0\t1.5\t2e3\nB\t4\t5\t6\nC\t.07\t8.\t-9\n"
@@ -267,7 +267,7 @@ def test_a_fault_far_into_a_file_leaves_no_thread_and_no_open_file_behind(write,
 
 
 def test_a_long_read_without_a_terminal_tells_how_far_it_is(write, small_blocks, monkeypatch, caplog):
-    monkeypatch.setattr(tables, "LOG_EVERY", 0)
+    monkeypatch.setattr(progress, "LOG_EVERY", 0)
     with caplog.at_level(logging.INFO):
         read_matrix(write(random_table(np.random.default_rng(0), 300, 7).to_csv(sep="\t")), title="my matrix")
     shares = [int(share) for share in re.findall(r"my matrix: (\d+) % of", caplog.text)]

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import shutil
-import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +21,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import requests
-from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError
 
 from transcriptome_diffusion.artefacts import replaced_when_whole
+from transcriptome_diffusion.cohorts.progress import Progress
 from transcriptome_diffusion.parameters import DownloadOptions, PublishedFile
 
 logger = logging.getLogger(__name__)
@@ -248,19 +247,10 @@ def _append(session: requests.Session, remote: _Remote, part: Path, options: Dow
         else:
             start, total = 0, _announced(response, remote.file)
         size = remote.size if total is None else total
-        bar = tqdm(
-            desc=remote.file.name,
-            initial=start,
-            total=size,
-            unit="B",
-            unit_scale=True,
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        )
-        with bar, part.open("ab" if start else "wb") as sink:
+        with Progress(remote.file.name, size, "fetched", start) as progress, part.open("ab" if start else "wb") as sink:
             for block in response.raw.stream(CHUNK, decode_content=False):
-                sink.write(block)
-                bar.update(len(block))
+                start += sink.write(block)
+                progress(start)
     if size is None and "Transfer-Encoding" not in response.headers:
         logger.warning(
             "%s: %s announces no size, so that nobody can tell whether it is whole", remote.file.name, response.url

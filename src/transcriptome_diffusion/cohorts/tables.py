@@ -10,8 +10,6 @@ import logging
 import mmap
 import os
 import re
-import sys
-import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -20,12 +18,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Self
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
+from transcriptome_diffusion.cohorts.progress import Progress
 from transcriptome_diffusion.memory import require_memory
 
 logger = logging.getLogger(__name__)
@@ -38,8 +36,6 @@ SLAB, RANGES = 512 << 10, 32
 LONG = 1000
 #: threads that parse
 PARSERS = min(4, os.cpu_count() or 1)
-#: seconds between log lines
-LOG_EVERY = 15
 #: bytes that a value takes until all are in their place, and that text on its way takes
 VALUE, OVERHEAD = 4.2, 64 << 20
 LARGEST = float(np.finfo(np.float32).max)
@@ -128,7 +124,8 @@ def read_matrix(
         NotEnoughMemoryError: if the values do not fit, where their number is known beforehand.
     """
     path, delimiter = Path(path), separator.encode()
-    with _Progress(path, title) as progress, closing(_ahead(_blocks(path, progress))) as blocks:
+    seen = Progress(title or path.name, path.stat().st_size, "read")
+    with seen, closing(_ahead(_blocks(path, seen))) as blocks:
         lines = _lines(blocks)
         for _ in range(skip_lines):
             next(lines, None)
@@ -216,30 +213,6 @@ class _Row(NamedTuple):
     number: int
     gene: str
     cells: bytes
-
-
-class _Progress:
-    """Bytes of a file that were read: a bar where someone watches a terminal, otherwise a log line now and then."""
-
-    def __init__(self, path: Path, title: str | None) -> None:
-        self.total, self.title = path.stat().st_size, title or path.name
-        watched = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=self.total, desc=self.title, unit="B", unit_scale=True, disable=not watched, leave=False, delay=1
-        )
-        self.next_line = None if watched else time.monotonic() + LOG_EVERY
-
-    def __call__(self, position: int) -> None:
-        self.bar.update(position - self.bar.n)
-        if self.next_line is not None and time.monotonic() > self.next_line:
-            self.next_line += LOG_EVERY
-            logger.info("%s: %.0f %% of %.2f GB read", self.title, 100 * position / self.total, self.total / 1e9)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
 
 
 class _Columns:
