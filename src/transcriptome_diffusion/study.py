@@ -26,7 +26,7 @@ from transcriptome_diffusion.generators.diffusion.model import Diffusion
 from transcriptome_diffusion.generators.runs import SEED_STEP
 from transcriptome_diffusion.metrics.correlation import correlation_score
 from transcriptome_diffusion.metrics.distances import frechet
-from transcriptome_diffusion.metrics.fidelity import LEAST, fidelity
+from transcriptome_diffusion.metrics.fidelity import fidelity, least_profiles
 from transcriptome_diffusion.metrics.indicators import matched
 from transcriptome_diffusion.metrics.yardsticks import Row, Yardsticks
 from transcriptome_diffusion.parameters import EvaluationOptions, SamplerOptions, SamplingOptions
@@ -92,8 +92,7 @@ def indicators(
 ) -> list[tuple[str, str, int, float, int]]:
     """The paper's indicators on matched subsets of the size of ``real["test"]``: (reference, metric, draw, value, n).
 
-    Those of neighbours are NaN with fewer than ``fidelity.LEAST`` profiles a side, or no more than k, as on the
-    scorecard.
+    Those of neighbours are NaN with fewer than ``fidelity.least_profiles`` a side, as on the scorecard.
 
     Args:
         synthetic: landmark profiles as the yardsticks measure them. real: the same by reference.
@@ -103,7 +102,7 @@ def indicators(
     for reference, profiles in real.items():
         pairs = matched(profiles, synthetic, real["test"], options.draws, options.seed, options.most_profiles)
         for draw, (ours, theirs) in enumerate(pairs):
-            enough = len(ours.labels) >= max(LEAST, k + 1)
+            enough = len(ours.labels) >= least_profiles(k)
             found = fidelity(ours.values, theirs.values, k) if enough else dict.fromkeys(FIDELITY, np.nan)
             values = {metric: found[metric] for metric in FIDELITY} | {
                 "correlation": correlation_score(ours.values, theirs.values),

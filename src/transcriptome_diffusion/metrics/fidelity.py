@@ -14,6 +14,11 @@ from transcriptome_diffusion.metrics.neighbours import distance_blocks, neighbou
 LEAST = 30
 
 
+def least_profiles(k: int, least: int = LEAST) -> int:
+    """Fewest profiles a side for which indicators of ``k`` neighbours are given."""
+    return max(least, k + 1)
+
+
 class Memberships(NamedTuple):
     """What each profile contributes to the indicators of ``fidelity``; the field's mean is the indicator."""
 
@@ -200,8 +205,8 @@ def fidelity_by_class(
     for label in np.unique(real_labels):
         ours, theirs = real[real_labels == label], synthetic[synthetic_labels == label]
         n = min(len(ours), len(theirs))
-        if n < max(least, k + 1):
-            rows.append((str(label), n, np.nan, np.nan, f"{n} profiles, fewer than {max(least, k + 1)}"))
+        if n < (needed := least_profiles(k, least)):
+            rows.append((str(label), n, np.nan, np.nan, f"{n} profiles, fewer than {needed}"))
             continue
         found = fidelity(ours[:n], theirs[:n], k)
         rows.append((str(label), n, found["precision"], found["recall"], ""))

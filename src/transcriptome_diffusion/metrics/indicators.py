@@ -15,7 +15,13 @@ from transcriptome_diffusion.metrics.biology.coexpression import preservation
 from transcriptome_diffusion.metrics.copying import authenticity, copied, spread
 from transcriptome_diffusion.metrics.correlation import correlation_score, within_class_correlation
 from transcriptome_diffusion.metrics.distances import frechet, kernel_tests, marginal_agreement
-from transcriptome_diffusion.metrics.fidelity import LEAST, Memberships, fidelity_by_class, memberships, support
+from transcriptome_diffusion.metrics.fidelity import (
+    Memberships,
+    fidelity_by_class,
+    least_profiles,
+    memberships,
+    support,
+)
 from transcriptome_diffusion.metrics.fidelity import summarise as summarise_fidelity
 from transcriptome_diffusion.metrics.intervals import Interval, bootstrap, bootstrap_mean
 from transcriptome_diffusion.metrics.neighbours import nearest, nearest_distances
@@ -110,7 +116,7 @@ def score(
     - On ``options.draws`` matched subsets of the size of ``test``, against test and against train: ``fidelity``,
       correlation, spread, Fréchet distances; against test also within-class correlation, marginals, kernel
       distances, alpha-precision and beta-recall, preservation of modules. Neighbour indicators on fewer than
-      ``fidelity.LEAST`` profiles or no more than k are left empty.
+      ``fidelity.least_profiles`` are left empty.
     - On the first of these subsets: permutation p-values and classifier two-sample tests.
     - On all profiles, in the transcriptome on at most ``options.most_profiles``: copying and authenticity, towards
       train.
@@ -213,11 +219,11 @@ def _add_draws(
     for draw, (ours, theirs) in enumerate(draws):
         pair, labelled = (ours.values, theirs.values), (ours.values, ours.labels, theirs.values, theirs.labels)
         n = len(ours.labels)
-        if n >= max(LEAST, k + 1):
+        if n >= (needed := least_profiles(k)):
             members.append((memberships(*pair, k), ours.donors, theirs.donors))
             table.add(reference, summarise_fidelity(members[-1][0], k), n, draw)
         elif not draw:
-            note = f"{n} profiles a side, fewer than {max(LEAST, k + 1)}: {k} neighbours say nothing there"
+            note = f"{n} profiles a side, fewer than {needed}: {k} neighbours say nothing there"
             table.add(reference, dict.fromkeys(NEIGHBOURS, np.nan), n, note=note)
         found = {
             "correlation": correlation_score(*pair),

@@ -27,12 +27,13 @@ def figure_nodes() -> list[Node]:
     """One node per figure, and the report."""
     real, profiles = ["landmarks_train", "landmarks_test"], [f"profiles_{name}" for name in GENERATOR_NAMES]
     compared = [*real, "params:evaluation", *profiles]
+    placed = [*real, "yardsticks_landmarks", "params:evaluation", *profiles]
     inputs: dict[Callable[..., Any], tuple[str, list[str]]] = {
-        plot_pca: ("pca_landmarks", compared),
-        plot_umap: ("umap_landmarks", compared),
+        placing("pca"): ("pca_landmarks", placed),
+        placing("umap"): ("umap_landmarks", placed),
         plot_trajectory: (
             "trajectory",
-            ["landmarks_train", "landmarks_test", "denoiser", "params:evaluation", "params:sampling", "params:ddpm"],
+            [*real, "yardsticks_landmarks", "denoiser", "params:evaluation", "params:sampling", "params:ddpm"],
         ),
         plot_precision_recall: ("precision_recall", ["scorecard"]),
         plot_accuracies: ("accuracies", ["scorecard_draws"]),
@@ -74,36 +75,25 @@ def _set(profiles: AnnData, options: EvaluationOptions, scaler: Any = None) -> t
     return (scaler(values) if scaler else values), profiles.obs[options.label].astype(str).to_numpy()
 
 
-def _scaler(train: AnnData) -> Any:
-    from transcriptome_diffusion.expression.profiles import dense
-    from transcriptome_diffusion.expression.scaling import GeneScaler
+def placing(kind: str) -> Callable[..., Any]:
+    """The node that shows profiles as points, in the principal components (``pca``) or on a ``umap`` of real donors."""
 
-    return GeneScaler.fit(dense(train))
+    def plot(train: AnnData, test: AnnData, yardsticks: Any, options: EvaluationOptions, *profiles: AnnData) -> Figure:
+        """Held-out profiles, and those of every generator's first run."""
+        from transcriptome_diffusion.reporting import maps
 
+        compare, scaler = getattr(maps, f"{kind}_comparison"), yardsticks.scaler
+        ours, (held_out, labels) = (_set(part, options, scaler) for part in (train, test))
+        return compare(ours[0], held_out, labels, _sets(options, profiles, scaler))
 
-def plot_pca(train: AnnData, test: AnnData, options: EvaluationOptions, *profiles: AnnData) -> Figure:
-    """Held-out and synthetic profiles (of the first run) in the principal components of the training donors."""
-    from transcriptome_diffusion.reporting.maps import pca_comparison
-
-    scaler = _scaler(train)
-    return pca_comparison(
-        _set(train, options, scaler)[0], *_set(test, options, scaler), _sets(options, profiles, scaler)
-    )
-
-
-def plot_umap(train: AnnData, test: AnnData, options: EvaluationOptions, *profiles: AnnData) -> Figure:
-    """The same on a UMAP of the training donors."""
-    from transcriptome_diffusion.reporting.maps import umap_comparison
-
-    scaler = _scaler(train)
-    return umap_comparison(
-        _set(train, options, scaler)[0], *_set(test, options, scaler), _sets(options, profiles, scaler)
-    )
+    plot.__name__ = f"plot_{kind}"
+    return plot
 
 
 def plot_trajectory(
     train: AnnData,
     test: AnnData,
+    yardsticks: Any,
     models: Any,
     options: EvaluationOptions,
     sampling: SamplingOptions,
@@ -112,7 +102,7 @@ def plot_trajectory(
     """The way from noise to profiles with the labels of held-out donors, by the denoiser of the first run."""
     from transcriptome_diffusion.reporting.maps import trajectory
 
-    scaler, labels = _scaler(train), test.obs
+    scaler, labels = yardsticks.scaler, test.obs
     states = models[0].trajectory(labels, sampling.seed, STATES, sampler)
     last = models[0].settings["schedule"]["timesteps"]
     shown = {f"t = {round(share * last)}": _set(state, options, scaler) for share, state in states.items()}

@@ -143,7 +143,6 @@ def scoring_privacy(row: str) -> Callable[..., Any]:
         *candidates: AnnData,
     ) -> DataFrame:
         """``candidates`` are the row's profiles; none for real donors, half of whom then stand for synthetic ones."""
-
         from transcriptome_diffusion.generators.runs import split_runs
         from transcriptome_diffusion.metrics.membership import Records
         from transcriptome_diffusion.metrics.privacy import halves, privacy
