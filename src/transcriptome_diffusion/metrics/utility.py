@@ -14,7 +14,6 @@ from torch import nn
 
 from transcriptome_diffusion.devices import resolve_device, torch_threads
 from transcriptome_diffusion.metrics.bounded import blocks
-from transcriptome_diffusion.metrics.distances import PrincipalAxes
 from transcriptome_diffusion.metrics.two_sample import auc
 from transcriptome_diffusion.parameters import ClassifierOptions
 
@@ -241,12 +240,16 @@ def _mlp(n_features: int, hidden: Sequence[int], n_classes: int, dropout: float)
 def _projection(train: np.ndarray) -> Projection:
     if train.shape[1] <= MAX_INPUTS:
         return Projection()
-    n = len(train)
+    n, centre = len(train), train.mean(axis=0, dtype=np.float64)
     if n > 2 * MAX_INPUTS:
-        fitted = PrincipalAxes.fit(train, MAX_INPUTS, iterations=1)
-        centre, axes = fitted.centre, fitted.axes @ _random_basis(MAX_INPUTS).astype(np.float32)
+        from sklearn.utils.extmath import randomized_range_finder
+
+        # the span of the leading axes alone, in no order, is a matter of products
+        span = randomized_range_finder(
+            (train - centre.astype(train.dtype)).T, size=MAX_INPUTS, n_iter=1, random_state=0
+        )
+        axes = span @ _random_basis(MAX_INPUTS).astype(span.dtype)
     else:
-        centre = train.mean(axis=0, dtype=np.float64)
         centred = train - centre
         variances, vectors = scipy.linalg.eigh(
             centred @ centred.T, subset_by_index=(max(0, n - MAX_INPUTS), n - 1), check_finite=False
