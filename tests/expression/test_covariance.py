@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from transcriptome_diffusion.expression.covariance import ledoit_wolf
+from transcriptome_diffusion.expression.covariance import leading_axes, ledoit_wolf
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (5, 5)])
@@ -18,3 +18,17 @@ def test_the_shrinkage_is_that_of_scikit_learn(shape):
 
 def test_a_single_profile_leaves_only_the_target():
     assert ledoit_wolf(np.zeros((1, 4))) == (1.0, 0.0)
+
+
+def test_leading_axes_are_those_of_the_singular_value_decomposition():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 20)) @ rng.normal(size=(20, 300)) * np.linspace(1, 5, 300) + 0.1 * rng.normal(
+        size=(200, 300)
+    )
+    x -= x.mean(axis=0)
+    _, singular, rows = np.linalg.svd(x, full_matrices=False)
+    squares, axes = leading_axes(x, 8, iterations=3)
+    np.testing.assert_allclose(squares, singular[:8] ** 2, rtol=1e-3)
+    np.testing.assert_allclose(np.abs(np.sum(axes.T * rows[:8], axis=1)), 1, atol=1e-3)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(8), atol=1e-4)
+    assert leading_axes(x, 8, iterations=3)[1].tolist() == axes.tolist()

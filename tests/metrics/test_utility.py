@@ -141,11 +141,11 @@ def _gram(values):
 
 
 def test_the_projection_is_capped_at_the_leading_components(monkeypatch):
-    monkeypatch.setattr(utility, "MAX_INPUTS", 10)
+    monkeypatch.setattr(utility, "MAX_INPUTS", 40)
     train = profiles(80, 0, 300)
     inputs = utility._projection(train.values)(train.values)
-    leading = np.linalg.eigvalsh(_gram(train.values.astype(float)))[-10:].sum()
-    assert inputs.shape == (80, 10)
+    leading = np.linalg.eigvalsh(_gram(train.values.astype(float)))[-40:].sum()
+    assert inputs.shape == (80, 40)
     assert np.square(inputs).sum() == pytest.approx(leading, rel=1e-4)
     # the random basis spreads the variance over the inputs
     assert inputs.var(axis=0).max() < 5 * inputs.var(axis=0).min()

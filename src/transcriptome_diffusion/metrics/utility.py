@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from transcriptome_diffusion.devices import resolve_device, torch_threads
+from transcriptome_diffusion.expression.covariance import leading_axes
 from transcriptome_diffusion.metrics.bounded import blocks
 from transcriptome_diffusion.metrics.two_sample import auc
 from transcriptome_diffusion.parameters import ClassifierOptions
@@ -242,13 +243,8 @@ def _projection(train: np.ndarray) -> Projection:
         return Projection()
     n, centre = len(train), train.mean(axis=0, dtype=np.float64)
     if n > 2 * MAX_INPUTS:
-        from sklearn.utils.extmath import randomized_range_finder
-
-        # the span of the leading axes alone, in no order, is a matter of products
-        span = randomized_range_finder(
-            (train - centre.astype(train.dtype)).T, size=MAX_INPUTS, n_iter=1, random_state=0
-        )
-        axes = span @ _random_basis(MAX_INPUTS).astype(span.dtype)
+        _, axes = leading_axes(train - centre.astype(train.dtype), MAX_INPUTS, iterations=1)
+        axes = axes @ _random_basis(MAX_INPUTS).astype(axes.dtype)
     else:
         centred = train - centre
         variances, vectors = scipy.linalg.eigh(

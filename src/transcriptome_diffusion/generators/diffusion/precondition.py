@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from transcriptome_diffusion.expression import covariance
 from transcriptome_diffusion.generators.scaler import Scaler
 
 FOLDS = 5
@@ -258,18 +259,13 @@ def learnt_coordinates(
 def principal_axes(residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Variances (rank,), falling, and axes (n_genes, rank) of centred residuals (n, n_genes).
 
-    Where profiles and genes are both many, only the first ``MOST_AXES``, by a randomised decomposition (Halko et al.
-    2011, doi:10.1137/090771806): a full one takes hours there, and the last axes are hardly better than white noise.
+    Where profiles and genes are both many, only the first ``MOST_AXES``, by a randomised decomposition: a full one
+    takes hours there, and the last axes are hardly better than white noise.
     """
     n, genes = residual.shape
     if min(n, genes) > 2 * MOST_AXES:
-        from sklearn.utils.extmath import randomized_svd
-
-        # in float32, whose rounding is far below what two power iterations leave open
-        _, singular, directions = randomized_svd(
-            residual.astype(np.float32), MOST_AXES, n_iter=2, random_state=0, flip_sign=False
-        )
-        return singular.astype(np.float64) ** 2 / n, directions.T.astype(np.float64)
+        squares, directions = covariance.leading_axes(residual, MOST_AXES, iterations=2)
+        return squares / n, directions.astype(np.float64)
     # the eigenvectors of the smaller of the two products give those of the larger
     if n >= genes:
         values, directions = np.linalg.eigh(residual.T @ residual)
