@@ -19,6 +19,7 @@ from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.diffusion.model import Diffusion
 from transcriptome_diffusion.generators.vae import VAE
 from transcriptome_diffusion.memory import NotEnoughMemoryError, available_memory, require_memory
+from transcriptome_diffusion.pipelines.evaluation.nodes import fit_yardsticks
 from transcriptome_diffusion.pipelines.ingestion.nodes import prepare_cohort, split_by_donor
 from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
 
@@ -197,6 +198,17 @@ def test_the_ingestion_takes_what_it_says(monkeypatch):
     prepared = prepare_cohort(raw, options)
     for stage in (lambda: prepare_cohort(raw, options), lambda: split_by_donor(prepared, split, options)):
         assert peak(stage) == pytest.approx(announced(monkeypatch, stage, "memory"), rel=0.3)
+
+
+def test_yardsticks_take_what_they_say(monkeypatch):
+    options = parameters.EvaluationOptions.model_validate({"classifier": {"epochs": 1, "hidden": [8]}})
+    fit_yardsticks(cohort(300, 40, "a"), cohort(40, 40, "bb"), options)  # imports
+    train, validation = cohort(2500, 9000, "a"), cohort(300, 9000, "bb")
+
+    def fit():
+        fit_yardsticks(train, validation, options)
+
+    assert peak(fit) == pytest.approx(announced(monkeypatch, fit, "memory"), rel=0.3)
 
 
 def test_a_matrix_takes_what_the_reader_says(tmp_path, monkeypatch):

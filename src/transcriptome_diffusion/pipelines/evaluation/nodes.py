@@ -12,6 +12,9 @@ from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
 logger = logging.getLogger(__name__)
 
+#: what makes a stage of all genes fit
+FEWER = "Raise `min_expressed_share` of the ingestion, or take fewer `tissues`."
+
 
 def draw_memoriser(
     landmarks: AnnData, expression: AnnData, sampling: SamplingOptions, options: EvaluationOptions
@@ -39,9 +42,13 @@ def prepare_oracle(oracle: AnnData, expression: AnnData, landmarks: AnnData) -> 
 def fit_yardsticks(train: AnnData, validation: AnnData, options: EvaluationOptions) -> Any:
     """Scale, principal axes, tissue classifier and co-expression modules of real donors, shared by all rows."""
     from transcriptome_diffusion.expression.profiles import dense
-    from transcriptome_diffusion.metrics.utility import Labelled
+    from transcriptome_diffusion.memory import require_memory
+    from transcriptome_diffusion.metrics.utility import MAX_INPUTS, Labelled
     from transcriptome_diffusion.metrics.yardsticks import Yardsticks
 
+    # both standardised, the copy that axes are looked for in, and three times the axes
+    needed = 4.0 * (2 * train.n_obs + validation.n_obs + 3 * MAX_INPUTS) * train.n_vars
+    require_memory(f"fitting the yardsticks of {train.n_vars} genes", needed, FEWER)
     fitted, seen = (Labelled(dense(p), p.obs[options.label].astype(str).to_numpy()) for p in (train, validation))
     return Yardsticks.fit(fitted, seen, train.var_names, options.components, options.classifier)
 
@@ -83,7 +90,7 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
             f"scoring {row} with {train.n_vars} genes",
             # standardised beside the profiles, and the copy that distances and axes work on
             4.0 * (held + made + max(train.n_obs, made)) * train.n_vars,
-            "Raise `min_expressed_share` of the ingestion, or take fewer `tissues`.",
+            FEWER,
         )
         sets = match_gene_sets(gene_sets, train.var[options.gene_names].astype(str)) if gene_sets else {}
         members, seen, others = (_row(part, yardsticks, options) for part in (train, validation, test))
