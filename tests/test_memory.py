@@ -203,7 +203,7 @@ def test_the_ingestion_takes_what_it_says(monkeypatch):
 def test_yardsticks_take_what_they_say(monkeypatch):
     options = parameters.EvaluationOptions.model_validate({"classifier": {"epochs": 1, "hidden": [8]}})
     fit_yardsticks(cohort(300, 40, "a"), cohort(40, 40, "bb"), options)  # imports
-    train, validation = cohort(2500, 9000, "a"), cohort(300, 9000, "bb")
+    train, validation = cohort(2100, 5000, "a"), cohort(300, 5000, "bb")
 
     def fit():
         fit_yardsticks(train, validation, options)
