@@ -32,3 +32,11 @@ def test_leading_axes_are_those_of_the_singular_value_decomposition():
     np.testing.assert_allclose(np.abs(np.sum(axes.T * rows[:8], axis=1)), 1, atol=1e-3)
     np.testing.assert_allclose(axes.T @ axes, np.eye(8), atol=1e-4)
     assert leading_axes(x, 8, iterations=6)[1].tolist() == axes.tolist()
+
+
+def test_there_are_no_more_axes_than_profiles_vary_along():
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(5, 300)), 40, axis=0)  # a generator that knows five profiles
+    squares, axes = leading_axes(x - x.mean(axis=0), 8, iterations=2)
+    assert len(squares) == axes.shape[1] == 4
+    np.testing.assert_allclose(axes.T @ axes, np.eye(4), atol=1e-4)

@@ -29,15 +29,14 @@ def ledoit_wolf(residuals: np.ndarray) -> tuple[float, float]:
 def leading_axes(centred: np.ndarray, count: int, iterations: int) -> tuple[np.ndarray, np.ndarray]:
     """Leading squared singular values (count,), falling, and axes (n_genes, count) of centred rows (n, n_genes).
 
-    Randomised: Halko et al. (2011), doi:10.1137/090771806, with ten axes more than are kept, in float32, whose rounding
-    is far below what a few power ``iterations`` leave open. What scikit-learn's ``randomized_svd`` gives, from products
-    where that has a singular value decomposition.
+    Fewer than ``count`` where rows vary along fewer axes. Randomised: Halko et al. (2011), doi:10.1137/090771806, with
+    ten axes more than are kept, in float32, whose rounding is far below what a few power ``iterations`` leave open.
+    scikit-learn's ``randomized_svd`` gives the same, but not by products alone.
     """
     from sklearn.utils.extmath import randomized_range_finder
 
     centred = centred.astype(np.float32, copy=False)
     rows = randomized_range_finder(centred, size=count + 10, n_iter=iterations, random_state=0).T @ centred
     squares, vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64))
-    squares, vectors = squares[: -count - 1 : -1], vectors[:, : -count - 1 : -1]
-    weights = vectors / np.sqrt(squares.clip(min=np.finfo(np.float32).tiny))
-    return squares, rows.T @ weights.astype(np.float32)
+    leading = [i for i in np.argsort(-squares)[:count] if squares[i] > 1e-9 * squares[-1]]
+    return squares[leading], rows.T @ (vectors[:, leading] / np.sqrt(squares[leading])).astype(np.float32)

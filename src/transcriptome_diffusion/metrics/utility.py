@@ -244,7 +244,7 @@ def _projection(train: np.ndarray) -> Projection:
     n, centre = len(train), train.mean(axis=0, dtype=np.float64)
     if n > 2 * MAX_INPUTS:
         _, axes = leading_axes(train - centre.astype(train.dtype), MAX_INPUTS, iterations=1)
-        axes = axes @ _random_basis(MAX_INPUTS).astype(axes.dtype)
+        axes = axes @ _random_basis(axes.shape[1]).astype(axes.dtype)
     else:
         centred = train - centre
         variances, vectors = scipy.linalg.eigh(
