@@ -110,6 +110,21 @@ def test_profiles_of_a_donor_stay_together_and_folds_are_balanced():
         assert np.bincount(sides[test]).tolist() == [len(test) / 2] * 2
 
 
+def test_donors_of_many_tissues_on_both_sides_still_fall_into_folds():
+    """As in GTEx: a profile of each of five tissues, from every donor."""
+    rng, labels = np.random.default_rng(0), np.tile(np.arange(5), 60)
+    donors = tuple(np.repeat([f"{side}{i}" for i in range(60)], 5) for side in ("held-out ", "train "))
+    sides = [CENTRES[labels] + rng.normal(size=(300, 40)) for _ in donors]
+    together = two_sample._together(*sides, (labels, labels), donors, 0)
+    splits = list(two_sample._splits(np.repeat([0, 1], 300), together, (labels, labels), 5, 0))
+    assert len(splits) == 5
+    for train, test in splits:
+        assert not set(np.concatenate(donors)[train]) & set(np.concatenate(donors)[test])
+    found = classifier_tests(*sides, strata=(labels, labels), donors=donors)["logistic"]
+    assert found.low < 0.5 < found.high
+    assert found.auc == pytest.approx(0.5, abs=0.1)
+
+
 def test_a_collapsed_side_still_falls_into_folds():
     found = tell(tissues(0), CENTRES[LABELS] + 1e-9 * np.random.default_rng(0).normal(size=(N, 40)))
     assert not found.note

@@ -105,16 +105,22 @@ def _together(real: np.ndarray, synthetic: np.ndarray, strata: Known, donors: Kn
         near = distances <= np.where(across, NEAR, 1e-3) * typical
         pairs.append(np.argwhere(near) + rows.start)
         copied[np.argwhere(near & across) + rows.start] = True
+    owners = np.arange(len(both))  # of each row, the first row of its donor
     for start, names in zip((0, n), donors or (), strict=False):
         _, first, codes = np.unique(names, return_index=True, return_inverse=True)
-        pairs.append(np.stack([np.arange(len(names)), first[codes]], axis=1) + start)
+        owners[start : start + len(names)] = first[codes] + start
+    pairs.append(np.stack([np.arange(len(both)), owners], axis=1))
     # what has no copy is paired at random with the other side's, so that folds are balanced
     classes = np.zeros(len(both)) if strata is None else np.concatenate(strata)
+    paired = []
     for label in np.unique(classes):
         free = np.flatnonzero((classes == label) & ~copied)
         ours, theirs = rng.permutation(free[free < n]), rng.permutation(free[free >= n])
         size = min(len(ours), len(theirs))
-        pairs.append(np.stack([ours[:size], theirs[:size]], axis=1))
+        paired.append(np.stack([ours[:size], theirs[:size]], axis=1))
+    # a donor of the second side once: pairs of all its profiles would tie everybody to everybody
+    links = rng.permutation(np.concatenate(paired))
+    pairs.append(links[np.unique(owners[links[:, 1]], return_index=True)[1]])
     i, j = np.concatenate(pairs).T
     graph = sparse.coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(len(both), len(both)))
     return sparse.csgraph.connected_components(graph, directed=False)[1]
