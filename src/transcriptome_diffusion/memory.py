@@ -16,6 +16,11 @@ TOLERANCE = 1.2
 #: below this nothing is said, bytes
 WORTH_SAYING = 1e9
 ROOT = Path("/")
+#: what makes stages of all genes fit; those of the landmarks need a twentieth
+SMALLER = (
+    "Stages of all genes are made smaller by fewer genes (raise `min_expressed_share` of the ingestion) or fewer "
+    "profiles (fewer `tissues`)."
+)
 
 
 class NotEnoughMemoryError(MemoryError):

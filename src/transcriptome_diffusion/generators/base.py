@@ -20,15 +20,10 @@ from transcriptome_diffusion.expression.profiles import (
     make_profiles,
     require_same_genes,
 )
-from transcriptome_diffusion.memory import require_memory
+from transcriptome_diffusion.memory import SMALLER, require_memory
 
 #: share of training values at zero above which drawn values are not held there
 RARE = 0.01
-#: what makes a generator of all genes fit; one of the landmarks needs a twentieth
-SMALLER = (
-    "Generators of all genes are made smaller by fewer genes (raise `min_expressed_share` of the ingestion) or fewer "
-    "profiles (fewer `tissues`)."
-)
 
 
 @dataclass(frozen=True)

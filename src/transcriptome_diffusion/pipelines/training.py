@@ -53,9 +53,8 @@ def draw_profiles(models: Any, train: AnnData, options: SamplingOptions, **how: 
     """One synthetic profile per training sample and run, with the training labels (the paper's protocol)."""
     from transcriptome_diffusion.expression.profiles import dense
     from transcriptome_diffusion.expression.scaling import GeneScaler
-    from transcriptome_diffusion.generators.base import SMALLER
     from transcriptome_diffusion.generators.runs import draw_runs, split_runs
-    from transcriptome_diffusion.memory import require_memory
+    from transcriptome_diffusion.memory import SMALLER, require_memory
     from transcriptome_diffusion.metrics.health import complaints
 
     # the profiles of all runs, twice while several are joined; then training and drawn ones, standardised

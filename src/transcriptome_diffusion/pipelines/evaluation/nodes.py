@@ -12,9 +12,6 @@ from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
 logger = logging.getLogger(__name__)
 
-#: what makes a stage of all genes fit
-FEWER = "Raise `min_expressed_share` of the ingestion, or take fewer `tissues`."
-
 
 def draw_memoriser(
     landmarks: AnnData, expression: AnnData, sampling: SamplingOptions, options: EvaluationOptions
@@ -42,13 +39,13 @@ def prepare_oracle(oracle: AnnData, expression: AnnData, landmarks: AnnData) -> 
 def fit_yardsticks(train: AnnData, validation: AnnData, options: EvaluationOptions) -> Any:
     """Scale, principal axes, tissue classifier and co-expression modules of real donors, shared by all rows."""
     from transcriptome_diffusion.expression.profiles import dense
-    from transcriptome_diffusion.memory import require_memory
+    from transcriptome_diffusion.memory import SMALLER, require_memory
     from transcriptome_diffusion.metrics.utility import MAX_INPUTS, Labelled
     from transcriptome_diffusion.metrics.yardsticks import Yardsticks
 
     # both standardised, the copy that axes are looked for in, and three times the axes
     needed = 4.0 * (2 * train.n_obs + validation.n_obs + 3 * MAX_INPUTS) * train.n_vars
-    require_memory(f"fitting the yardsticks of {train.n_vars} genes", needed, FEWER)
+    require_memory(f"fitting the yardsticks of {train.n_vars} genes", needed, SMALLER)
     fitted, seen = (Labelled(dense(p), p.obs[options.label].astype(str).to_numpy()) for p in (train, validation))
     return Yardsticks.fit(fitted, seen, train.var_names, options.components, options.classifier)
 
@@ -73,7 +70,7 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
         import pandas as pd
 
         from transcriptome_diffusion.generators.runs import split_runs
-        from transcriptome_diffusion.memory import require_memory
+        from transcriptome_diffusion.memory import SMALLER, require_memory
         from transcriptome_diffusion.metrics import indicators
         from transcriptome_diffusion.metrics.biology.gene_sets import match_gene_sets
         from transcriptome_diffusion.reporting.scorecard import NO_WAY
@@ -90,7 +87,7 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
             f"scoring {row} with {train.n_vars} genes",
             # standardised beside the profiles, and the copy that distances and axes work on
             4.0 * (held + made + max(train.n_obs, made)) * train.n_vars,
-            FEWER,
+            SMALLER,
         )
         sets = match_gene_sets(gene_sets, train.var[options.gene_names].astype(str)) if gene_sets else {}
         members, seen, others = (_row(part, yardsticks, options) for part in (train, validation, test))
