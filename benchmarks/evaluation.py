@@ -16,7 +16,7 @@ from typing import Any
 import anndata as ad
 
 from transcriptome_diffusion.generators.registry import TRANSCRIPTOMES
-from transcriptome_diffusion.parameters import EvaluationOptions
+from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.evaluation import nodes
 
 OPTIONS = EvaluationOptions(neighbours={"landmarks": 10, "transcriptome": 50})

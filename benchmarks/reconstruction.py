@@ -20,8 +20,8 @@ from _timing import in_turn, show
 from sklearn.linear_model import LinearRegression, Ridge
 
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.parameters import ReconstructionOptions, ResidualOptions
 from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
+from transcriptome_diffusion.reconstruction.options import ReconstructionOptions, ResidualOptions
 
 LANDMARKS, FACTORS, TISSUES = 978, 200, 26
 

@@ -7,7 +7,7 @@ from transcriptome_diffusion.contracts import ExpressionContract
 from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, GeneSetsDataset, ModelDataset, RunsDataset
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
-from transcriptome_diffusion.parameters import ClassGaussianOptions
+from transcriptome_diffusion.generators.options import ClassGaussianOptions
 
 
 @pytest.fixture

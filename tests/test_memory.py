@@ -12,16 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transcriptome_diffusion import memory, parameters
+from transcriptome_diffusion import memory
 from transcriptome_diffusion.cohorts.tables import OVERHEAD, VALUE, read_gct
+from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.diffusion.model import Diffusion
+from transcriptome_diffusion.generators.options import ClassGaussianOptions, DiffusionOptions, VAEOptions
 from transcriptome_diffusion.generators.vae import VAE
 from transcriptome_diffusion.memory import NotEnoughMemoryError, available_memory, require_memory
+from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.evaluation.nodes import fit_yardsticks
 from transcriptome_diffusion.pipelines.ingestion.nodes import prepare_cohort, split_by_donor
 from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
+from transcriptome_diffusion.reconstruction.options import ReconstructionOptions
 
 GB = 10**9
 
@@ -153,9 +157,9 @@ def quick(options):
 
 
 FITS = {
-    "class_gaussian": (ClassGaussian, lambda: parameters.ClassGaussianOptions(seed=0, conditions=["tissue"])),
-    "vae": (VAE, lambda: quick(parameters.VAEOptions)),
-    "denoiser": (Diffusion, lambda: quick(parameters.DiffusionOptions)),
+    "class_gaussian": (ClassGaussian, lambda: ClassGaussianOptions(seed=0, conditions=["tissue"])),
+    "vae": (VAE, lambda: quick(VAEOptions)),
+    "denoiser": (Diffusion, lambda: quick(DiffusionOptions)),
 }
 
 
@@ -174,7 +178,7 @@ def test_a_generator_takes_what_it_says(name, monkeypatch):
 
 
 def test_a_reconstruction_takes_what_it_says(monkeypatch):
-    options = parameters.ReconstructionOptions()
+    options = ReconstructionOptions()
     train, validation = cohort(2500, 6000, "a", classes=12), cohort(300, 6000, "bb", classes=12)
     pairs = [(part[:, :600].copy(), part) for part in (train, validation)]
     model = LinearReconstructor.fit(pairs[0][0][:200], train[:200], *pairs[1], options)
@@ -191,8 +195,8 @@ def test_a_reconstruction_takes_what_it_says(monkeypatch):
 
 def test_the_ingestion_takes_what_it_says(monkeypatch):
     raw = cohort(3000, 8000, "a", "TPM")
-    options = parameters.IngestionOptions.model_validate({"tissues": None, "min_samples_per_tissue": 10})
-    split = parameters.SplitOptions.model_validate({"seed": 0})
+    options = IngestionOptions.model_validate({"tissues": None, "min_samples_per_tissue": 10})
+    split = SplitOptions.model_validate({"seed": 0})
     prepared = prepare_cohort(raw[:200].copy(), options)
     split_by_donor(prepared, split, options)  # imports
     prepared = prepare_cohort(raw, options)
@@ -201,7 +205,7 @@ def test_the_ingestion_takes_what_it_says(monkeypatch):
 
 
 def test_yardsticks_take_what_they_say(monkeypatch):
-    options = parameters.EvaluationOptions.model_validate({"classifier": {"epochs": 1, "hidden": [8]}})
+    options = EvaluationOptions.model_validate({"classifier": {"epochs": 1, "hidden": [8]}})
     fit_yardsticks(cohort(300, 40, "a"), cohort(40, 40, "bb"), options)  # imports
     train, validation = cohort(2100, 5000, "a"), cohort(300, 5000, "bb")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from transcriptome_diffusion import training
 from transcriptome_diffusion.devices import resolve_device
-from transcriptome_diffusion.parameters import TrainingOptions
+from transcriptome_diffusion.options import TrainingOptions
 
 
 def options(**settings: Any) -> TrainingOptions:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from transcriptome_diffusion.devices import gains_from_bfloat16, resolve_device, torch_threads
-from transcriptome_diffusion.parameters import TrainingOptions
+from transcriptome_diffusion.options import TrainingOptions
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from kedro.runner import SequentialRunner
 
 from command_line import copied, kedro
 from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset
-from transcriptome_diffusion.parameters import IngestionOptions, SplitOptions
+from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.pipelines import ingestion
 
 SAMPLES = [f"S{i}" for i in range(40)]

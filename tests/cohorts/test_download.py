@@ -27,7 +27,7 @@ from command_line import copied, kedro
 from transcriptome_diffusion.cohorts import download as module
 from transcriptome_diffusion.cohorts import progress
 from transcriptome_diffusion.cohorts.download import CHUNK, DownloadError, download
-from transcriptome_diffusion.parameters import DownloadOptions
+from transcriptome_diffusion.cohorts.options import DownloadOptions
 
 CONTENT = np.random.default_rng(0).bytes(5 * CHUNK + 12_345)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

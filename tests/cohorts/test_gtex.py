@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from transcriptome_diffusion.cohorts.gtex import read_gtex
+from transcriptome_diffusion.cohorts.options import GTExOptions
 from transcriptome_diffusion.expression.landmarks import load_panel, match_panel
-from transcriptome_diffusion.parameters import GTExOptions, IngestionOptions, SplitOptions
+from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.pipelines.ingestion.nodes import prepare_cohort, split_by_donor
 
 V8 = "GTEx_Analysis_2017-06-05_v8_RNASeQCv1.1.9_gene_tpm.gct.gz"

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from transcriptome_diffusion.cohorts.options import RNAseqDBOptions
 from transcriptome_diffusion.cohorts.rnaseqdb import read_rnaseqdb
 from transcriptome_diffusion.expression.filters import assign_tissues, drop_small_tissues
 from transcriptome_diffusion.expression.landmarks import load_panel, match_panel, select_landmarks
+from transcriptome_diffusion.expression.options import LandmarkOptions, SplitOptions
 from transcriptome_diffusion.expression.splitting import split_profiles
 from transcriptome_diffusion.expression.units import to_log2
-from transcriptome_diffusion.parameters import LandmarkOptions, RNAseqDBOptions, SplitOptions
 
 GTEX, TCGA, TUMOUR = (f"bl-rsem-fpkm-{kind}.txt.gz" for kind in ("gtex", "tcga", "tcga-t"))
 HEADER = "Hugo_Symbol\tEntrez_Gene_Id"

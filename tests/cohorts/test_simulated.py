@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from transcriptome_diffusion.cohorts.options import SimulationOptions
 from transcriptome_diffusion.cohorts.simulated import (
     CIRCLES,
     GRADED,
@@ -16,7 +17,6 @@ from transcriptome_diffusion.cohorts.simulated import (
 )
 from transcriptome_diffusion.expression.landmarks import load_panel
 from transcriptome_diffusion.expression.units import to_log2
-from transcriptome_diffusion.parameters import SimulationOptions
 
 
 @pytest.fixture(scope="module")

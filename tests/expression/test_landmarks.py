@@ -13,8 +13,8 @@ from transcriptome_diffusion.expression.landmarks import (
     match_panel,
     select_landmarks,
 )
+from transcriptome_diffusion.expression.options import LandmarkOptions
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.parameters import LandmarkOptions
 
 PANEL = pd.DataFrame(
     [("10", "TEN", "ENSG00000000010"), ("20", "TWENTY", "ENSG00000000020"), ("30", "THIRTY", "ENSG00000000030")],

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 from sklearn.model_selection import train_test_split
 
+from transcriptome_diffusion.expression.options import SplitOptions, SplitSizes
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.expression.splitting import split_profiles, summarise_splits
-from transcriptome_diffusion.parameters import SplitOptions, SplitSizes
 
 
 def make_cohort(donors: dict[str, list[str]]):

@@ -5,7 +5,7 @@ from sklearn.covariance import LedoitWolf
 
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
-from transcriptome_diffusion.parameters import ClassGaussianOptions
+from transcriptome_diffusion.generators.options import ClassGaussianOptions
 
 
 def cohort(sizes, seed=0, genes=15):

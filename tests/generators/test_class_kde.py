@@ -8,7 +8,7 @@ from sklearn.neighbors import KernelDensity
 
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_kde import ClassKDE, kernel_log_densities
-from transcriptome_diffusion.parameters import ClassKDEOptions
+from transcriptome_diffusion.generators.options import ClassKDEOptions
 
 
 def cohort(values, seed, tissue="liver"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from transcriptome_diffusion.generators.latent import Coordinates, LabelledMLP
-from transcriptome_diffusion.parameters import LatentOptions
+from transcriptome_diffusion.generators.options import LatentOptions
 
 CATEGORIES = [3, 2]
 

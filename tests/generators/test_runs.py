@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transcriptome_diffusion.expression.profiles import make_profiles
+from transcriptome_diffusion.expression.profiles import make_profiles, split_runs
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
-from transcriptome_diffusion.generators.runs import Runs, draw_runs, fingerprint, run_folder, split_runs, trainings
-from transcriptome_diffusion.parameters import ClassGaussianOptions
+from transcriptome_diffusion.generators.options import ClassGaussianOptions
+from transcriptome_diffusion.generators.runs import Runs, draw_runs, fingerprint, run_folder, trainings
 
 
 def cohort(seed: int, n: int = 40) -> ad.AnnData:

@@ -11,8 +11,8 @@ import torch
 from test_contract import GENES, cohort, labels
 
 from transcriptome_diffusion.generators.latent import Coordinates
+from transcriptome_diffusion.generators.options import VAEOptions
 from transcriptome_diffusion.generators.vae import VAE, Autoencoder
-from transcriptome_diffusion.parameters import VAEOptions
 
 TRAINING = {"max_steps": 300, "validate_every": 50, "batch_size": 64, "learning_rate": 3e-3, "precision": "float32"}
 

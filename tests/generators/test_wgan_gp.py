@@ -12,8 +12,8 @@ from torch import nn
 
 from transcriptome_diffusion import training
 from transcriptome_diffusion.generators.latent import Coordinates
+from transcriptome_diffusion.generators.options import WGANGPOptions
 from transcriptome_diffusion.generators.wgan_gp import WGANGP, Forger, Game
-from transcriptome_diffusion.parameters import WGANGPOptions
 
 
 def options(**settings: Any) -> WGANGPOptions:

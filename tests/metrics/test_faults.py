@@ -10,9 +10,10 @@ from transcriptome_diffusion.metrics.correlation import correlation_score, withi
 from transcriptome_diffusion.metrics.distances import PrincipalAxes, frechet, kernel_tests, marginal_agreement
 from transcriptome_diffusion.metrics.fidelity import support
 from transcriptome_diffusion.metrics.neighbours import nearest, neighbour_distances
+from transcriptome_diffusion.metrics.options import ClassifierOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
-from transcriptome_diffusion.metrics.utility import Labelled, reverse_validation
-from transcriptome_diffusion.parameters import ClassifierOptions
+from transcriptome_diffusion.metrics.utility import reverse_validation
 
 GENES, TISSUES, EACH = 120, 4, 30
 LABELS = np.repeat(np.arange(TISSUES), EACH)
@@ -86,7 +87,7 @@ def indicators(values, real=TEST):
         **{
             name: runs[0]
             for name, runs in reverse_validation(
-                Labelled(values, LABELS), Labelled(VALIDATION, LABELS), Labelled(real, LABELS), OPTIONS
+                ProfileSet(values, LABELS), ProfileSet(VALIDATION, LABELS), ProfileSet(real, LABELS), OPTIONS
             ).items()
         },
     }

@@ -3,9 +3,9 @@ import pytest
 
 from populations import CENTRES, SIZES, draw
 from transcriptome_diffusion.metrics.indicators import COLUMNS, TISSUE_COLUMNS, Real, matched, score
-from transcriptome_diffusion.metrics.utility import Labelled
+from transcriptome_diffusion.metrics.options import EvaluationOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.yardsticks import Yardsticks
-from transcriptome_diffusion.parameters import EvaluationOptions
 
 OPTIONS = EvaluationOptions(
     draws=4,
@@ -23,7 +23,7 @@ def real():
         draw({"brain": 30, "liver": 20, "skin": 20}, 1),
         draw({"brain": 48, "liver": 32, "skin": 4}, 2),
     ]
-    labelled = [Labelled(np.asarray(part.X), part.obs["tissue"].to_numpy()) for part in parts]
+    labelled = [ProfileSet(np.asarray(part.X), part.obs["tissue"].to_numpy()) for part in parts]
     yardsticks = Yardsticks.fit(*labelled[:2], parts[0].var_names, OPTIONS.components, OPTIONS.classifier)
     rows = [yardsticks.measure(part, "tissue", "sample_type") for part in parts]
     return Real(*rows, yardsticks, {"FIRST": np.arange(30), "SECOND": np.arange(30, 60)})
@@ -50,7 +50,7 @@ def oracle(real):
 
 def labelled(sizes):
     labels = np.repeat(list(sizes), list(sizes.values()))
-    return Labelled(np.zeros((len(labels), 1)), labels)
+    return ProfileSet(np.zeros((len(labels), 1)), labels)
 
 
 def test_both_sides_get_the_composition_of_the_held_out_donors():

@@ -10,7 +10,6 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from transcriptome_diffusion.metrics.membership import (
-    Records,
     auc,
     gaussian_ratio,
     kernel_ratio,
@@ -18,11 +17,12 @@ from transcriptome_diffusion.metrics.membership import (
     membership_inference,
     true_positive_rate,
 )
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
 
-def people(n: int, name: str, labels: np.ndarray | None = None, per_donor: int = 1) -> Records:
+def people(n: int, name: str, labels: np.ndarray | None = None, per_donor: int = 1) -> ProfileSet:
     donors = np.array([f"{name}{i // per_donor}" for i in range(n)])
-    return Records(np.empty((n, 0)), np.zeros(n, dtype=int) if labels is None else labels, donors)
+    return ProfileSet(np.empty((n, 0)), np.zeros(n, dtype=int) if labels is None else labels, donors)
 
 
 def test_with_one_class_the_auc_is_scikit_learns_and_ties_count_half():
@@ -146,7 +146,7 @@ def test_with_few_donors_nothing_is_said():
     assert np.isnan(auc(np.arange(40.0), people(40, "m", labels), np.arange(40.0), people(40, "n", labels + 2)).value)
 
 
-def small_sets(seed: int, genes: int = 12) -> tuple[np.ndarray, np.ndarray, Records, np.ndarray, np.ndarray]:
+def small_sets(seed: int, genes: int = 12) -> tuple[np.ndarray, np.ndarray, ProfileSet, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     mixing = rng.normal(size=(genes, genes)) / 2
     labels, reference_labels, classes = np.arange(40) % 2, np.arange(24) % 2, np.arange(10) % 2
@@ -154,7 +154,7 @@ def small_sets(seed: int, genes: int = 12) -> tuple[np.ndarray, np.ndarray, Reco
     synthetic, reference, queries = (
         shift[own] + rng.normal(size=(len(own), genes)) @ mixing for own in (labels, reference_labels, classes)
     )
-    return synthetic, labels, Records(reference, reference_labels, np.arange(24)), queries, classes
+    return synthetic, labels, ProfileSet(reference, reference_labels, np.arange(24)), queries, classes
 
 
 def centred(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -207,14 +207,14 @@ def test_the_kernel_ratio_is_that_of_scipys_densities():
 def test_classes_that_the_reference_lacks_are_taken_from_the_synthetic_profiles():
     synthetic, labels, reference, queries, classes = small_sets(3)
     only = reference.labels == 0
-    poorer = Records(reference.values[only], reference.labels[only], reference.donors[only])
+    poorer = ProfileSet(reference.values[only], reference.labels[only], reference.donors[only])
     assert np.isfinite(gaussian_ratio(synthetic, labels, poorer)(queries, classes)).all()
 
 
 def test_every_attack_is_reported_by_three_numbers():
     synthetic, labels, reference, queries, classes = small_sets(4)
-    members = Records(synthetic[:20], labels[:20], np.arange(20))
-    others = Records(queries, classes, np.arange(100, 110))
+    members = ProfileSet(synthetic[:20], labels[:20], np.arange(20))
+    others = ProfileSet(queries, classes, np.arange(100, 110))
     table = membership_inference(synthetic, labels, members, others, reference, 0).set_index("metric")
     attacks = ("gan_leaks", "gan_leaks_calibrated", "domias", "domias_gaussian")
     assert list(table.index) == [f"{a}_{m}" for a in attacks for m in ("auc", "tpr_10", "tpr_1")]

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from transcriptome_diffusion.metrics.fidelity import fidelity
-from transcriptome_diffusion.metrics.membership import Records
 from transcriptome_diffusion.metrics.privacy import INDICATORS, halves, privacy, record_distances
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
 GENES, CLASSES, FACTORS = 150, 3, 10
 
@@ -23,20 +23,20 @@ class Population:
         self.means = self.rng.normal(size=(CLASSES, GENES))
         self.loadings = self.rng.normal(size=(FACTORS, GENES)) / 2
 
-    def draw(self, n: int, name: str) -> Records:
+    def draw(self, n: int, name: str) -> ProfileSet:
         donors = np.repeat(np.arange(n), np.where(np.arange(n) % 3, 1, 2))[:n]
         of_donor = self.rng.normal(size=(n, FACTORS))[donors]
         labels = np.arange(n) % CLASSES
         factors = 0.4 * of_donor + 0.9 * self.rng.normal(size=(n, FACTORS))
         values = self.means[labels] + factors @ self.loadings + 0.5 * self.rng.normal(size=(n, GENES))
-        return Records(values.astype(np.float32), labels, np.array([f"{name}{d}" for d in donors]))
+        return ProfileSet(values.astype(np.float32), labels, np.array([f"{name}{d}" for d in donors]))
 
 
 class Case(NamedTuple):
-    train: Records
-    held_out: Records
-    reference: Records
-    fresh: Records
+    train: ProfileSet
+    held_out: ProfileSet
+    reference: ProfileSet
+    fresh: ProfileSet
     rng: np.random.Generator
 
 
@@ -158,7 +158,7 @@ def test_distances_to_held_out_donors_are_the_nearest_ones(small: Case) -> None:
 
 def test_the_privacy_loss_of_a_matched_memoriser_is_the_adversarial_accuracy_it_gains() -> None:
     c = case(3, n=60)
-    same = Records(c.train.values[:30], c.train.labels[:30], c.train.donors[:30])
+    same = ProfileSet(c.train.values[:30], c.train.labels[:30], c.train.donors[:30])
     table = record_distances(same.values, same.labels, same, c.held_out, 0).set_index("metric")
     # against train the accuracy is 0, so that the loss is the accuracy of telling train from held-out
     expected = fidelity(c.held_out.values, same.values, 1)["adversarial_accuracy"]
@@ -178,7 +178,7 @@ def test_the_same_seed_gives_the_same_table(small: Case) -> None:
 
 
 def test_too_few_profiles_are_left_empty_with_the_reason(small: Case) -> None:
-    few = Records(*(part[:9] for part in small.held_out))
+    few = small.held_out.take(slice(9))
     table = record_distances(small.fresh.values, small.fresh.labels, small.train, few, 0)
     assert list(table["metric"]) == list(INDICATORS)
     assert table["value"].isna().all()
@@ -200,7 +200,7 @@ def test_half_of_the_training_donors_know_nothing_of_the_other() -> None:
     """The row ``real``: as near as a generator can come without knowing its members."""
     c = case(5)
     one, two = halves(c.train, 0)
-    members = Records(*(part[two] for part in c.train))
+    members = c.train.take(two)
     table = privacy(c.train.values[one], c.train.labels[one], members, c.held_out, c.reference, 0).set_index("metric")
     judged = table.loc[list(JUDGES)]
     assert ((judged["low"] <= judged["null"]) & (judged["null"] <= judged["high"])).all(), judged.to_string()

@@ -6,15 +6,15 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 
 from transcriptome_diffusion.metrics import utility
 from transcriptome_diffusion.metrics.distances import frechet
+from transcriptome_diffusion.metrics.options import ClassifierOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.utility import (
-    Labelled,
     TissueFeatures,
     classification_scores,
     predict,
     reverse_validation,
     train_mlp,
 )
-from transcriptome_diffusion.parameters import ClassifierOptions
 
 TISSUES = np.array(["breast", "colon", "liver", "lung"])
 QUICK = ClassifierOptions(hidden=[32], epochs=30, patience=5, seeds=[0, 1])
@@ -25,7 +25,7 @@ def profiles(n, seed, genes=40, apart=1.5, tissues=TISSUES):
     rng = np.random.default_rng(seed)
     codes = rng.choice(np.flatnonzero(np.isin(TISSUES, tissues)), size=n)
     values = centres[codes] + rng.normal(size=(n, genes))
-    return Labelled(values.astype(np.float32), TISSUES[codes])
+    return ProfileSet(values.astype(np.float32), TISSUES[codes])
 
 
 @pytest.mark.parametrize("known", [4, 3], ids=["all classes known", "one unknown"])
@@ -93,7 +93,7 @@ def test_labels_without_meaning_bring_accuracy_to_chance():
     brief = QUICK.model_copy(update={"epochs": 1, "seeds": [0]})
     found = []
     for seed in range(20):
-        shuffled = Labelled(train.values, np.random.default_rng(seed).permutation(train.labels))
+        shuffled = ProfileSet(train.values, np.random.default_rng(seed).permutation(train.labels))
         found += reverse_validation(shuffled, validation, test, brief)["balanced_accuracy_logistic"]
     # one run has a deviation of about .1: few classes, and errors that go together within a class
     assert np.mean(found) == pytest.approx(1 / 4, abs=0.07)
@@ -102,7 +102,7 @@ def test_labels_without_meaning_bring_accuracy_to_chance():
 def test_a_drifted_generator_costs_accuracy():
     train, validation, test = (profiles(n, seed, apart=1) for n, seed in ((300, 0), (80, 1), (400, 2)))
     drift = np.random.default_rng(4).normal(size=(4, 40))[np.searchsorted(TISSUES, train.labels)]
-    drifted = Labelled(train.values + drift, train.labels)
+    drifted = ProfileSet(train.values + drift, train.labels)
     good, bad = (reverse_validation(t, validation, test, QUICK) for t in (train, drifted))
     assert good["accuracy_logistic"][0] > bad["accuracy_logistic"][0] + 0.05
     assert np.mean(good["accuracy_mlp"]) > np.mean(bad["accuracy_mlp"]) + 0.05
@@ -201,8 +201,8 @@ def test_real_profiles_beside_synthetic_ones_help_where_these_have_drifted():
     real, validation, test = (profiles(n, seed, apart=1) for n, seed in ((120, 0), (80, 1), (400, 2)))
     drift = np.random.default_rng(4).normal(size=(4, 40))
     made = profiles(200, 3, apart=1)
-    made = Labelled((made.values + drift[np.searchsorted(TISSUES, made.labels)]).astype(np.float32), made.labels)
-    both = Labelled(*(np.concatenate(pair) for pair in zip(real, made, strict=True)))
+    made = ProfileSet((made.values + drift[np.searchsorted(TISSUES, made.labels)]).astype(np.float32), made.labels)
+    both = ProfileSet(*(np.concatenate(pair) for pair in zip(real[:2], made[:2], strict=True)))
     alone, together = (reverse_validation(part, validation, test, QUICK) for part in (made, both))
     assert together["auroc_logistic"][0] > alone["auroc_logistic"][0] + 0.05
 
@@ -234,12 +234,12 @@ def test_the_best_validation_epoch_is_kept():
 def test_what_cannot_be_used_is_refused():
     good = profiles(50, 0)
     with pytest.raises(ValueError, match="test has 39 genes"):
-        reverse_validation(good, good, Labelled(good.values[:, 1:], good.labels), QUICK)
+        reverse_validation(good, good, ProfileSet(good.values[:, 1:], good.labels), QUICK)
     with pytest.raises(ValueError, match="validation: expected one label per profile"):
-        reverse_validation(good, Labelled(good.values, good.labels[1:]), good, QUICK)
+        reverse_validation(good, ProfileSet(good.values, good.labels[1:]), good, QUICK)
     with pytest.raises(ValueError, match="two classes or more"):
-        reverse_validation(Labelled(good.values, np.repeat("liver", 50)), good, good, QUICK)
+        reverse_validation(ProfileSet(good.values, np.repeat("liver", 50)), good, good, QUICK)
     spoilt = good.values.copy()
     spoilt[0, 0] = np.inf
     with pytest.raises(ValueError, match="train holds NaN"):
-        reverse_validation(Labelled(spoilt, good.labels), good, good, QUICK)
+        reverse_validation(ProfileSet(spoilt, good.labels), good, good, QUICK)

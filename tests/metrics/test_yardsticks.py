@@ -5,9 +5,9 @@ from populations import GENES, SIZES, draw
 from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.metrics.distances import PrincipalAxes, frechet
-from transcriptome_diffusion.metrics.utility import Labelled
+from transcriptome_diffusion.metrics.options import ClassifierOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.yardsticks import Yardsticks
-from transcriptome_diffusion.parameters import ClassifierOptions
 
 COMPONENTS, CLASSIFIER = 5, ClassifierOptions(hidden=[16], epochs=10)
 
@@ -15,7 +15,7 @@ TRAIN, VALIDATION, TEST = draw(SIZES, 0), draw({"brain": 30, "liver": 20, "skin"
 
 
 def fitted(train, validation, genes):
-    parts = [Labelled(np.asarray(part.X), part.obs["tissue"].to_numpy()) for part in (train, validation)]
+    parts = [ProfileSet(np.asarray(part.X), part.obs["tissue"].to_numpy()) for part in (train, validation)]
     return Yardsticks.fit(*parts, genes, COMPONENTS, CLASSIFIER)
 
 
@@ -59,7 +59,7 @@ def test_what_is_read_again_measures_the_same(yardsticks, tmp_path):
 def test_many_genes_and_no_modules_survive_the_disk_too(tmp_path):
     genes = [f"G{i}" for i in range(1100)]
     rng = np.random.default_rng(0)
-    parts = [Labelled(rng.normal(size=(n, 1100)).astype(np.float32), np.repeat(["a", "b"], n // 2)) for n in (60, 20)]
+    parts = [ProfileSet(rng.normal(size=(n, 1100)).astype(np.float32), np.repeat(["a", "b"], n // 2)) for n in (60, 20)]
     made = Yardsticks.fit(*parts, genes, 5, CLASSIFIER)
     assert made.modules is None
     made.save(tmp_path / "y")

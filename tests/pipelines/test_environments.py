@@ -13,10 +13,10 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 from kedro.validation.parameter_validator import ParameterValidator
 
+from transcriptome_diffusion.cohorts.options import DownloadOptions
 from transcriptome_diffusion.cohorts.readers import READERS
 from transcriptome_diffusion.contracts import ExpressionContract
 from transcriptome_diffusion.generators.registry import BASELINES, DENOISER
-from transcriptome_diffusion.parameters import DownloadOptions
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = sorted(path.name for path in CONF.iterdir() if path.is_dir())

@@ -13,10 +13,12 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 
 from transcriptome_diffusion.datasets import RunsDataset
+from transcriptome_diffusion.experiments.options import StudyOptions
+from transcriptome_diffusion.expression.options import SplitOptions
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
+from transcriptome_diffusion.generators.options import ClassGaussianOptions
 from transcriptome_diffusion.generators.registry import BASELINES, SAMPLERS, TRAINED
-from transcriptome_diffusion.parameters import ClassGaussianOptions, SplitOptions, StudyOptions
 from transcriptome_diffusion.pipelines.study.nodes import OTHER_SPLIT, TABLES, reporting
 from transcriptome_diffusion.pipelines.study.pipeline import FIGURES
 from transcriptome_diffusion.pipelines.training import fitting

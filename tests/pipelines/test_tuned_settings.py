@@ -12,8 +12,10 @@ from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
 from omegaconf import OmegaConf
 
+from transcriptome_diffusion.experiments.options import Dimension, TuningOptions
+from transcriptome_diffusion.experiments.tuning import Found, current_settings
+from transcriptome_diffusion.generators.options import SamplerOptions
 from transcriptome_diffusion.generators.registry import BASELINES, DENOISER, SAMPLERS
-from transcriptome_diffusion.parameters import Dimension, SamplerOptions, TuningOptions
 from transcriptome_diffusion.pipelines.tuning.nodes import (
     as_parameters_file,
     is_chosen,
@@ -21,7 +23,6 @@ from transcriptome_diffusion.pipelines.tuning.nodes import (
     searching,
     tuned_file,
 )
-from transcriptome_diffusion.tuning import Found, current_settings
 
 SPACE = {"width": Dimension(kind="int", low=1, high=9)}
 TUNING = TuningOptions(parameters_folder="conf/mine", spaces={"vae": SPACE})

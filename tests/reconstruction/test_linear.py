@@ -6,9 +6,9 @@ from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from toy_cohort import cohort, fitted, panel
 
-from transcriptome_diffusion.parameters import ReconstructionOptions
 from transcriptome_diffusion.reconstruction import base, linear
 from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
+from transcriptome_diffusion.reconstruction.options import ReconstructionOptions
 from transcriptome_diffusion.reconstruction.ridge import search_least
 
 RIDGE = ReconstructionOptions()

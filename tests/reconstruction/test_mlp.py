@@ -6,9 +6,10 @@ import torch
 from toy_cohort import cohort, fitted, panel
 
 from transcriptome_diffusion.artefacts import ArtefactError
-from transcriptome_diffusion.parameters import MLPReconstructionOptions, ReconstructionOptions, TrainingOptions
+from transcriptome_diffusion.options import TrainingOptions
 from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
 from transcriptome_diffusion.reconstruction.mlp import MLPReconstructor, Perceptron, Regression
+from transcriptome_diffusion.reconstruction.options import MLPReconstructionOptions, ReconstructionOptions
 
 SHORT = TrainingOptions(max_steps=150, validate_every=10, batch_size=64, learning_rate=3e-3, device="cpu")
 

@@ -8,10 +8,11 @@ import pytest
 from toy_cohort import cohort, fitted, panel
 
 from transcriptome_diffusion.artefacts import ArtefactError
-from transcriptome_diffusion.parameters import MLPReconstructionOptions, ReconstructionOptions, TrainingOptions
+from transcriptome_diffusion.options import TrainingOptions
 from transcriptome_diffusion.reconstruction import base, load_reconstructor
 from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
 from transcriptome_diffusion.reconstruction.mlp import MLPReconstructor
+from transcriptome_diffusion.reconstruction.options import MLPReconstructionOptions, ReconstructionOptions
 
 TINY = TrainingOptions(max_steps=4, validate_every=2, batch_size=16, device="cpu")
 EVERY = {

@@ -7,9 +7,9 @@ from toy_cohort import cohort, fitted, panel
 
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.metrics.copying import spread
-from transcriptome_diffusion.parameters import ReconstructionOptions, ResidualOptions
 from transcriptome_diffusion.reconstruction import residuals
 from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
+from transcriptome_diffusion.reconstruction.options import ReconstructionOptions, ResidualOptions
 from transcriptome_diffusion.reconstruction.residuals import ResidualModel, thin
 from transcriptome_diffusion.reconstruction.ridge import decompose, hat_root, leave_donors_out
 

@@ -24,8 +24,8 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from transcriptome_diffusion.artefacts import replaced_when_whole
+from transcriptome_diffusion.cohorts.options import DownloadOptions, PublishedFile
 from transcriptome_diffusion.cohorts.progress import Progress
-from transcriptome_diffusion.parameters import DownloadOptions, PublishedFile
 
 logger = logging.getLogger(__name__)
 

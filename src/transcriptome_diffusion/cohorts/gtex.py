@@ -16,10 +16,10 @@ import pandas as pd
 from transcriptome_diffusion.cohorts import barcodes
 from transcriptome_diffusion.cohorts.annotations import read_annotations
 from transcriptome_diffusion.cohorts.gene_models import coding_genes
+from transcriptome_diffusion.cohorts.options import GTExOptions
 from transcriptome_diffusion.cohorts.tables import read_gct
 from transcriptome_diffusion.expression.identifiers import identify, is_par_y, without_version
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.parameters import GTExOptions
 
 logger = logging.getLogger(__name__)
 

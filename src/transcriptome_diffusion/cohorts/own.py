@@ -17,11 +17,11 @@ import pandas as pd
 import polars as pl
 
 from transcriptome_diffusion.cohorts.annotations import read_annotations
+from transcriptome_diffusion.cohorts.options import OwnOptions
 from transcriptome_diffusion.cohorts.tables import MISSING, Matrix, read_gct, read_matrix
 from transcriptome_diffusion.expression.identifiers import identify, without_version
 from transcriptome_diffusion.expression.profiles import dense, make_profiles
 from transcriptome_diffusion.expression.units import detect_unit, undo_log
-from transcriptome_diffusion.parameters import OwnOptions
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from transcriptome_diffusion import parameters
+from transcriptome_diffusion.cohorts.options import (
+    GTExOptions,
+    OwnOptions,
+    RNAseqDBOptions,
+    SimulationOptions,
+    TCGAOptions,
+    ToilOptions,
+)
+from transcriptome_diffusion.options import Options
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,26 +37,26 @@ class Reader:
 
 
 READERS: dict[str, Reader] = {
-    "rnaseqdb": Reader("transcriptome_diffusion.cohorts.rnaseqdb:read_rnaseqdb", parameters.RNAseqDBOptions),
-    "gtex": Reader("transcriptome_diffusion.cohorts.gtex:read_gtex", parameters.GTExOptions),
-    "tcga": Reader("transcriptome_diffusion.cohorts.tcga:read_tcga", parameters.TCGAOptions),
-    "toil": Reader("transcriptome_diffusion.cohorts.toil:read_toil", parameters.ToilOptions),
-    "own": Reader("transcriptome_diffusion.cohorts.own:read_own", parameters.OwnOptions),
+    "rnaseqdb": Reader("transcriptome_diffusion.cohorts.rnaseqdb:read_rnaseqdb", RNAseqDBOptions),
+    "gtex": Reader("transcriptome_diffusion.cohorts.gtex:read_gtex", GTExOptions),
+    "tcga": Reader("transcriptome_diffusion.cohorts.tcga:read_tcga", TCGAOptions),
+    "toil": Reader("transcriptome_diffusion.cohorts.toil:read_toil", ToilOptions),
+    "own": Reader("transcriptome_diffusion.cohorts.own:read_own", OwnOptions),
     "simulated": Reader(
         "transcriptome_diffusion.cohorts.simulated:read_simulated",
-        parameters.SimulationOptions,
+        SimulationOptions,
         needs_path=False,
     ),
     "simulated_oracle": Reader(
         "transcriptome_diffusion.cohorts.simulated:read_oracle",
-        parameters.SimulationOptions,
+        SimulationOptions,
         needs_path=False,
     ),
-    "none": Reader("transcriptome_diffusion.cohorts.readers:no_cohort", parameters.Options, needs_path=False),
+    "none": Reader("transcriptome_diffusion.cohorts.readers:no_cohort", Options, needs_path=False),
 }
 
 
-def no_cohort(options: parameters.Options) -> AnnData:
+def no_cohort(options: Options) -> AnnData:
     """A cohort without samples and genes, for catalog entries that a cohort cannot fill, such as its oracle."""
     import anndata as ad
 

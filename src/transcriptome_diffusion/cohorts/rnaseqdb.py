@@ -20,8 +20,8 @@ import pandas as pd
 import polars as pl
 
 from transcriptome_diffusion.cohorts import barcodes
+from transcriptome_diffusion.cohorts.options import RNAseqDBOptions
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.parameters import RNAseqDBOptions
 
 logger = logging.getLogger(__name__)
 

@@ -35,9 +35,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from transcriptome_diffusion.cohorts.options import SimulationOptions
 from transcriptome_diffusion.expression.landmarks import load_panel
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.parameters import SimulationOptions
 
 STUDIES = ("study_a", "study_b")
 SUBTYPES = 3

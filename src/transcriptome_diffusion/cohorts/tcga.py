@@ -19,11 +19,11 @@ import pandas as pd
 
 from transcriptome_diffusion.cohorts import barcodes
 from transcriptome_diffusion.cohorts.annotations import read_annotations
+from transcriptome_diffusion.cohorts.options import TCGAOptions
 from transcriptome_diffusion.cohorts.tables import read_matrix
 from transcriptome_diffusion.expression.identifiers import identify
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.expression.units import undo_log
-from transcriptome_diffusion.parameters import TCGAOptions
 
 logger = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ import pandas as pd
 from transcriptome_diffusion.cohorts import barcodes
 from transcriptome_diffusion.cohorts.annotations import read_annotations
 from transcriptome_diffusion.cohorts.gene_models import coding_genes
+from transcriptome_diffusion.cohorts.options import ToilOptions
 from transcriptome_diffusion.cohorts.tables import read_matrix
 from transcriptome_diffusion.expression.identifiers import identify, without_version
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.expression.units import TOIL_ZERO, undo_log
-from transcriptome_diffusion.parameters import ToilOptions
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 import anndata as ad
 import pandas as pd
 
-from transcriptome_diffusion.parameters import LandmarkOptions
+from transcriptome_diffusion.expression.options import LandmarkOptions
 
 logger = logging.getLogger(__name__)
 

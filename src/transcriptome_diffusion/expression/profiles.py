@@ -114,3 +114,12 @@ def genes_to_json(genes: pd.DataFrame) -> dict[str, list[Any]]:
 def genes_from_json(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
     """The gene table that ``genes_to_json`` wrote."""
     return pd.DataFrame(columns).set_index("index").rename_axis(None)
+
+
+def split_runs(profiles: ad.AnnData) -> Iterator[tuple[int, ad.AnnData]]:
+    """Run by run; profiles that know no runs are one, run 1."""
+    if "run" not in profiles.obs:
+        yield 1, profiles
+        return
+    for run in sorted(profiles.obs["run"].unique()):
+        yield int(run), profiles[profiles.obs["run"].to_numpy() == run]

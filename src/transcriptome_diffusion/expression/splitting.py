@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import KFold, StratifiedGroupKFold, train_test_split
 
-from transcriptome_diffusion.parameters import SplitOptions
+from transcriptome_diffusion.expression.options import SplitOptions
 
 logger = logging.getLogger(__name__)
 

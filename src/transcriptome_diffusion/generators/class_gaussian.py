@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 
 from transcriptome_diffusion.generators.classes import ClassGenerator
-from transcriptome_diffusion.parameters import ClassGaussianOptions
+from transcriptome_diffusion.generators.options import ClassGaussianOptions
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.classes import ClassGenerator
-from transcriptome_diffusion.parameters import ClassKDEOptions
+from transcriptome_diffusion.generators.options import ClassKDEOptions
 
 logger = logging.getLogger(__name__)
 

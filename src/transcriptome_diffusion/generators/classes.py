@@ -11,7 +11,7 @@ import numpy as np
 from transcriptome_diffusion.expression.covariance import ledoit_wolf
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.base import Conditions, Generator
-from transcriptome_diffusion.parameters import ClassGaussianOptions
+from transcriptome_diffusion.generators.options import ClassGaussianOptions
 
 
 @dataclass(frozen=True)

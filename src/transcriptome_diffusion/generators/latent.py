@@ -22,8 +22,8 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
     learnt_coordinates,
     memory_to_fit,
 )
+from transcriptome_diffusion.generators.options import LatentOptions
 from transcriptome_diffusion.generators.scaler import Scaler
-from transcriptome_diffusion.parameters import LatentOptions
 
 
 class Coordinates(nn.Module):

@@ -1,4 +1,4 @@
-"""Which generators exist. To add one: write its class, name it here, and give it a block in the parameters.
+"""Which generators exist: one line each. To add one, write its class, name it here, give it a block in the parameters.
 
 Classes are named by path, so that listing them imports neither torch nor anndata.
 """
@@ -8,81 +8,101 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel
-
-from transcriptome_diffusion import parameters
 from transcriptome_diffusion.artefacts import ArtefactError, read_description
+from transcriptome_diffusion.generators import options
+from transcriptome_diffusion.options import Options
 
 if TYPE_CHECKING:
     from transcriptome_diffusion.generators.base import Generator
 
+#: reconstructors of every generator's landmark profiles; ``_noise`` adds residuals to what is reconstructed
+DEFAULT_RECONSTRUCTORS = ("ridge", "ridge_noise")
+#: of the generators of Lacan et al. (2026) also the paper's least squares and perceptron
+PAPER_RECONSTRUCTORS = (*DEFAULT_RECONSTRUCTORS, "ols", "mlp", "mlp_noise")
+
 
 @dataclass(frozen=True)
-class Entry:
-    """Where a generator's class lives and which options it takes."""
+class GeneratorSpec:
+    """One line of the table.
+
+    Attributes:
+        path: ``module:Class``.
+        options: the model of its block of parameters, or of the block of the trained model it shares.
+        pipeline: the pipeline that trains it.
+        model: name of the trained model, its parameters and its folder, where several generators share one; None:
+            the generator's own name.
+        sampler: the model of the block of parameters that says how the shared model is sampled.
+        whole_transcriptome: whether it is also trained on all genes at once, without landmarks.
+        white_box: whether its trained model gives a loss for a single profile, which an attack can use.
+        reconstructors: which reconstructors its landmark profiles get.
+        role: what its row is there for, if it is no generator under test.
+    """
 
     path: str
-    options: type[BaseModel]
+    options: type[options.GeneratorOptions]
+    pipeline: Literal["baselines", "diffusion_training"] = "baselines"
+    model: str | None = None
+    sampler: type[Options] | None = None
+    whole_transcriptome: bool = False
+    white_box: bool = False
+    reconstructors: tuple[str, ...] = DEFAULT_RECONSTRUCTORS
+    role: Literal["", "floor"] = ""
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is trained step by step, so that it has a curve."""
+        return "training" in self.options.model_fields
+
+    def load_class(self) -> type[Generator]:
+        """Import the class."""
+        module, _, name = self.path.partition(":")
+        return getattr(import_module(module), name)
 
 
-#: generators of the baselines pipeline: each is fitted, saved and sampled from one template
-BASELINES: dict[str, Entry] = {
-    "class_gaussian": Entry(
-        "transcriptome_diffusion.generators.class_gaussian:ClassGaussian", parameters.ClassGaussianOptions
-    ),
-    "class_kde": Entry("transcriptome_diffusion.generators.class_kde:ClassKDE", parameters.ClassKDEOptions),
-    "vae": Entry("transcriptome_diffusion.generators.vae:VAE", parameters.VAEOptions),
-    "wgan_gp": Entry("transcriptome_diffusion.generators.wgan_gp:WGANGP", parameters.WGANGPOptions),
-    "flow_matching": Entry(
-        "transcriptome_diffusion.generators.diffusion.model:FlowMatching", parameters.FlowMatchingOptions
-    ),
+_ROOM = "transcriptome_diffusion.generators"
+_DIFFUSION = {
+    "path": f"{_ROOM}.diffusion.model:Diffusion",
+    "options": options.DiffusionOptions,
+    "pipeline": "diffusion_training",
+    "model": "denoiser",
+    "sampler": options.SamplerOptions,
+    "white_box": True,
+    "reconstructors": PAPER_RECONSTRUCTORS,
 }
 
-#: the one denoiser; its samplers appear on the scorecard under their own names
-DENOISER = Entry("transcriptome_diffusion.generators.diffusion.model:Diffusion", parameters.DiffusionOptions)
-SAMPLERS: tuple[str, ...] = ("ddpm", "ddim")
+#: every generator by the name that its row has on the scorecard
+GENERATORS: dict[str, GeneratorSpec] = {
+    "class_gaussian": GeneratorSpec(
+        f"{_ROOM}.class_gaussian:ClassGaussian", options.ClassGaussianOptions, whole_transcriptome=True, role="floor"
+    ),
+    "class_kde": GeneratorSpec(f"{_ROOM}.class_kde:ClassKDE", options.ClassKDEOptions, role="floor"),
+    "vae": GeneratorSpec(
+        f"{_ROOM}.vae:VAE", options.VAEOptions, whole_transcriptome=True, reconstructors=PAPER_RECONSTRUCTORS
+    ),
+    "wgan_gp": GeneratorSpec(
+        f"{_ROOM}.wgan_gp:WGANGP", options.WGANGPOptions, whole_transcriptome=True, reconstructors=PAPER_RECONSTRUCTORS
+    ),
+    "flow_matching": GeneratorSpec(
+        f"{_ROOM}.diffusion.model:FlowMatching", options.FlowMatchingOptions, white_box=True
+    ),
+    "ddpm": GeneratorSpec(**_DIFFUSION),
+    "ddim": GeneratorSpec(**_DIFFUSION, whole_transcriptome=True),
+}
 
 
-def is_trained(entry: Entry) -> bool:
-    """Whether a generator is trained step by step, so that it has a curve."""
-    return "training" in entry.options.model_fields
+def model_name(generator: str) -> str:
+    """The trained model behind a generator: its parameters, its folder."""
+    return GENERATORS[generator].model or generator
 
 
-#: every name under which synthetic landmark profiles reach reconstruction and evaluation
-GENERATOR_NAMES: tuple[str, ...] = (*BASELINES, *SAMPLERS)
-
-#: generators that also learn all genes at once, without landmarks, under the names of their landmark siblings; of the
-#: denoiser's samplers the one that was nearer to validation donors there
-DIRECT: dict[str, Entry] = {name: BASELINES[name] for name in ("class_gaussian", "vae", "wgan_gp")} | {"ddim": DENOISER}
-
-#: what is trained step by step, by the name of its parameters
-TRAINED: tuple[str, ...] = (
-    *(name for name, entry in BASELINES.items() if is_trained(entry)),
-    "denoiser",
-    *(f"direct_{name}" for name, entry in DIRECT.items() if is_trained(entry) and entry is not DENOISER),
-    "direct_denoiser",
-)
-
-#: the generators of Lacan et al., whose landmarks are rebuilt by the paper's two reconstructors as well
-PAPER: tuple[str, ...] = ("vae", "wgan_gp", *SAMPLERS)
-
-#: from landmarks to whole transcriptomes; ``ols`` and ``mlp`` are the paper's
-RECONSTRUCTORS: tuple[str, ...] = ("ridge", "ols", "mlp")
-
-#: every (generator, way) to synthetic transcriptomes; ``_noise`` adds residuals to what is rebuilt
-TRANSCRIPTOMES: tuple[tuple[str, str], ...] = (
-    *((name, way) for name in GENERATOR_NAMES for way in ("ridge", "ridge_noise")),
-    *((name, way) for name in PAPER for way in ("ols", "mlp", "mlp_noise")),
-    *((name, "direct") for name in DIRECT),
-)
-
-
-def generator_class(entry: Entry) -> type[Generator]:
-    """Import the class an entry names."""
-    module, _, name = entry.path.partition(":")
-    return getattr(import_module(module), name)
+def trained_models() -> dict[str, GeneratorSpec]:
+    """Every model that is fitted, once, by its name; of several generators that share it the first one's line."""
+    found: dict[str, GeneratorSpec] = {}
+    for name, spec in GENERATORS.items():
+        found.setdefault(model_name(name), spec)
+    return found
 
 
 def load_generator(folder: Path) -> Generator:
@@ -92,7 +112,34 @@ def load_generator(folder: Path) -> Generator:
         ArtefactError: if it holds no registered generator.
     """
     name = read_description(folder).get("name")
-    known = {**BASELINES, "diffusion": DENOISER}
-    if name not in known:
-        raise ArtefactError(f"{folder} holds {name!r}; registered generators are {sorted(known)}.")
-    return generator_class(known[name]).load(folder)
+    for spec in GENERATORS.values():
+        if (cls := spec.load_class()).name == name:
+            return cls.load(folder)
+    raise ArtefactError(f"{folder} holds {name!r}; registered generators are {sorted(trained_models())}.")
+
+
+# transitional, until the pipelines iterate over GENERATORS; gone with the new wiring
+Entry = GeneratorSpec
+BASELINES = {name: spec for name, spec in GENERATORS.items() if spec.pipeline == "baselines"}
+DENOISER = GENERATORS["ddpm"]
+SAMPLERS = tuple(name for name, spec in GENERATORS.items() if spec.sampler)
+GENERATOR_NAMES = tuple(GENERATORS)
+DIRECT = {name: DENOISER if spec.sampler else spec for name, spec in GENERATORS.items() if spec.whole_transcriptome}
+TRAINED = (
+    *(name for name, spec in trained_models().items() if spec.trained),
+    *("direct_vae", "direct_wgan_gp", "direct_denoiser"),
+)
+RECONSTRUCTORS = ("ridge", "ols", "mlp")
+TRANSCRIPTOMES = (
+    *((name, way) for name in GENERATORS for way in ("ridge", "ridge_noise")),
+    *((name, way) for name in ("vae", "wgan_gp", "ddpm", "ddim") for way in ("ols", "mlp", "mlp_noise")),
+    *((name, "direct") for name in DIRECT),
+)
+
+
+def is_trained(entry: GeneratorSpec) -> bool:
+    return entry.trained
+
+
+def generator_class(entry: GeneratorSpec) -> type[Generator]:
+    return entry.load_class()

@@ -139,12 +139,3 @@ def draw_runs(models: Sequence[Generator], labels: pd.DataFrame, seed: int, batc
     provenance = {**first.uns["generator"], "seed": seed, "runs": len(parts)}
     values = np.concatenate([dense(part) for part in parts]) if len(parts) > 1 else dense(first)
     return make_profiles(values, pd.concat([p.obs for p in parts]), first.var, first.uns["unit"], provenance)
-
-
-def split_runs(profiles: ad.AnnData) -> Iterator[tuple[int, ad.AnnData]]:
-    """Run by run; profiles that know no runs are one, run 1."""
-    if "run" not in profiles.obs:
-        yield 1, profiles
-        return
-    for run in sorted(profiles.obs["run"].unique()):
-        yield int(run), profiles[profiles.obs["run"].to_numpy() == run]

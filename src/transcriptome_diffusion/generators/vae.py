@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transcriptome_diffusion.generators.latent import Coordinates, LabelledMLP, LatentGenerator, LatentNetwork
-from transcriptome_diffusion.parameters import LatentOptions, VAEOptions
+from transcriptome_diffusion.generators.options import LatentOptions, VAEOptions
 
 logger = logging.getLogger(__name__)
 

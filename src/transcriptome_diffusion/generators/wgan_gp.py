@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transcriptome_diffusion.generators.latent import Coordinates, LabelledMLP, LatentGenerator, LatentNetwork
-from transcriptome_diffusion.parameters import LatentOptions, WGANGPOptions
+from transcriptome_diffusion.generators.options import LatentOptions, WGANGPOptions
 
 #: a critic's estimate above so many times its bound has exploded
 EXPLODED = 3.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,11 @@ from transcriptome_diffusion.metrics.fidelity import (
 from transcriptome_diffusion.metrics.fidelity import summarise as summarise_fidelity
 from transcriptome_diffusion.metrics.intervals import Interval, bootstrap, bootstrap_mean
 from transcriptome_diffusion.metrics.neighbours import nearest, nearest_distances
+from transcriptome_diffusion.metrics.options import ClassifierOptions, ContrastOptions, EvaluationOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
-from transcriptome_diffusion.metrics.utility import Labelled, classification_scores, predict
-from transcriptome_diffusion.metrics.yardsticks import Row, Yardsticks
-from transcriptome_diffusion.parameters import ClassifierOptions, ContrastOptions, EvaluationOptions
+from transcriptome_diffusion.metrics.utility import classification_scores, predict
+from transcriptome_diffusion.metrics.yardsticks import Yardsticks
 
 #: of the tables that ``score`` makes
 COLUMNS = ["reference", "metric", "draw", "value", "n", "low", "high", "note"]
@@ -38,9 +39,6 @@ TISSUE_COLUMNS = ["metric", "label", "value", "low", "high", "n", "note"]
 NEIGHBOURS = ("precision", "recall", "f1", "density", "coverage", "adversarial_accuracy")
 #: profiles of a tissue below which its accuracy is not given
 LEAST_OF_TISSUE = 5
-
-
-Profiles = TypeVar("Profiles", Labelled, Row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +51,9 @@ class Real:
         sets: columns of the genes of each gene set; empty where the user supplies none.
     """
 
-    train: Row
-    validation: Row
-    test: Row
+    train: ProfileSet
+    validation: ProfileSet
+    test: ProfileSet
     yardsticks: Yardsticks
     sets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -63,7 +61,7 @@ class Real:
     def groups(self) -> differential.Groups:
         return self.groups_of(self.test, self.test.labels)
 
-    def groups_of(self, row: Row, labels: np.ndarray) -> differential.Groups:
+    def groups_of(self, row: ProfileSet, labels: np.ndarray) -> differential.Groups:
         """Group means and variances in the log unit."""
         return differential.Groups.of(row.values, labels).rescaled(self.yardsticks.scaler.scale)
 
@@ -73,8 +71,8 @@ DIFFERENTIAL = ("lfc_slope", "lfc_correlation", "effect_size_slope", "sign_agree
 
 
 def matched(
-    first: Profiles, second: Profiles, size_of: Profiles, draws: int, seed: int, most: int | None = None
-) -> Iterator[tuple[Profiles, Profiles]]:
+    first: ProfileSet, second: ProfileSet, size_of: ProfileSet, draws: int, seed: int, most: int | None = None
+) -> Iterator[tuple[ProfileSet, ProfileSet]]:
     """Random subsets of two sets with equal size and equal label composition.
 
     Nearest-neighbour indicators depend on the sample size and on the mixture of tissues, so both sides get,
@@ -98,15 +96,11 @@ def matched(
             size = min(count, *map(len, rows))
             for taken, available in zip(chosen, rows, strict=True):
                 taken.append(rng.choice(available, size, replace=False))
-        yield _subset(first, np.concatenate(chosen[0])), _subset(second, np.concatenate(chosen[1]))
-
-
-def _subset(profiles: Profiles, rows: np.ndarray) -> Profiles:
-    return profiles._replace(**{k: v[rows] for k, v in profiles._asdict().items() if v is not None})
+        yield first.take(np.concatenate(chosen[0])), second.take(np.concatenate(chosen[1]))
 
 
 def score(
-    against_test: Row, against_train: Row, real: Real, options: EvaluationOptions, space: str
+    against_test: ProfileSet, against_train: ProfileSet, real: Real, options: EvaluationOptions, space: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every indicator of one row, in one space (``landmarks`` or ``transcriptome``).
 
@@ -139,7 +133,7 @@ def score(
     return pd.DataFrame(table.rows, columns=COLUMNS), pd.DataFrame(tissues.rows, columns=TISSUE_COLUMNS)
 
 
-def _add_copying(table: _Table, candidate: Row, real: Real, options: EvaluationOptions, space: str) -> None:
+def _add_copying(table: _Table, candidate: ProfileSet, real: Real, options: EvaluationOptions, space: str) -> None:
     most = None if space == "landmarks" else options.most_profiles
     some, others = (_thinned(part.values, most, options.seed) for part in (candidate, real.test))
     to_train, original = nearest(some, real.train.values)
@@ -207,8 +201,8 @@ def _add_draws(
     table: _Table,
     tissues: _Tissues,
     reference: str,
-    real: Row,
-    candidate: Row,
+    real: ProfileSet,
+    candidate: ProfileSet,
     known: Real,
     options: EvaluationOptions,
     space: str,
@@ -272,7 +266,7 @@ def _bounds(members: Sequence[tuple[Memberships, np.ndarray, np.ndarray]], k: in
     return {name: bootstrap_mean([(v.astype(np.float64), u) for v, u in side]) for name, side in sides.items()}
 
 
-def _add_classifier_tests(table: _Table, ours: Row, theirs: Row, options: EvaluationOptions) -> None:
+def _add_classifier_tests(table: _Table, ours: ProfileSet, theirs: ProfileSet, options: EvaluationOptions) -> None:
     told = classifier_tests(
         ours.values,
         theirs.values,
@@ -288,18 +282,18 @@ def _add_classifier_tests(table: _Table, ours: Row, theirs: Row, options: Evalua
 
 
 def _add_reverse_validation(
-    table: _Table, tissues: _Tissues, candidate: Row, real: Real, options: EvaluationOptions, space: str
+    table: _Table, tissues: _Tissues, candidate: ProfileSet, real: Real, options: EvaluationOptions, space: str
 ) -> None:
     chosen = options.transcriptome_classifier if space == "transcriptome" else None
     classifier = chosen or options.classifier
-    rows = _reverse_validation(candidate.labelled, real, classifier)
+    rows = _reverse_validation(candidate, real, classifier)
     found = _scores(rows, real.test)
     _add_scores(table, found, len(real.test.labels))
     if space == "landmarks":
         # the row `real` is train-on-real already
         if candidate is not real.train:
-            sides = zip(real.train.labelled, candidate.labelled, strict=True)
-            both = Labelled(*map(np.concatenate, sides))
+            sides = zip(real.train[:2], candidate[:2], strict=True)
+            both = ProfileSet(*map(np.concatenate, sides))
             found = _scores(_reverse_validation(both, real, classifier), real.test)
         _add_scores(table, found, len(real.test.labels), "_augmented")
     right = _right(rows[1]["mlp"], rows[0], real.test.labels)
@@ -322,8 +316,8 @@ def _add_scores(table: _Table, found: Mapping[str, tuple[list[float], Interval]]
 Predictions = tuple[np.ndarray, dict[str, list[np.ndarray]]]
 
 
-def _reverse_validation(train: Labelled, real: Real, classifier: ClassifierOptions) -> Predictions:
-    return predict(train, real.validation.labelled, real.test.labelled, classifier)
+def _reverse_validation(train: ProfileSet, real: Real, classifier: ClassifierOptions) -> Predictions:
+    return predict(train, real.validation, real.test, classifier)
 
 
 def _right(runs: Sequence[np.ndarray], classes: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -331,7 +325,7 @@ def _right(runs: Sequence[np.ndarray], classes: np.ndarray, expected: np.ndarray
     return np.mean([classes[found.argmax(axis=1)] == expected for found in runs], axis=0)
 
 
-def _scores(predicted: Predictions, test: Row) -> dict[str, tuple[list[float], Interval]]:
+def _scores(predicted: Predictions, test: ProfileSet) -> dict[str, tuple[list[float], Interval]]:
     """Every run's value of every score of every classifier, and the interval of the mean over runs."""
     classes, by_classifier = predicted
     _, codes = np.unique(test.labels, return_inverse=True)
@@ -355,7 +349,7 @@ def _scores(predicted: Predictions, test: Row) -> dict[str, tuple[list[float], I
 
 
 def _add_biology(
-    table: _Table, tissues: _Tissues, candidate: Row, real: Real, options: EvaluationOptions, space: str
+    table: _Table, tissues: _Tissues, candidate: ProfileSet, real: Real, options: EvaluationOptions, space: str
 ) -> None:
     n = len(real.test.labels)
     groups = real.groups_of(candidate, candidate.labels)
@@ -397,7 +391,9 @@ def _add_differences(
     tissues.extend(agreement.assign(n=sizes), "contrast", DIFFERENTIAL, prefix)
 
 
-def _add_contrast(table: _Table, tissues: _Tissues, candidate: Row, real: Real, contrast: ContrastOptions) -> None:
+def _add_contrast(
+    table: _Table, tissues: _Tissues, candidate: ProfileSet, real: Real, contrast: ContrastOptions
+) -> None:
     """Differences between two conditions within tissues, such as tumour against normal, where both are there."""
     if real.test.conditions is None:
         return

@@ -17,6 +17,7 @@ from scipy.special import expit, logit, logsumexp
 
 from transcriptome_diffusion.expression.covariance import ledoit_wolf
 from transcriptome_diffusion.metrics.neighbours import nearest_distances
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
 #: false-positive rates at which true-positive rates are given
 FALSE_POSITIVES = (0.1, 0.01)
@@ -28,17 +29,6 @@ MIN_DONORS = 10
 LIMIT, BLOCK = 1024, 512
 #: quantile of the standard normal for intervals of 95 %
 NORMAL = 1.959964
-
-
-class Records(NamedTuple):
-    """Real profiles (n, n_genes) in a gene-wise standardised space, and one class and one donor per row, (n,).
-
-    For ``loss_attack`` the profiles are whatever its ``loss`` takes.
-    """
-
-    values: Any
-    labels: np.ndarray
-    donors: np.ndarray
 
 
 class Estimate(NamedTuple):
@@ -64,9 +54,9 @@ def undefined(null: float, n: int, note: str) -> Estimate:
 def membership_inference(
     synthetic: np.ndarray,
     synthetic_labels: np.ndarray,
-    members: Records,
-    non_members: Records,
-    reference: Records,
+    members: ProfileSet,
+    non_members: ProfileSet,
+    reference: ProfileSet,
     seed: int,
 ) -> pd.DataFrame:
     """Four attacks on synthetic profiles, each by its AUC and its true-positive rates.
@@ -108,8 +98,8 @@ def membership_inference(
 
 def loss_attack(
     loss: Callable[[Any], np.ndarray],
-    members: Records,
-    non_members: Records,
+    members: ProfileSet,
+    non_members: ProfileSet,
     times: Sequence[float],
     seed: int,
     name: str = "loss_attack",
@@ -158,7 +148,7 @@ def loss_attack(
 
 
 def attack(
-    name: str, ours: np.ndarray, members: Records, theirs: np.ndarray, non_members: Records, seed: int
+    name: str, ours: np.ndarray, members: ProfileSet, theirs: np.ndarray, non_members: ProfileSet, seed: int
 ) -> dict[str, Estimate]:
     """AUC and true-positive rates of scores ``ours`` of members and ``theirs`` of non-members, by metric name."""
     found = {f"{name}_auc": auc(ours, members, theirs, non_members)}
@@ -167,7 +157,7 @@ def attack(
     return found
 
 
-def auc(ours: np.ndarray, members: Records, theirs: np.ndarray, non_members: Records) -> Estimate:
+def auc(ours: np.ndarray, members: ProfileSet, theirs: np.ndarray, non_members: ProfileSet) -> Estimate:
     """How often a member scores above a non-member of the same class, ties counting half; null .5.
 
     Classes are weighted as in van Elteren's (1960) test, by m n / (m + n), not by their m n pairs, so that the
@@ -205,9 +195,9 @@ def auc(ours: np.ndarray, members: Records, theirs: np.ndarray, non_members: Rec
 
 def true_positive_rate(
     ours: np.ndarray,
-    members: Records,
+    members: ProfileSet,
     theirs: np.ndarray,
-    non_members: Records,
+    non_members: ProfileSet,
     rate: float,
     seed: int,
     replicates: int = REPLICATES,
@@ -261,7 +251,7 @@ def true_positive_rate(
 
 
 def kernel_ratio(
-    synthetic: np.ndarray, labels: np.ndarray, reference: Records
+    synthetic: np.ndarray, labels: np.ndarray, reference: ProfileSet
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """DOMIAS with kernels: log density of synthetic profiles over that of reference profiles, a score per query.
 
@@ -286,7 +276,7 @@ def kernel_ratio(
 
 
 def gaussian_ratio(
-    synthetic: np.ndarray, labels: np.ndarray, reference: Records
+    synthetic: np.ndarray, labels: np.ndarray, reference: ProfileSet
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """DOMIAS with Gaussians: each set has its class means and one Ledoit-Wolf covariance within classes.
 

@@ -12,15 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from transcriptome_diffusion.metrics.membership import (
-    NORMAL,
-    Estimate,
-    Records,
-    as_table,
-    membership_inference,
-    undefined,
-)
+from transcriptome_diffusion.metrics.membership import NORMAL, Estimate, as_table, membership_inference, undefined
 from transcriptome_diffusion.metrics.neighbours import distance_blocks
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
 #: matched subsets that a value is averaged over; half samples its interval rests on, and subsets of each
 DRAWS, HALVES, DRAWS_OF_HALF = 10, 60, 3
@@ -57,9 +51,9 @@ INDICATORS = {
 def privacy(
     synthetic: np.ndarray,
     labels: np.ndarray,
-    train: Records,
-    held_out: Records,
-    reference: Records,
+    train: ProfileSet,
+    held_out: ProfileSet,
+    reference: ProfileSet,
     seed: int,
 ) -> pd.DataFrame:
     """Every privacy indicator that needs profiles only: ``record_distances`` and ``membership_inference``.
@@ -83,7 +77,7 @@ def privacy(
     return pd.concat(tables, ignore_index=True)
 
 
-def halves(records: Records, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def halves(records: ProfileSet, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of two sets of other donors that share the donors of every class evenly."""
     donors, first = np.unique(records.donors, return_index=True)
     order = np.random.default_rng(seed).permutation(len(donors))
@@ -93,7 +87,7 @@ def halves(records: Records, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def record_distances(
-    synthetic: np.ndarray, labels: np.ndarray, train: Records, held_out: Records, seed: int
+    synthetic: np.ndarray, labels: np.ndarray, train: ProfileSet, held_out: ProfileSet, seed: int
 ) -> pd.DataFrame:
     """Distances of synthetic profiles to training and to held-out profiles, on sets of equal size and composition.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import scipy.linalg
@@ -15,18 +15,12 @@ from torch import nn
 from transcriptome_diffusion.devices import resolve_device, torch_threads
 from transcriptome_diffusion.expression.covariance import leading_axes
 from transcriptome_diffusion.metrics.bounded import blocks
+from transcriptome_diffusion.metrics.options import ClassifierOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.two_sample import auc
-from transcriptome_diffusion.parameters import ClassifierOptions
 
 #: more genes than this reach the classifiers as coordinates in the span of their training profiles
 MAX_INPUTS = 1024
-
-
-class Labelled(NamedTuple):
-    """Profiles (n, n_genes) in a gene-wise standardised space, and one class per row, (n,)."""
-
-    values: np.ndarray
-    labels: np.ndarray
 
 
 def classification_scores(probabilities: np.ndarray, classes: np.ndarray, expected: np.ndarray) -> dict[str, float]:
@@ -60,7 +54,7 @@ def classification_scores(probabilities: np.ndarray, classes: np.ndarray, expect
 
 
 def reverse_validation(
-    train: Labelled, validation: Labelled, test: Labelled, options: ClassifierOptions
+    train: ProfileSet, validation: ProfileSet, test: ProfileSet, options: ClassifierOptions
 ) -> dict[str, list[float]]:
     """Train classifiers on ``train`` (synthetic), stop them on ``validation``, test them on ``test`` (both real).
 
@@ -96,7 +90,7 @@ def reverse_validation(
 
 
 def predict(
-    train: Labelled, validation: Labelled, test: Labelled, options: ClassifierOptions
+    train: ProfileSet, validation: ProfileSet, test: ProfileSet, options: ClassifierOptions
 ) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
     """The predictions behind ``reverse_validation``: sorted classes, and (n_test, n_classes) probabilities per run.
 
@@ -154,7 +148,7 @@ class TissueFeatures:
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     @classmethod
-    def fit(cls, train: Labelled, validation: Labelled, options: ClassifierOptions, seed: int = 0) -> Self:
+    def fit(cls, train: ProfileSet, validation: ProfileSet, options: ClassifierOptions, seed: int = 0) -> Self:
         """Train the classifier on real profiles, stopping early on ``validation``.
 
         Raises:
@@ -266,7 +260,7 @@ def _logistic(inputs: np.ndarray, codes: np.ndarray, unseen: np.ndarray, c: floa
     return LogisticRegression(C=c, max_iter=2000).fit(inputs, codes).predict_proba(unseen)
 
 
-def _check(train: Labelled, validation: Labelled, test: Labelled) -> None:
+def _check(train: ProfileSet, validation: ProfileSet, test: ProfileSet) -> None:
     for name, part in (("train", train), ("validation", validation), ("test", test)):
         if part.values.ndim != 2 or len(part.values) != len(part.labels):
             raise ValueError(

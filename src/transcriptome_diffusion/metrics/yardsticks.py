@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import anndata as ad
 import numpy as np
@@ -17,39 +17,12 @@ from transcriptome_diffusion.expression.profiles import dense, require_same_gene
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.metrics.biology.coexpression import Modules
 from transcriptome_diffusion.metrics.distances import PrincipalAxes
-from transcriptome_diffusion.metrics.membership import Records
 from transcriptome_diffusion.metrics.neighbours import neighbour_distances
-from transcriptome_diffusion.metrics.utility import Labelled, Projection, TissueFeatures
-from transcriptome_diffusion.parameters import ClassifierOptions
+from transcriptome_diffusion.metrics.options import ClassifierOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.utility import Projection, TissueFeatures
 
 logger = logging.getLogger(__name__)
-
-
-class Row(NamedTuple):
-    """The profiles of a row of the scorecard, real or synthetic, as ``Yardsticks.measure`` makes them.
-
-    Attributes:
-        values: (n, n_genes) in training standard deviations.
-        labels, donors: the class of each profile, and its independent unit: its donor, or itself.
-        coordinates: along the principal axes, (n, components).
-        features: of the tissue classifier's last hidden layer, (n, width).
-        conditions: of the contrast, such as tumour and normal; None where profiles know none.
-    """
-
-    values: np.ndarray
-    labels: np.ndarray
-    donors: np.ndarray
-    coordinates: np.ndarray
-    features: np.ndarray
-    conditions: np.ndarray | None = None
-
-    @property
-    def labelled(self) -> Labelled:
-        return Labelled(self.values, self.labels)
-
-    @property
-    def records(self) -> Records:
-        return Records(self.values, self.labels, self.donors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +47,12 @@ class Yardsticks:
 
     @classmethod
     def fit(
-        cls, train: Labelled, validation: Labelled, genes: Sequence[str], components: int, options: ClassifierOptions
+        cls,
+        train: ProfileSet,
+        validation: ProfileSet,
+        genes: Sequence[str],
+        components: int,
+        options: ClassifierOptions,
     ) -> Self:
         """Profiles (n, n_genes) are in the log unit here; the classifier stops early on ``validation``.
 
@@ -87,7 +65,7 @@ class Yardsticks:
         except ValueError as error:
             logger.info("no co-expression modules on the scorecard: %s", error)
             modules = None
-        train, validation = (Labelled(scaler(part.values), part.labels) for part in (train, validation))
+        train, validation = (ProfileSet(scaler(part.values), part.labels) for part in (train, validation))
         return cls(
             pd.Index(genes),
             scaler,
@@ -97,7 +75,9 @@ class Yardsticks:
             neighbour_distances(train.values, 1)[:, 0],
         )
 
-    def measure(self, profiles: ad.AnnData, label: str, contrast: str | None = None, donor: str = "donor") -> Row:
+    def measure(
+        self, profiles: ad.AnnData, label: str, contrast: str | None = None, donor: str = "donor"
+    ) -> ProfileSet:
         """Profiles as indicators take them; without a column ``donor`` each is its own unit, as synthetic ones are.
 
         Raises:
@@ -105,7 +85,7 @@ class Yardsticks:
         """
         require_same_genes(profiles, self.genes, "the scorecard")
         values, obs = self.scaler(dense(profiles)), profiles.obs
-        return Row(
+        return ProfileSet(
             values,
             obs[label].astype(str).to_numpy(),
             obs.get(donor, profiles.obs_names.to_series()).astype(str).to_numpy(),

@@ -8,8 +8,8 @@ from typing import Any
 
 from kedro.pipeline import Node
 
+from transcriptome_diffusion.generators.options import SamplingOptions
 from transcriptome_diffusion.generators.registry import Entry
-from transcriptome_diffusion.parameters import SamplingOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,9 @@ def fit_node(entry: Entry, parameters: str, models: str, node: str, genes: str =
 
 def draw_profiles(models: Any, train: AnnData, options: SamplingOptions, **how: Any) -> AnnData:
     """One synthetic profile per training sample and run, with the training labels (the paper's protocol)."""
-    from transcriptome_diffusion.expression.profiles import dense
+    from transcriptome_diffusion.expression.profiles import dense, split_runs
     from transcriptome_diffusion.expression.scaling import GeneScaler
-    from transcriptome_diffusion.generators.runs import draw_runs, split_runs
+    from transcriptome_diffusion.generators.runs import draw_runs
     from transcriptome_diffusion.memory import SMALLER, require_memory
     from transcriptome_diffusion.metrics.health import complaints
 

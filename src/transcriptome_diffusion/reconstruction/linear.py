@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from transcriptome_diffusion.expression.scaling import GeneScaler
-from transcriptome_diffusion.parameters import ReconstructionOptions
 from transcriptome_diffusion.reconstruction.base import Paired, Reconstructor
+from transcriptome_diffusion.reconstruction.options import ReconstructionOptions
 from transcriptome_diffusion.reconstruction.ridge import (
     Spectrum,
     hat_root,

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from transcriptome_diffusion.artefacts import ArtefactError
-from transcriptome_diffusion.parameters import MLPReconstructionOptions
 from transcriptome_diffusion.reconstruction.base import Paired, Reconstructor
+from transcriptome_diffusion.reconstruction.options import MLPReconstructionOptions
 from transcriptome_diffusion.reconstruction.ridge import Spectrum
 
 

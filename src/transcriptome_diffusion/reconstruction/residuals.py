@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from transcriptome_diffusion.expression.covariance import ledoit_wolf
-from transcriptome_diffusion.parameters import ResidualOptions
+from transcriptome_diffusion.reconstruction.options import ResidualOptions
 from transcriptome_diffusion.reconstruction.ridge import Spectrum, hat_root, leave_donors_out
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ import torch
 
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.diffusion.model import LOSS_TIMES, DenoisingGenerator, Diffusion, FlowMatching
-from transcriptome_diffusion.metrics.membership import Records, loss_attack
+from transcriptome_diffusion.metrics.membership import loss_attack
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
 GENES = 30
 TISSUES = np.array(["liver", "lung"])
@@ -47,7 +48,9 @@ def fitted(family: type[DenoisingGenerator], train: ad.AnnData, steps: int, pred
 def attacked(
     model: DenoisingGenerator, train: ad.AnnData, others: ad.AnnData, **how: Any
 ) -> tuple[float, float, float]:
-    records = [Records(part, part.obs["tissue"].to_numpy(), part.obs["donor"].to_numpy()) for part in (train, others)]
+    records = [
+        ProfileSet(part, part.obs["tissue"].to_numpy(), part.obs["donor"].to_numpy()) for part in (train, others)
+    ]
     table, _ = loss_attack(lambda profiles: model.per_profile_loss(profiles, 0, **how), *records, LOSS_TIMES, 0)
     return tuple(table.set_index("metric").loc["loss_attack_auc", ["value", "low", "high"]])
 

@@ -15,7 +15,7 @@ from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule, StraightLine
 from transcriptome_diffusion.generators.diffusion.model import DenoisingGenerator, Diffusion, FlowMatching
 from transcriptome_diffusion.generators.diffusion.precondition import GaussianSpace
-from transcriptome_diffusion.parameters import (
+from transcriptome_diffusion.generators.options import (
     DiffusionOptions,
     FlowMatchingOptions,
     LineSamplerOptions,

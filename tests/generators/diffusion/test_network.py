@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from transcriptome_diffusion.generators.diffusion.network import SinusoidalTime, build_network
-from transcriptome_diffusion.parameters import NetworkOptions
+from transcriptome_diffusion.generators.options import NetworkOptions
 
 KINDS = ["film", "paper"]
 CATEGORIES = [4, 3]

@@ -15,7 +15,7 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
     held_out_spectrum,
     principal_axes,
 )
-from transcriptome_diffusion.parameters import DiffusionOptions, NetworkOptions, SamplerOptions
+from transcriptome_diffusion.generators.options import DiffusionOptions, NetworkOptions, SamplerOptions
 
 
 def population(n: int, genes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
-from transcriptome_diffusion.parameters import SamplerOptions, ScheduleOptions
+from transcriptome_diffusion.generators.options import SamplerOptions, ScheduleOptions
 
 MEAN = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64)
 SPREAD = torch.tensor([0.2, 1.0, 1.5], dtype=torch.float64)

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from transcriptome_diffusion.generators.diffusion import schedules
-from transcriptome_diffusion.parameters import LineTimesOptions, ScheduleOptions, TimesOptions
+from transcriptome_diffusion.generators.options import LineTimesOptions, ScheduleOptions, TimesOptions
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear", "quadratic"])

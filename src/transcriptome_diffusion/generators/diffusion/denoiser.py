@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
 from transcriptome_diffusion.generators.diffusion.network import build_network
 from transcriptome_diffusion.generators.diffusion.precondition import GaussianSpace
+from transcriptome_diffusion.generators.options import DenoiserOptions, LineTimesOptions, ScheduleOptions, TimesOptions
 from transcriptome_diffusion.generators.scaler import Scaler
-from transcriptome_diffusion.parameters import DenoiserOptions, LineTimesOptions, ScheduleOptions, TimesOptions
 
 
 class Level(NamedTuple):

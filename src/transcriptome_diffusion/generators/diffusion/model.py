@@ -26,7 +26,7 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
     learnt_coordinates,
     memory_to_fit,
 )
-from transcriptome_diffusion.parameters import (
+from transcriptome_diffusion.generators.options import (
     DenoiserOptions,
     DiffusionOptions,
     FlowMatchingOptions,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from transcriptome_diffusion.parameters import NetworkOptions
+from transcriptome_diffusion.generators.options import NetworkOptions
 
 
 class LabelEmbedding(nn.Module):

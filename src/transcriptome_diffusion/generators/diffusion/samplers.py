@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from transcriptome_diffusion.parameters import SamplerOptions
+from transcriptome_diffusion.generators.options import SamplerOptions
 
 Denoise = Callable[[Tensor, int], Tensor]
 Progress = Callable[[int, int], None]

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from transcriptome_diffusion.parameters import LineTimesOptions, ScheduleOptions, TimesOptions
+from transcriptome_diffusion.generators.options import LineTimesOptions, ScheduleOptions, TimesOptions
 
 
 def linear_betas(timesteps: int, start: float = 1e-4, end: float = 0.02) -> Tensor:

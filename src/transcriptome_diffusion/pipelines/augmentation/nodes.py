@@ -6,13 +6,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from transcriptome_diffusion.experiments.options import AugmentationOptions
+from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
 from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, Entry
-from transcriptome_diffusion.parameters import (
-    AugmentationOptions,
-    EvaluationOptions,
-    SamplerOptions,
-    SamplingOptions,
-)
+from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
 logger = logging.getLogger(__name__)
@@ -24,7 +21,7 @@ def train_references(
     """Classifiers of real profiles alone, of copies and of mixtures of them."""
     refuse_unknown(options)
 
-    from transcriptome_diffusion.augmentation import references, train_classifiers
+    from transcriptome_diffusion.experiments.augmentation import references, train_classifiers
 
     return [
         classifier
@@ -52,7 +49,7 @@ def training(name: str, entry: Entry) -> Callable[..., Any]:
             logger.info("%s: takes no part, since `augmentation.generators` does not list it", name)
             return []
 
-        from transcriptome_diffusion.augmentation import from_generator, train_classifiers
+        from transcriptome_diffusion.experiments.augmentation import from_generator, train_classifiers
         from transcriptome_diffusion.generators.registry import generator_class
 
         how = {"sampler": SamplerOptions.model_validate(samplers[0])} if samplers else {}
@@ -75,7 +72,7 @@ def refuse_unknown(options: AugmentationOptions) -> None:
 
 def evaluate(test: AnnData, evaluation: EvaluationOptions, *classifiers: Any) -> tuple[DataFrame, DataFrame]:
     """Every classifier on held-out donors, the one place of the experiment that reads them; and what methods gain."""
-    from transcriptome_diffusion.augmentation import as_text, gains, score
+    from transcriptome_diffusion.experiments.augmentation import as_text, gains, score
 
     table = score((one for part in classifiers for one in part), test, evaluation.label)
     for metric in table["metric"].unique():

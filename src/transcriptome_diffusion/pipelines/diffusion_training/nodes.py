@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transcriptome_diffusion.parameters import SamplerOptions, SamplingOptions
+from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
 from transcriptome_diffusion.pipelines import training
 from transcriptome_diffusion.pipelines.shared import AnnData
 

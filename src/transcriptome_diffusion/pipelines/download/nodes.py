@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from transcriptome_diffusion.parameters import DownloadOptions
+from transcriptome_diffusion.cohorts.options import DownloadOptions
 
 logger = logging.getLogger(__name__)
 

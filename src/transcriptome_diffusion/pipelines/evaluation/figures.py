@@ -8,8 +8,9 @@ from typing import Any
 
 from kedro.pipeline import Node
 
+from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
 from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, TRAINED
-from transcriptome_diffusion.parameters import EvaluationOptions, SamplerOptions, SamplingOptions
+from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
 #: figures of the report, in no particular order; each is the dataset ``figure_<name>``
@@ -62,7 +63,7 @@ def figure_nodes() -> list[Node]:
 
 def _sets(options: EvaluationOptions, profiles: tuple[AnnData, ...], scaler: Any = None) -> dict[str, Any]:
     """Values and labels of every generator's first run."""
-    from transcriptome_diffusion.generators.runs import split_runs
+    from transcriptome_diffusion.expression.profiles import split_runs
 
     first = [part for whole in profiles for _, part in islice(split_runs(whole), 1)]
     return {name: _set(part, options, scaler) for name, part in zip(GENERATOR_NAMES, first, strict=True)}

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from transcriptome_diffusion.generators.options import SamplingOptions
 from transcriptome_diffusion.generators.registry import RECONSTRUCTORS
-from transcriptome_diffusion.parameters import EvaluationOptions, SamplingOptions
+from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
 logger = logging.getLogger(__name__)
@@ -40,13 +41,14 @@ def fit_yardsticks(train: AnnData, validation: AnnData, options: EvaluationOptio
     """Scale, principal axes, tissue classifier and co-expression modules of real donors, shared by all rows."""
     from transcriptome_diffusion.expression.profiles import dense
     from transcriptome_diffusion.memory import SMALLER, require_memory
-    from transcriptome_diffusion.metrics.utility import MAX_INPUTS, Labelled
+    from transcriptome_diffusion.metrics.profile_set import ProfileSet
+    from transcriptome_diffusion.metrics.utility import MAX_INPUTS
     from transcriptome_diffusion.metrics.yardsticks import Yardsticks
 
     # both standardised, the copy that axes are looked for in, and three times the axes
     needed = 4.0 * (2 * train.n_obs + validation.n_obs + 3 * MAX_INPUTS) * train.n_vars
     require_memory(f"fitting the yardsticks of {train.n_vars} genes", needed, SMALLER)
-    fitted, seen = (Labelled(dense(p), p.obs[options.label].astype(str).to_numpy()) for p in (train, validation))
+    fitted, seen = (ProfileSet(dense(p), p.obs[options.label].astype(str).to_numpy()) for p in (train, validation))
     return Yardsticks.fit(fitted, seen, train.var_names, options.components, options.classifier)
 
 
@@ -69,7 +71,7 @@ def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
         """``candidates`` are the row's profiles; none for real donors. Single values, and those of single tissues."""
         import pandas as pd
 
-        from transcriptome_diffusion.generators.runs import split_runs
+        from transcriptome_diffusion.expression.profiles import split_runs
         from transcriptome_diffusion.memory import SMALLER, require_memory
         from transcriptome_diffusion.metrics import indicators
         from transcriptome_diffusion.metrics.biology.gene_sets import match_gene_sets
@@ -147,8 +149,7 @@ def scoring_privacy(row: str) -> Callable[..., Any]:
         *candidates: AnnData,
     ) -> DataFrame:
         """``candidates`` are the row's profiles; none for real donors, half of whom then stand for synthetic ones."""
-        from transcriptome_diffusion.generators.runs import split_runs
-        from transcriptome_diffusion.metrics.membership import Records
+        from transcriptome_diffusion.expression.profiles import split_runs
         from transcriptome_diffusion.metrics.privacy import halves, privacy
 
         members, reference, others = (_row(part, yardsticks, options).records for part in (train, validation, test))
@@ -156,7 +157,7 @@ def scoring_privacy(row: str) -> Callable[..., Any]:
             runs = [(run, _row(part, yardsticks, options)) for run, part in split_runs(candidates[0]) if part.n_obs]
         else:
             one, other = halves(members, options.seed)
-            runs, members = [(1, Records(*(f[one] for f in members)))], Records(*(f[other] for f in members))
+            runs, members = [(1, members.take(one))], members.take(other)
         tables = [
             privacy(found.values, found.labels, members, others, reference, options.seed).assign(generator=row, run=run)
             for run, found in runs
@@ -177,10 +178,11 @@ def attacking(name: str) -> Callable[..., Any]:
     def attack(train: AnnData, test: AnnData, models: Any, options: EvaluationOptions) -> tuple[DataFrame, DataFrame]:
         """The white-box loss attack on every run: its indicators, and its AUC at single times."""
         from transcriptome_diffusion.generators.diffusion.model import LOSS_TIMES
-        from transcriptome_diffusion.metrics.membership import Records, loss_attack
+        from transcriptome_diffusion.metrics.membership import loss_attack
+        from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
         members, others = (
-            Records(p, p.obs[options.label].astype(str).to_numpy(), p.obs["donor"].astype(str).to_numpy())
+            ProfileSet(p, p.obs[options.label].astype(str).to_numpy(), p.obs["donor"].astype(str).to_numpy())
             for p in (train, test)
         )
         tables, by_time = [], []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transcriptome_diffusion.parameters import LandmarkOptions
+from transcriptome_diffusion.expression.options import LandmarkOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transcriptome_diffusion.parameters import IngestionOptions, SplitOptions
+from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
 
 #: what makes a cohort fit

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from transcriptome_diffusion.parameters import MLPReconstructionOptions, ReconstructionOptions, SamplingOptions
+from transcriptome_diffusion.generators.options import SamplingOptions
 from transcriptome_diffusion.pipelines.shared import AnnData
+from transcriptome_diffusion.reconstruction.options import MLPReconstructionOptions, ReconstructionOptions
 
 
 def fit_linear(

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from transcriptome_diffusion.experiments.options import StudyOptions
+from transcriptome_diffusion.expression.options import SplitOptions
+from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
 from transcriptome_diffusion.generators.registry import SAMPLERS
-from transcriptome_diffusion.parameters import (
-    EvaluationOptions,
-    SamplerOptions,
-    SamplingOptions,
-    SplitOptions,
-    StudyOptions,
-)
+from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
 #: in the order of the report; ``reporting.study`` says what is in them
@@ -34,7 +31,7 @@ def compare_steps(
     options: StudyOptions,
 ) -> DataFrame:
     """Every training of the denoiser by one sampler with several numbers of steps: indicators and seconds."""
-    from transcriptome_diffusion import study
+    from transcriptome_diffusion.experiments import study
 
     return study.compare_steps(denoiser, sampler, options.steps, train, test, yardsticks, sampling, evaluation)
 

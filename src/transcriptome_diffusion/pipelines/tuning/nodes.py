@@ -8,12 +8,14 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transcriptome_diffusion.experiments.options import TuningOptions
+from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
 from transcriptome_diffusion.generators.registry import Entry
-from transcriptome_diffusion.parameters import EvaluationOptions, SamplerOptions, SamplingOptions, TuningOptions
+from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
 
 if TYPE_CHECKING:
-    from transcriptome_diffusion.tuning import Found
+    from transcriptome_diffusion.experiments.tuning import Found
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +39,8 @@ def searching(name: str, entry: Entry) -> Callable[..., Any]:
             return {}, {}
         refuse_a_second_source(Path(tuning.parameters_folder), name)
 
+        from transcriptome_diffusion.experiments.tuning import Search
         from transcriptome_diffusion.generators.registry import generator_class
-        from transcriptome_diffusion.tuning import Search
 
         search = Search(
             name,
@@ -111,7 +113,7 @@ def as_parameters_file(name: str, found: Found, tuning: TuningOptions, cohort: s
     """The tuned settings as YAML; they change the default preset and leave every other one as it is."""
     import yaml
 
-    from transcriptome_diffusion.tuning import nested
+    from transcriptome_diffusion.experiments.tuning import nested
 
     environment = Path(tuning.parameters_folder).name
     command = f"kedro run --pipelines tuning --nodes tuning.search_{name}"

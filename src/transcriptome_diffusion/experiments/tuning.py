@@ -30,23 +30,19 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ValidationError
 
+from transcriptome_diffusion.experiments.options import Dimension, TuningOptions
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.generators.base import Generator
+from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
 from transcriptome_diffusion.generators.runs import SEED_STEP, fingerprint
 from transcriptome_diffusion.metrics.copying import copying, spread
 from transcriptome_diffusion.metrics.correlation import correlation_score
 from transcriptome_diffusion.metrics.fidelity import fidelity
 from transcriptome_diffusion.metrics.indicators import matched
-from transcriptome_diffusion.metrics.utility import Labelled
-from transcriptome_diffusion.parameters import (
-    Dimension,
-    EvaluationOptions,
-    Options,
-    SamplerOptions,
-    SamplingOptions,
-    TuningOptions,
-)
+from transcriptome_diffusion.metrics.options import EvaluationOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.options import Options
 from transcriptome_diffusion.training import TrainingDivergedError
 
 logger = logging.getLogger(__name__)
@@ -174,12 +170,12 @@ class Judge:
         self.train, self.validation = self.labelled(train), self.labelled(validation)
         self.real = self.compare(self.train)
 
-    def labelled(self, profiles: ad.AnnData) -> Labelled:
+    def labelled(self, profiles: ad.AnnData) -> ProfileSet:
         """Profiles in the standardised space, with the label that draws are matched on."""
         labels = profiles.obs[self.evaluation.label].astype(str).to_numpy()
-        return Labelled(self.scaler(dense(profiles)), labels)
+        return ProfileSet(self.scaler(dense(profiles)), labels)
 
-    def compare(self, candidate: Labelled) -> dict[str, float]:
+    def compare(self, candidate: ProfileSet) -> dict[str, float]:
         """Mean indicators of ``candidate`` against validation donors over the matched draws."""
         options, rows = self.evaluation, []
         for ours, theirs in matched(self.validation, candidate, self.validation, options.draws, options.seed):

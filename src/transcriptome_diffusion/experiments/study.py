@@ -23,13 +23,15 @@ from tqdm.auto import tqdm
 
 from transcriptome_diffusion.devices import resolve_device
 from transcriptome_diffusion.generators.diffusion.model import Diffusion
+from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
 from transcriptome_diffusion.generators.runs import SEED_STEP
 from transcriptome_diffusion.metrics.correlation import correlation_score
 from transcriptome_diffusion.metrics.distances import frechet
 from transcriptome_diffusion.metrics.fidelity import fidelity, least_profiles
 from transcriptome_diffusion.metrics.indicators import matched
-from transcriptome_diffusion.metrics.yardsticks import Row, Yardsticks
-from transcriptome_diffusion.parameters import EvaluationOptions, SamplerOptions, SamplingOptions
+from transcriptome_diffusion.metrics.options import EvaluationOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.yardsticks import Yardsticks
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ def compare_steps(
 
 
 def indicators(
-    synthetic: Row, real: Mapping[str, Row], options: EvaluationOptions
+    synthetic: ProfileSet, real: Mapping[str, ProfileSet], options: EvaluationOptions
 ) -> list[tuple[str, str, int, float, int]]:
     """The paper's indicators on matched subsets of the size of ``real["test"]``: (reference, metric, draw, value, n).
 

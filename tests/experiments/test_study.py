@@ -11,21 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transcriptome_diffusion.expression.profiles import dense, make_profiles
+from transcriptome_diffusion.experiments.study import COLUMNS, FIDELITY, compare_steps, indicators
+from transcriptome_diffusion.expression.profiles import dense, make_profiles, split_runs
 from transcriptome_diffusion.generators.diffusion.model import Diffusion
-from transcriptome_diffusion.generators.runs import draw_runs, split_runs
+from transcriptome_diffusion.generators.options import DiffusionOptions, SamplerOptions, SamplingOptions
+from transcriptome_diffusion.generators.runs import draw_runs
 from transcriptome_diffusion.metrics.fidelity import LEAST, fidelity
 from transcriptome_diffusion.metrics.indicators import matched
-from transcriptome_diffusion.metrics.utility import Labelled
-from transcriptome_diffusion.metrics.yardsticks import Row, Yardsticks
-from transcriptome_diffusion.parameters import (
-    ClassifierOptions,
-    DiffusionOptions,
-    EvaluationOptions,
-    SamplerOptions,
-    SamplingOptions,
-)
-from transcriptome_diffusion.study import COLUMNS, FIDELITY, compare_steps, indicators
+from transcriptome_diffusion.metrics.options import ClassifierOptions, EvaluationOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.yardsticks import Yardsticks
 
 GENES = 6
 SAMPLING = SamplingOptions(seed=5, batch_size=64)
@@ -56,12 +51,14 @@ def models() -> list[Diffusion]:
 
 @pytest.fixture(scope="module")
 def yardsticks() -> Yardsticks:
-    train, validation = (Labelled(dense(p), p.obs["tissue"].astype(str).to_numpy()) for p in (cohort(0), cohort(1, 40)))
+    train, validation = (
+        ProfileSet(dense(p), p.obs["tissue"].astype(str).to_numpy()) for p in (cohort(0), cohort(1, 40))
+    )
     return Yardsticks.fit(train, validation, cohort(0).var_names, GENES, ClassifierOptions(hidden=[8], epochs=3))
 
 
 @pytest.fixture(scope="module")
-def measured(yardsticks) -> Callable[[ad.AnnData], Row]:
+def measured(yardsticks) -> Callable[[ad.AnnData], ProfileSet]:
     return partial(yardsticks.measure, label="tissue")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from transcriptome_diffusion.augmentation import (
+from transcriptome_diffusion.experiments.augmentation import (
     few_of_both,
     few_profiles,
     from_generator,
@@ -19,12 +19,15 @@ from transcriptome_diffusion.augmentation import (
     smote,
     train_classifiers,
 )
+from transcriptome_diffusion.experiments.options import AugmentationOptions
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
+from transcriptome_diffusion.generators.options import ClassGaussianOptions
 from transcriptome_diffusion.metrics.neighbours import distance_blocks
-from transcriptome_diffusion.metrics.utility import Labelled, reverse_validation
-from transcriptome_diffusion.parameters import AugmentationOptions, ClassGaussianOptions, ClassifierOptions
+from transcriptome_diffusion.metrics.options import ClassifierOptions
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.utility import reverse_validation
 from transcriptome_diffusion.training import TrainingDivergedError
 
 GENES = 40
@@ -184,7 +187,7 @@ def test_real_profiles_alone_reach_what_reverse_validation_says(parts):
     options = OPTIONS.model_copy(update={"profiles_per_label": [None], "seeds": [0]})
     table = score(train_classifiers("none", None, train, validation, options), test)
     scaler = GeneScaler.fit(train.X)
-    labelled = [Labelled(scaler(part.X), part.obs["tissue"].to_numpy()) for part in parts]
+    labelled = [ProfileSet(scaler(part.X), part.obs["tissue"].to_numpy()) for part in parts]
     expected = reverse_validation(*labelled, options.classifier)
     assert set(table["metric"]) == set(expected)
     for metric, value in zip(table["metric"], table["value"], strict=True):
@@ -198,7 +201,7 @@ def test_two_tissues_are_told_apart_as_well_as_many(parts):
     options = OPTIONS.model_copy(update={"profiles_per_label": [None], "seeds": [0]})
     table = score(train_classifiers("none", None, *two[:2], options), two[2]).set_index("metric")
     scaler = GeneScaler.fit(two[0].X)
-    labelled = [Labelled(scaler(part.X), part.obs["tissue"].to_numpy()) for part in two]
+    labelled = [ProfileSet(scaler(part.X), part.obs["tissue"].to_numpy()) for part in two]
     expected = reverse_validation(*labelled, options.classifier)
     for metric in ("accuracy_logistic", "auroc_logistic"):
         assert table.at[metric, "value"] == pytest.approx(expected[metric][0], abs=0.006)

@@ -22,12 +22,13 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
+from transcriptome_diffusion.experiments.options import AugmentationOptions
 from transcriptome_diffusion.expression.profiles import dense, require_same_genes
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.runs import SEED_STEP
+from transcriptome_diffusion.metrics.options import ClassifierOptions
 from transcriptome_diffusion.metrics.utility import classification_scores, train_mlp
-from transcriptome_diffusion.parameters import AugmentationOptions, ClassifierOptions
 from transcriptome_diffusion.training import TrainingDivergedError
 
 logger = logging.getLogger(__name__)

@@ -18,23 +18,18 @@ import pytest
 from optuna.trial import TrialState
 from pydantic import Field
 
-from transcriptome_diffusion import tuning
+from transcriptome_diffusion.experiments import tuning
+from transcriptome_diffusion.experiments.options import Dimension, TuningOptions
+from transcriptome_diffusion.experiments.tuning import Judge, Search, current_settings, merged, nested
 from transcriptome_diffusion.expression.profiles import dense, make_profiles
 from transcriptome_diffusion.generators.base import Generator
+from transcriptome_diffusion.generators.options import GeneratorOptions, SamplingOptions
 from transcriptome_diffusion.metrics.copying import copying
 from transcriptome_diffusion.metrics.fidelity import fidelity
 from transcriptome_diffusion.metrics.indicators import matched
-from transcriptome_diffusion.parameters import (
-    Dimension,
-    EvaluationOptions,
-    GeneratorOptions,
-    NeighbourOptions,
-    Options,
-    SamplingOptions,
-    TuningOptions,
-)
+from transcriptome_diffusion.metrics.options import EvaluationOptions, NeighbourOptions
+from transcriptome_diffusion.options import Options
 from transcriptome_diffusion.training import TrainingDivergedError
-from transcriptome_diffusion.tuning import Judge, Search, current_settings, merged, nested
 
 GENES = 8
 EVALUATION = EvaluationOptions(draws=3, neighbours=NeighbourOptions(landmarks=5))
@@ -207,7 +202,7 @@ def test_f1_is_the_mean_over_matched_draws_against_validation_donors():
     mean, sd = dense(TRAIN).mean(0), dense(TRAIN).std(0)
     synthetic = cohort(90, 7)
     ours = [
-        tuning.Labelled((dense(part) - mean) / sd, part.obs["tissue"].to_numpy()) for part in (VALIDATION, synthetic)
+        tuning.ProfileSet((dense(part) - mean) / sd, part.obs["tissue"].to_numpy()) for part in (VALIDATION, synthetic)
     ]
     draws = matched(*ours, ours[0], EVALUATION.draws, EVALUATION.seed)
     expected = np.mean([fidelity(real.values, fake.values, 5)["f1"] for real, fake in draws])

@@ -12,8 +12,8 @@ from kedro.framework.project import pipelines as registered
 from kedro.framework.startup import bootstrap_project
 
 from command_line import copied, kedro
+from transcriptome_diffusion.experiments.options import AugmentationOptions
 from transcriptome_diffusion.generators.registry import BASELINES, SAMPLERS
-from transcriptome_diffusion.parameters import AugmentationOptions
 from transcriptome_diffusion.pipelines.augmentation.nodes import refuse_unknown, train_references, training
 
 HELD_OUT = {"expression_test", "landmarks_test"}

@@ -1,0 +1,162 @@
+"""Options of the readers and of the download."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from transcriptome_diffusion.options import Options
+
+#: how a source names its genes
+GeneIds = Literal["ensembl", "entrez", "symbol", "symbol|entrez"]
+
+
+class RNAseqDBOptions(Options):
+    """Which of the published RNAseqDB files are read."""
+
+    kinds: list[Literal["gtex", "tcga", "tcga-t"]] = Field(
+        default=["gtex", "tcga", "tcga-t"],
+        min_length=1,
+        description="GTEx normals, TCGA normals adjacent to a tumour, TCGA tumours",
+    )
+
+
+class GTExOptions(Options):
+    """What of a GTEx release is read; the further files stand beside the matrix, or where they are said to."""
+
+    tissue: str = Field(
+        default="SMTS", description="column of the sample attributes: SMTS (30 tissues) or SMTSD (54 sites)"
+    )
+    genes: Literal["coding", "all"] = Field(default="coding", description="all needs no gene model")
+    attributes: str | None = Field(default=None, description="path from the matrix's folder; null: by published name")
+    phenotypes: str | None = Field(default=None, description="likewise")
+    gene_model: str | None = Field(default=None, description="likewise, a GTF file")
+
+
+class TCGAOptions(Options):
+    """Which TCGA samples are read, and from which packaging of them."""
+
+    packaging: Literal["gdc", "xena", "firehose"] | None = Field(
+        default=None, description="null: the one whose files are in the folder"
+    )
+    sample_types: list[Literal["tumor", "normal"]] = Field(
+        default=["tumor", "normal"], min_length=1, description="by the barcode: codes 01 to 09, and 10 to 19"
+    )
+    do_not_use: Literal["drop", "keep"] = Field(
+        default="drop", description="samples that the quality annotations mark Do_not_use"
+    )
+
+
+class ToilOptions(Options):
+    """Which samples of the Toil recompute are read, and what names their tissue."""
+
+    studies: list[Literal["TCGA", "TARGET", "GTEX"]] = Field(default=["TCGA", "TARGET", "GTEX"], min_length=1)
+    sample_types: list[Literal["tumor", "normal", "cell_line"]] = Field(default=["tumor", "normal"], min_length=1)
+    tissue: str = Field(default="_primary_site", description="column of the phenotype table")
+    genes: Literal["coding", "all"] = Field(
+        default="all", description="coding needs a gene model (GTF) beside the matrix, such as GENCODE 23"
+    )
+
+
+class OwnOptions(Options):
+    """One matrix, one sample table and, if need be, one gene table; their columns and the unit."""
+
+    samples: str | None = Field(default=None, description="sample table, from the matrix's folder; null: the h5ad's")
+    columns: dict[str, str] = Field(
+        default={}, description="ours to yours: sample, tissue, donor, study, and any further covariate"
+    )
+    genes: str | None = Field(default=None, description="gene table, from the matrix's folder")
+    gene_columns: dict[str, str] = Field(
+        default={}, description="ours to yours: gene (the id in the matrix), symbol, entrez_id, ensembl_id"
+    )
+    gene_ids: GeneIds | None = Field(default=None, description="null: recognised; a mixture is refused")
+    unit: str | None = Field(
+        default=None, description="TPM, log2(TPM + 1), log2(TPM + 0.001), ...; null: found out where it can be"
+    )
+    genes_in: Literal["rows", "columns"] | None = Field(
+        default=None, description="null: where the sample table's ids are not"
+    )
+    id_columns: Literal[1, 2] = Field(default=1, description="of a text matrix; the second names the genes' symbols")
+    separator: str | None = Field(
+        default=None, min_length=1, max_length=1, description="of text; null: a comma in .csv, a tab in all else"
+    )
+    encoding: str = Field(default="utf-8", description="of the sample and the gene table")
+
+    @field_validator("gene_columns")
+    @classmethod
+    def _know_the_gene_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        known = {"gene", "symbol", "entrez_id", "ensembl_id"}
+        if unknown := sorted(set(columns) - known):
+            raise ValueError(f"gene_columns knows {sorted(known)}, not {unknown}.")
+        return columns
+
+
+class SimulationOptions(Options):
+    """The simulated cohort: ``structure_seed`` fixes the population, ``draw_seed`` the samples drawn from it."""
+
+    samples: int = Field(default=600, ge=1)
+    tissues: int = Field(default=8, ge=1)
+    targets: int = Field(default=2000, ge=0)
+    structure_seed: int = Field(default=0, ge=0)
+    draw_seed: int = Field(default=1, ge=0)
+
+
+class PublishedFile(Options):
+    """One file of a cohort, and where its publisher keeps it."""
+
+    name: str = Field(pattern=r"^[^/\\]+$", description="under which it is kept")
+    url: str | None = Field(default=None, description="complete, or relative to `base`; null: the name itself")
+    bytes: PositiveInt | None = Field(default=None, description="its size, where known")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="of its bytes, where known")
+    member: str | None = Field(
+        default=None, description="pattern of the one file to keep of a tar archive; null keeps the file as it comes"
+    )
+    each: list[str] = Field(default=[], description="a file for each of these, in place of {} in name and url")
+
+    @model_validator(mode="after")
+    def _one_file_has_the_size(self) -> Self:
+        if self.each and (self.bytes or self.sha256 or "{}" not in self.name):
+            raise ValueError(f"{self.name}: `each` needs {{}} in the name, and is of several sizes and hashes.")
+        return self
+
+    def expanded(self) -> list[PublishedFile]:
+        """The files meant, each on its own."""
+        if not self.each:
+            return [self]
+        url = self.url
+        return [
+            PublishedFile(name=self.name.replace("{}", one), url=url and url.replace("{}", one), member=self.member)
+            for one in self.each
+        ]
+
+
+class DownloadOptions(Options):
+    """The published files of a cohort, and how patiently they are fetched."""
+
+    folder: str = Field(default="data/01_raw", description="where `raw_cohort` reads them")
+    base: str | None = Field(default=None, description="address of the publisher's folder, with a slash at its end")
+    files: list[PublishedFile] = Field(default=[])
+    retries: int = Field(default=5, ge=0, description="attempts in a row that may bring nothing new")
+    pause: float = Field(default=2.0, ge=0, description="seconds before the first of them; doubles up to a minute")
+    timeout: float = Field(default=60.0, gt=0, description="seconds of silence that count as a dropped connection")
+
+    @field_validator("files")
+    @classmethod
+    def _name_each(cls, files: list[PublishedFile]) -> list[PublishedFile]:
+        return [one for file in files for one in file.expanded()]
+
+    def address(self, file: PublishedFile) -> str:
+        """The complete address of ``file``."""
+        from urllib.parse import quote, urljoin
+
+        return urljoin(self.base or "", file.url or quote(file.name))
+
+    @model_validator(mode="after")
+    def _addresses_are_complete(self) -> Self:
+        for file in self.files:
+            if not (address := self.address(file)).startswith(("http://", "https://")):
+                raise ValueError(f"{file.name}: {address!r} is no http(s) address; complete `url` or `base`.")
+        if len({file.name for file in self.files}) < len(self.files):
+            raise ValueError("two of `files` have the same name.")
+        return self

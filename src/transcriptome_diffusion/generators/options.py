@@ -1,0 +1,205 @@
+"""Options of the generators and of their samplers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from transcriptome_diffusion.options import Options, TrainingOptions
+
+
+class GeneratorOptions(Options):
+    """What every generator takes."""
+
+    conditions: list[str] = Field(default=["tissue"], min_length=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class ClassGaussianOptions(GeneratorOptions):
+    """Class-conditional Gaussian; the shrinkage is Ledoit and Wolf's, chosen from the data."""
+
+    min_samples: int = Field(default=10, ge=2, description="smaller classes share one pooled covariance")
+
+
+class ClassKDEOptions(ClassGaussianOptions):
+    """Class-conditional kernel density; the bandwidth is chosen by validation likelihood."""
+
+    bandwidths: list[PositiveFloat] = Field(
+        default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0, 3.0],
+        min_length=1,
+        description="in within-class standard deviations",
+    )
+
+
+class ScheduleOptions(Options):
+    """The noise schedule; the betas bound the linear and the quadratic one, the cosine has none."""
+
+    kind: Literal["cosine", "linear", "quadratic"] = "cosine"
+    timesteps: int = Field(default=1000, ge=1)
+    beta_start: float = Field(default=1e-4, gt=0, lt=1)
+    beta_end: float = Field(default=0.02, gt=0, lt=1)
+
+
+class TimesOptions(Options):
+    """How training draws its noise levels."""
+
+    kind: Literal["log_snr", "antithetic", "uniform"] = Field(
+        default="log_snr", description="normal in log(signal / noise), in pairs t and T + 1 - t, or independent"
+    )
+    mean: float = Field(default=-1.5, description="of log_snr")
+    deviation: float = Field(default=2.0, gt=0, description="of log_snr")
+
+
+class NetworkOptions(Options):
+    """The denoiser network: ``film`` is ours, ``paper`` that of Lacan et al."""
+
+    kind: Literal["film", "paper"] = "film"
+    width: int = Field(default=256, ge=1)
+    depth: int = Field(default=2, ge=1, description="residual blocks (film) or dense layers (paper)")
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    embedding_dim: int = Field(default=128, ge=2, description="of each condition, and of time (film)")
+
+
+class SamplerOptions(Options):
+    """How a trained denoiser is sampled; ``ddpm`` is eta = 1, ``ddim`` eta = 0 of the same update."""
+
+    name: Literal["ddpm", "ddim", "dpm_solver"] = "ddpm"
+    steps: int = Field(default=50, ge=1)
+    spacing: Literal["linspace", "trailing", "leading", "log_snr"] = "trailing"
+    exact_gaussian: bool = Field(
+        default=True, description="no error of discretisation in the Gaussian part of a `residual` denoiser"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+class LineTimesOptions(Options):
+    """How flow matching draws its times in training."""
+
+    kind: Literal["logit_normal", "uniform"] = "logit_normal"
+    mean: float = Field(default=0.75, description="of logit(t); the default is that of diffusion's log_snr")
+    deviation: float = Field(default=1.0, gt=0, description="of logit(t)")
+
+
+class LineSamplerOptions(Options):
+    """How flow matching follows its velocity."""
+
+    name: Literal["flow_matching"] = "flow_matching"
+    method: Literal["midpoint", "euler"] = "midpoint"
+    intervals: int = Field(default=25, ge=1, description="midpoint evaluates the network twice in each")
+    exact_gaussian: bool = Field(
+        default=True, description="no error of discretisation in the Gaussian part of a `residual` denoiser"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+class DenoiserOptions(GeneratorOptions):
+    """What diffusion and flow matching share; ``prediction`` is narrowed by each."""
+
+    scaling: Literal["standard", "max_abs", "linear_max_abs"] = "standard"
+    prediction: str = "residual"
+    learnt_axes: float = Field(
+        default=0.25, gt=0, le=1, description="axes the network corrects, per training profile (residual)"
+    )
+    learnt_variance: float | None = Field(
+        default=None, gt=0, le=1, description="instead, axes that hold this share of the variance along all (residual)"
+    )
+    loudness: float = Field(
+        default=0.7, ge=0, le=1, description="how much of a profile's own scatter is a coordinate (residual)"
+    )
+    validation_repeats: int = Field(default=8, ge=1, description="times and noises per validation profile")
+    network: NetworkOptions = NetworkOptions()
+    training: TrainingOptions = TrainingOptions(batch_size=128, max_steps=600, validate_every=50, ema_decay=0.998)
+
+
+class DiffusionOptions(DenoiserOptions):
+    """One denoiser; its samplers are ``ddpm``, ``ddim`` and ``dpm_solver``."""
+
+    prediction: Literal["residual", "eps", "v", "x0"] = Field(
+        default="residual", description="residual: what a class-conditional Gaussian leaves unexplained"
+    )
+    times: TimesOptions = TimesOptions()
+    schedule: ScheduleOptions = ScheduleOptions()
+    sampler: SamplerOptions = SamplerOptions()
+
+
+class FlowMatchingOptions(DenoiserOptions):
+    """The same denoiser on straight paths."""
+
+    prediction: Literal["residual", "velocity"] = Field(
+        default="residual", description="residual: what a class-conditional Gaussian leaves unexplained"
+    )
+    times: LineTimesOptions = LineTimesOptions()
+    sampler: LineSamplerOptions = LineSamplerOptions()
+
+
+class LatentOptions(GeneratorOptions):
+    """What generators share that decode a latent Gaussian in one pass."""
+
+    space: Literal["gaussian", "genes"] = Field(
+        default="gaussian", description="coordinates: axes of a class-conditional Gaussian, or the scaled genes"
+    )
+    scaling: Literal["standard", "max_abs", "linear_max_abs"] = "standard"
+    loudness: float = Field(
+        default=0.85, ge=0, le=1, description="how much of a profile's own scatter is a coordinate (gaussian)"
+    )
+    learnt_axes: float = Field(default=0.25, gt=0, le=1, description="axes learnt, per training profile (gaussian)")
+    learnt_variance: float | None = Field(
+        default=None, gt=0, le=1, description="instead, axes that hold this share of the variance along all (gaussian)"
+    )
+    latent_dim: int = Field(default=32, ge=1)
+    hidden: list[PositiveInt] = Field(default=[256, 128], min_length=1, description="widths of the layers")
+    embedding_dim: int = Field(default=16, ge=1, description="of each condition")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    batch_norm: bool = False
+    validation_repeats: int = Field(default=8, ge=2, description="draws per validation profile")
+
+
+class VAEOptions(LatentOptions):
+    """Variational autoencoder; ``hidden`` is the encoder's, the decoder mirrors it."""
+
+    latent_dim: int = Field(default=16, ge=1)
+    batch_norm: bool = True
+    beta: float = Field(default=6.0, gt=0, description="weight of the divergence; variance of the decoder's noise")
+    noise: Literal["held_out", "none"] = Field(
+        default="held_out", description="what samples add to the decoder's mean; none is the paper's"
+    )
+    training: TrainingOptions = TrainingOptions(
+        batch_size=128, max_steps=1000, learning_rate=2e-3, weight_decay=0.1, ema_decay=0.99, validate_every=50
+    )
+
+
+class CriticOptions(Options):
+    """The critic of a WGAN-GP."""
+
+    hidden: list[PositiveInt] = Field(default=[256, 128], min_length=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    steps: int = Field(default=2, ge=1, description="per step of the generator")
+    learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    gradient_penalty: float = Field(default=1.0, gt=0)
+
+
+class WGANGPOptions(LatentOptions):
+    """Wasserstein GAN with gradient penalty; steps count those of the generator."""
+
+    learnt_axes: float = Field(default=0.05, gt=0, le=1, description="as in LatentOptions")
+    critic: CriticOptions = CriticOptions()
+    training: TrainingOptions = TrainingOptions(
+        optimizer="adam",
+        betas=(0.0, 0.9),
+        batch_size=128,
+        max_steps=1500,
+        learning_rate=1e-3,
+        learning_rate_schedule="constant",
+        weight_decay=0,
+        gradient_clip=None,
+        ema_decay=0.99,
+        validate_every=50,
+    )
+
+
+class SamplingOptions(Options):
+    """How profiles are drawn from any generator."""
+
+    seed: int = Field(ge=0)
+    batch_size: int = Field(default=1024, gt=0, description="profiles in work at once; bounds memory")

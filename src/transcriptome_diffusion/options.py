@@ -1,0 +1,39 @@
+"""The base of every options model, and how a network is trained.
+
+Options are closed: a misspelt key or an impossible value stops the run before it starts. Each block stands in
+``conf/*/parameters_<pipeline>.yml``; the comments there say where a number comes from.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Options(BaseModel):
+    """Closed and frozen: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingOptions(Options):
+    """How a network is optimised; the same block serves every trained generator."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int | None = Field(default=None, ge=1, description="of torch on a CPU; null leaves them alone")
+    batch_size: int = Field(default=256, ge=2)
+    max_steps: int = Field(default=2000, ge=1)
+    max_epochs: int | None = Field(default=None, ge=1, description="passes over the training rows; sets max_steps")
+    optimizer: Literal["adamw", "adam", "rmsprop"] = "adamw"
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="of adamw and adam")
+    learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    learning_rate_schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps")
+    weight_decay: float = Field(default=0.01, ge=0)
+    gradient_clip: float | None = Field(default=1.0, gt=0, description="largest norm; null for none")
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    validate_every: int = Field(default=100, ge=1, description="in steps")
+    patience: int | None = Field(default=None, ge=1, description="validations without a gain; null: never stop")
+    keep: Literal["best", "last"] = Field(default="best", description="which averaged weights are kept")
