@@ -21,9 +21,9 @@ class ProfileSet(NamedTuple):
 
     values: Any
     labels: np.ndarray
-    donors: np.ndarray | None = None
-    coordinates: np.ndarray | None = None
-    features: np.ndarray | None = None
+    donors: Any = None
+    coordinates: Any = None
+    features: Any = None
     conditions: np.ndarray | None = None
 
     def take(self, rows: np.ndarray | slice) -> Self:
