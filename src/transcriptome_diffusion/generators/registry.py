@@ -5,7 +5,7 @@ Classes are named by path, so that listing them imports neither torch nor anndat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -62,15 +62,15 @@ class GeneratorSpec:
 
 
 _ROOM = "transcriptome_diffusion.generators"
-_DIFFUSION = {
-    "path": f"{_ROOM}.diffusion.model:Diffusion",
-    "options": options.DiffusionOptions,
-    "pipeline": "diffusion_training",
-    "model": "denoiser",
-    "sampler": options.SamplerOptions,
-    "white_box": True,
-    "reconstructors": PAPER_RECONSTRUCTORS,
-}
+_DDPM = GeneratorSpec(
+    f"{_ROOM}.diffusion.model:Diffusion",
+    options.DiffusionOptions,
+    pipeline="diffusion_training",
+    model="denoiser",
+    sampler=options.SamplerOptions,
+    white_box=True,
+    reconstructors=PAPER_RECONSTRUCTORS,
+)
 
 #: every generator by the name that its row has on the scorecard
 GENERATORS: dict[str, GeneratorSpec] = {
@@ -87,8 +87,8 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "flow_matching": GeneratorSpec(
         f"{_ROOM}.diffusion.model:FlowMatching", options.FlowMatchingOptions, white_box=True
     ),
-    "ddpm": GeneratorSpec(**_DIFFUSION),
-    "ddim": GeneratorSpec(**_DIFFUSION, whole_transcriptome=True),
+    "ddpm": _DDPM,
+    "ddim": replace(_DDPM, whole_transcriptome=True),
 }
 
 
