@@ -6,6 +6,9 @@ before something is loaded or saved, so that listing pipelines stays fast.
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NewType
 
@@ -78,7 +81,7 @@ class AnnDataDataset(_LocalDataset):
 
 
 class ModelDataset(_LocalDataset):
-    """A generator, a reconstructor or yardsticks: a folder with ``model.json`` and ``tensors.safetensors``."""
+    """A reconstructor or an evaluation reference: a folder with ``model.json`` and ``tensors.safetensors``."""
 
     def load(self) -> Any:
         folder = self._present_path()
@@ -91,62 +94,113 @@ class ModelDataset(_LocalDataset):
             from transcriptome_diffusion.reconstruction import load_reconstructor
 
             return load_reconstructor(folder)
-        if kind == "yardsticks":
-            from transcriptome_diffusion.metrics.yardsticks import Yardsticks
+        if kind == "evaluation_reference":
+            from transcriptome_diffusion.metrics.reference import EvaluationReference
 
-            return Yardsticks.load(folder)
-        raise DatasetError(f"{folder} holds a {kind!r}; expected a generator, a reconstructor or yardsticks.")
+            return EvaluationReference.load(folder)
+        raise DatasetError(
+            f"{folder} holds a {kind!r}; expected a generator, a reconstructor or an evaluation reference."
+        )
 
     def save(self, data: Any) -> None:
         data.save(Path(str(self._get_save_path())))
 
     def preview(self) -> JSONPreview:
-        """Settings and training record; the gene list and the curve are left out."""
+        """Settings and training record; gene lists and the curve are left out."""
         found = read_description(self._present_path())
         record = {k: v for k, v in found.get("record", {}).items() if k != "curve"}
         return JSONPreview({**{k: v for k, v in found.items() if k not in ("genes", "record")}, "record": record})
 
 
-class RunsDataset(_LocalDataset):
-    """The trainings of one generator: a folder with ``run_1``, ``run_2``, ..., each a model as in ``ModelDataset``.
+class TrainedModelDataset(_LocalDataset):
+    """All trainings of one model: a folder with ``run_1``, ``run_2``, ..., and ``transcriptome/run_1``, ...
 
-    It is saved one model at a time, as the trainings end, and loaded as a sequence that reads a model when it
-    is asked for it.
-
-    Args:
-        may_be_empty: load an empty sequence where nothing was trained yet, instead of raising.
+    It is saved one training at a time, as they end, and loaded as ``generators.runs.TrainedModel``, which reads a
+    training when it is asked for.
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        may_be_empty: bool = False,
-        version: Version | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(filepath=filepath, version=version, metadata=metadata)
-        self.may_be_empty = may_be_empty
-
     def load(self) -> Any:
-        from transcriptome_diffusion.generators.runs import Runs
+        from transcriptome_diffusion.generators.runs import TrainedModel
 
-        runs = Runs(self._path())
-        if not runs and not self.may_be_empty:
-            raise FileNotFoundError(f"{self._path()} holds no trained model; run the pipeline that makes it first.")
-        return runs
+        model = TrainedModel(self._path())
+        if not model.landmarks:
+            raise FileNotFoundError(f"{self._path()} holds no trained model; run the pipeline that trains it first.")
+        return model
 
     def save(self, data: Any) -> None:
-        from transcriptome_diffusion.generators.runs import run_folder
-
-        data.save(run_folder(Path(str(self._get_save_path())), data.record["run"]))
+        data.save(Path(str(self._get_save_path())))
 
     def _exists(self) -> bool:
-        return self.may_be_empty or any(self._path().glob("run_*"))
+        from transcriptome_diffusion.generators.runs import TrainedModel
+
+        return TrainedModel(self._path()).complete
 
     def preview(self) -> JSONPreview:
         """Settings and record of the first run; the gene list and the curve are left out."""
         return ModelDataset(filepath=str(self._path() / "run_1")).preview()
+
+
+class PartsDataset(AbstractDataset[Any, Any]):
+    """Several datasets of one kind under one name, each saved and loaded on its own.
+
+    Kedro's partitioned dataset does the same but for two things: a killed run leaves some parts, which pass for all of
+    them, and parts of an earlier run that are no longer made stay. Here ``parts.json`` names the parts, and is written
+    when the last one is there.
+
+    Args:
+        filepath: of a part, with ``*`` where its name stands.
+        dataset: type of every part, as in the catalog, without its filepath.
+    """
+
+    INDEX = "parts.json"
+
+    def __init__(self, *, filepath: str, dataset: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+        if filepath.count("*") != 1:
+            raise DatasetError(f"`filepath` is {filepath!r}; expected one `*` where the name of a part stands.")
+        self._filepath = filepath
+        self._dataset = dataset
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Callable[[], Any]]:
+        """By name, functions that load a part."""
+        return {name: self._part(name).load for name in self._names()}
+
+    def save(self, data: Mapping[str, Any]) -> None:
+        """Save every part; a function is called when its part's turn has come, so that one at a time is in memory."""
+        before = self._names() if self._exists() else []
+        self._index.unlink(missing_ok=True)
+        for name, part in data.items():
+            self._part(name).save(part() if callable(part) else part)
+        for name in set(before) - set(data):
+            path = self._path(name)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        with replaced_when_whole(self._index) as staging:
+            staging.write_text(json.dumps(list(data)), encoding="utf-8")
+
+    def preview(self) -> JSONPreview:
+        """The names of the parts."""
+        return JSONPreview({"parts": self._names()})
+
+    @property
+    def _index(self) -> Path:
+        return Path(self._filepath.partition("*")[0]) / self.INDEX
+
+    def _path(self, name: str) -> Path:
+        return Path(self._filepath.replace("*", name))
+
+    def _names(self) -> list[str]:
+        if not self._exists():
+            raise FileNotFoundError(f"{self._index} does not exist; run the pipeline that makes it first.")
+        return json.loads(self._index.read_text(encoding="utf-8"))
+
+    def _part(self, name: str) -> AbstractDataset[Any, Any]:
+        return AbstractDataset.from_config(name, {**self._dataset, "filepath": str(self._path(name))})
+
+    def _exists(self) -> bool:
+        return self._index.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "dataset": self._dataset}
 
 
 class CohortDataset(AbstractDataset[None, Any]):

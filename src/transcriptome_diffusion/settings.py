@@ -4,6 +4,8 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
+from transcriptome_diffusion.hooks import RunHooks
+
 
 def choice(parameter: str, chosen: str, options: Any) -> Any:
     """``${choice:name, chosen, ${options}}``: the option that a parameter of the command line names.
@@ -24,3 +26,4 @@ CONFIG_LOADER_ARGS = {
     # an environment changes single keys of a parameter block; catalog entries are replaced whole
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
 }
+HOOKS = (RunHooks(),)

@@ -1,4 +1,4 @@
-"""Several trainings of one generator: fitted one by one, found again after an interruption, drawn from together."""
+"""Several trainings of one model: fitted one by one, found again after an interruption, drawn from together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -25,11 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: between the seeds of two runs; a training uses a few seeds next to its own
 SEED_STEP = 1000
-
-
-def run_folder(folder: Path, run: int) -> Path:
-    """Where run 1, 2, ... of a generator lies."""
-    return Path(folder) / f"run_{run}"
+#: what a model may be trained on: the landmark genes, or all genes at once
+SPACES = ("landmarks", "transcriptome")
 
 
 class Runs(Sequence[Generator]):
@@ -45,8 +43,7 @@ class Runs(Sequence[Generator]):
         if self._kept:
             # a broken description shows when that model is read
             with suppress(ArtefactError):
-                record = read_description(self._kept[0]).get("record", {})
-                self.folders = self._kept[: record.get("runs")]
+                self.folders = self._kept[: read_description(self._kept[0]).get("record", {}).get("runs")]
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -75,6 +72,66 @@ class Runs(Sequence[Generator]):
         return None
 
 
+class TrainedModel:
+    """All trainings of one model in a folder.
+
+    Attributes:
+        landmarks: those on the landmark genes.
+        transcriptome: those on all genes; empty where the model has none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.landmarks, self.transcriptome = (Runs(space_folder(folder, space)) for space in SPACES)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every training that the last command asked for is there."""
+        wanted = next((record for record in self.landmarks.records() if record), {})
+        spaces = wanted.get("spaces", SPACES[:1])
+        return bool(wanted) and all(len(getattr(self, space)) >= wanted.get("runs", 1) for space in spaces)
+
+
+def space_folder(folder: Path, space: str) -> Path:
+    """Where the trainings of one space lie in a model's folder."""
+    return Path(folder) if space == "landmarks" else Path(folder) / space
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training that is due; ``save`` does it, unless it is there already.
+
+    Attributes:
+        cls, train, validation, options: as ``Generator.fit`` takes them, with the seed of this run.
+        space: of ``SPACES``, what it is trained on. spaces: all that the model is trained on.
+        run: 1, 2, ... of ``runs``.
+        resume: whether a finished training with the same fingerprint is taken as it is.
+    """
+
+    cls: type[Generator]
+    train: ad.AnnData
+    validation: ad.AnnData
+    options: Any
+    space: str
+    spaces: tuple[str, ...]
+    run: int
+    runs: int
+    resume: bool
+
+    def save(self, folder: Path) -> None:
+        """Fit the model and write it to ``run_<run>`` below the model's folder, whole or not at all."""
+        folder = space_folder(folder, self.space)
+        mark = fingerprint(self.train, self.validation, self.options)
+        model = Runs(folder).find(mark) if self.resume else None
+        of = f"run {self.run} of {self.runs}"
+        if model is not None:
+            logger.info("%s on %s: %s was finished before and is taken as it is", self.cls.name, self.space, of)
+        else:
+            logger.info("%s on %s: %s", self.cls.name, self.space, of)
+            model = self.cls.fit(self.train, self.validation, self.options)
+        model.record |= {"run": self.run, "runs": self.runs, "spaces": list(self.spaces), "fingerprint": mark}
+        model.save(folder / f"run_{self.run}")
+
+
 def fingerprint(train: ad.AnnData, validation: ad.AnnData, options: Any) -> str:
     """Digest of all that decides a training: profiles, sample tables, settings with their seed, our version."""
     digest = hashlib.sha256(json.dumps([__version__, options.model_dump(mode="json")]).encode())
@@ -88,39 +145,27 @@ def fingerprint(train: ad.AnnData, validation: ad.AnnData, options: Any) -> str:
 
 def trainings(
     cls: type[Generator],
-    train: ad.AnnData,
-    validation: ad.AnnData,
-    options: Any,
+    data: dict[str, tuple[ad.AnnData, ad.AnnData, Any]],
     runs: int,
-    finished: Runs | None = None,
-) -> Iterator[Generator]:
-    """Fit ``cls`` ``runs`` times, each with a seed of its own; yields every model as soon as it is there.
+    resume: bool = False,
+) -> Iterator[Training]:
+    """The trainings of one model, each with a seed of its own.
 
-    The first run has the seed of ``options``, so that one run alone is the first of many.
+    The first run has the seed of the options, so that one run alone is the first of many.
 
     Args:
-        train, validation: as ``Generator.fit`` takes them.
-        options: of the generator.
-        runs: how many, 1 or more.
-        finished: trainings that are already there; those with the same fingerprint are not repeated.
+        data: by space, training profiles, validation profiles and options.
+        runs: how many of each, 1 or more.
 
     Raises:
         ValueError: if ``runs`` is not a positive whole number.
     """
     if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
         raise ValueError(f"`runs` is {runs!r}; expected the number of trainings per generator, 1 or more.")
-    for run in range(1, runs + 1):
-        chosen = options.model_copy(update={"seed": options.seed + SEED_STEP * (run - 1)})
-        mark = fingerprint(train, validation, chosen)
-        model = finished.find(mark) if finished is not None else None
-        if model is not None:
-            logger.info("%s: run %d of %d was finished before and is taken as it is", cls.name, run, runs)
-        else:
-            if runs > 1:
-                logger.info("%s: run %d of %d", cls.name, run, runs)
-            model = cls.fit(train, validation, chosen)
-        model.record |= {"run": run, "runs": runs, "fingerprint": mark}
-        yield model
+    for space, (train, validation, options) in data.items():
+        for run in range(1, runs + 1):
+            chosen = options.model_copy(update={"seed": options.seed + SEED_STEP * (run - 1)})
+            yield Training(cls, train, validation, chosen, space, tuple(data), run, runs, resume)
 
 
 def draw_runs(models: Sequence[Generator], labels: pd.DataFrame, seed: int, batch_size: int, **how: Any) -> ad.AnnData:

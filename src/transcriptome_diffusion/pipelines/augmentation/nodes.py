@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from transcriptome_diffusion.experiments.options import AugmentationOptions
 from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, Entry
+from transcriptome_diffusion.generators.registry import GENERATORS
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
@@ -30,34 +29,41 @@ def train_references(
     ]
 
 
-def training(name: str, entry: Entry) -> Callable[..., Any]:
-    """The node that trains one generator on few profiles, again and again, and classifiers on what it draws.
+class TrainClassifiers:
+    """Trains one generator on few profiles, again and again, and classifiers on what it draws."""
 
-    Its annotation lets Kedro validate that generator's own parameters; ``samplers`` is the one of a denoiser.
-    """
+    def __init__(self, generator: str) -> None:
+        self.generator = generator
+        self.__name__ = f"train_{generator}"
+        spec = GENERATORS[generator]
+        self.__annotations__ = {
+            "options": spec.options,
+            "augmentation": AugmentationOptions,
+            "evaluation": EvaluationOptions,
+            "sampling": SamplingOptions,
+            "sampler": SamplerOptions | None,
+        }
 
-    def train_classifiers(
+    def __call__(
+        self,
         train: AnnData,
         validation: AnnData,
         options: Any,
-        augmentation: AugmentationOptions,
-        evaluation: EvaluationOptions,
-        sampling: SamplingOptions,
-        *samplers: Any,
+        augmentation: Any,
+        evaluation: Any,
+        sampling: Any,
+        sampler: Any = None,
     ) -> list[Any]:
+        name = self.generator
         if augmentation.generators is not None and name not in augmentation.generators:
             logger.info("%s: takes no part, since `augmentation.generators` does not list it", name)
             return []
 
         from transcriptome_diffusion.experiments.augmentation import from_generator, train_classifiers
-        from transcriptome_diffusion.generators.registry import generator_class
 
-        how = {"sampler": SamplerOptions.model_validate(samplers[0])} if samplers else {}
-        synthesise = from_generator(generator_class(entry), options, sampling.batch_size, **how)
+        how = {} if sampler is None else {"sampler": sampler}
+        synthesise = from_generator(GENERATORS[name].load_class(), options, sampling.batch_size, **how)
         return list(train_classifiers(name, synthesise, train, validation, augmentation, evaluation.label))
-
-    train_classifiers.__annotations__["options"] = entry.options
-    return train_classifiers
 
 
 def refuse_unknown(options: AugmentationOptions) -> None:
@@ -66,8 +72,8 @@ def refuse_unknown(options: AugmentationOptions) -> None:
     Raises:
         ValueError: naming it.
     """
-    if unknown := sorted(set(options.generators or ()) - set(GENERATOR_NAMES)):
-        raise ValueError(f"`augmentation.generators` lists {unknown}; expected some of {sorted(GENERATOR_NAMES)}.")
+    if unknown := sorted(set(options.generators or ()) - set(GENERATORS)):
+        raise ValueError(f"`augmentation.generators` lists {unknown}; expected some of {sorted(GENERATORS)}.")
 
 
 def evaluate(test: AnnData, evaluation: EvaluationOptions, *classifiers: Any) -> tuple[DataFrame, DataFrame]:

@@ -10,38 +10,32 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import BASELINES, DENOISER, SAMPLERS
+from transcriptome_diffusion.generators.registry import GENERATORS, model_name
+from transcriptome_diffusion.pipelines.shared import boxed
 
 from . import nodes
-
-#: a denoiser takes part once for each of its samplers, under the sampler's name
-GENERATORS = {**BASELINES, **dict.fromkeys(SAMPLERS, DENOISER)}
 
 
 def create_pipeline(**_: Any) -> Pipeline:
     """One node per generator trains and draws, one tests; `augmentation.generators` says which take part."""
-    common = ["params:augmentation", "params:evaluation"]
+    real, common = ["landmarks_train", "landmarks_validation"], ["params:augmentation", "params:evaluation"]
     references = Node(
-        nodes.train_references,
-        ["landmarks_train", "landmarks_validation", *common],
-        "augmentation_classifiers_references",
-        name="train_references",
+        nodes.train_references, [*real, *common], "augmentation_classifiers_references", name="train_references"
     )
     generators = [
         Node(
-            nodes.training(name, entry),
+            nodes.TrainClassifiers(name),
             [
-                "landmarks_train",
-                "landmarks_validation",
-                "params:denoiser" if entry is DENOISER else f"params:{name}",
+                *real,
+                f"params:{model_name(name)}",
                 *common,
                 "params:sampling",
-                *([f"params:{name}"] if entry is DENOISER else []),
+                *([f"params:{name}"] if spec.sampler else []),
             ],
             f"augmentation_classifiers_{name}",
             name=f"train_{name}",
         )
-        for name, entry in GENERATORS.items()
+        for name, spec in GENERATORS.items()
     ]
     trained = [f"augmentation_classifiers_{name}" for name in ("references", *GENERATORS)]
     evaluate = Node(
@@ -51,6 +45,4 @@ def create_pipeline(**_: Any) -> Pipeline:
         name="evaluate",
     )
     plot = Node(nodes.plot, "augmentation_scores", "figure_augmentation", name="plot")
-    return Pipeline(
-        [references, *generators, evaluate, plot], namespace="augmentation", prefix_datasets_with_namespace=False
-    )
+    return boxed([references, *generators, evaluate, plot], "augmentation")

@@ -1,13 +1,12 @@
-"""Nodes of the evaluation: reference rows, one score per generator and space, scorecard, figures, report."""
+"""Nodes of the evaluation: the real side once, one score per generator, one scorecard."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from transcriptome_diffusion.generators.options import SamplingOptions
-from transcriptome_diffusion.generators.registry import RECONSTRUCTORS
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
@@ -37,192 +36,80 @@ def prepare_oracle(oracle: AnnData, expression: AnnData, landmarks: AnnData) -> 
     return fresh[:, landmarks.var_names].copy(), fresh[:, expression.var_names].copy()
 
 
-def fit_yardsticks(train: AnnData, validation: AnnData, options: EvaluationOptions) -> Any:
-    """Scale, principal axes, tissue classifier and co-expression modules of real donors, shared by all rows."""
-    from transcriptome_diffusion.expression.profiles import dense
-    from transcriptome_diffusion.memory import SMALLER, require_memory
-    from transcriptome_diffusion.metrics.profile_set import ProfileSet
-    from transcriptome_diffusion.metrics.utility import MAX_INPUTS
-    from transcriptome_diffusion.metrics.yardsticks import Yardsticks
+def fit_reference(
+    landmarks_train: AnnData,
+    landmarks_validation: AnnData,
+    landmarks_test: AnnData,
+    expression_train: AnnData,
+    expression_validation: AnnData,
+    expression_test: AnnData,
+    gene_sets: dict[str, tuple[str, ...]],
+    options: EvaluationOptions,
+) -> Any:
+    """Everything about the real side that scores need, computed once: scale, axes, classifier, modules, distances."""
+    from transcriptome_diffusion.metrics.reference import EvaluationReference
 
-    # both standardised, the copy that axes are looked for in, and three times the axes
-    needed = 4.0 * (2 * train.n_obs + validation.n_obs + 3 * MAX_INPUTS) * train.n_vars
-    require_memory(f"fitting the yardsticks of {train.n_vars} genes", needed, SMALLER)
-    fitted, seen = (ProfileSet(dense(p), p.obs[options.label].astype(str).to_numpy()) for p in (train, validation))
-    return Yardsticks.fit(fitted, seen, train.var_names, options.components, options.classifier)
+    landmarks = {"train": landmarks_train, "validation": landmarks_validation, "test": landmarks_test}
+    expression = {"train": expression_train, "validation": expression_validation, "test": expression_test}
+    return EvaluationReference.fit(landmarks, expression, gene_sets, options)
 
 
-def _row(profiles: AnnData, yardsticks: Any, options: EvaluationOptions) -> Any:
-    return yardsticks.measure(profiles, options.label, options.contrast and options.contrast.column)
+def score_real(reference: Any, options: EvaluationOptions) -> DataFrame:
+    """The ceiling: real training donors scored as if they were synthetic."""
+    from transcriptome_diffusion.metrics import scores
+
+    return scores.score_real(reference, options)
 
 
-def scoring(row: str, space: str, way: str) -> Callable[..., Any]:
-    """The node that scores one row of the scorecard: a generator in one space, by one way to the transcriptome."""
+class Score:
+    """Scores one row of the scorecard in both spaces: fidelity, utility, biology, copying, privacy."""
 
-    def score(
-        train: AnnData,
-        validation: AnnData,
-        test: AnnData,
-        yardsticks: Any,
-        gene_sets: dict[str, tuple[str, ...]],
-        options: EvaluationOptions,
-        *candidates: AnnData,
-    ) -> tuple[DataFrame, DataFrame]:
-        """``candidates`` are the row's profiles; none for real donors. Single values, and those of single tissues."""
+    def __init__(self, row: str) -> None:
+        self.row = row
+        self.__name__ = f"score_{row}"
+        self.__annotations__ = {"options": EvaluationOptions}
+
+    def __call__(
+        self,
+        profiles: AnnData,
+        transcriptomes: Any,
+        reference: Any,
+        options: Any,
+        models: Any = None,
+        train: AnnData = None,
+        test: AnnData = None,
+    ) -> DataFrame:
+        """One long table, ``metrics.scores.SCORE_COLUMNS``.
+
+        Args:
+            transcriptomes: by reconstructor, functions that load profiles; or the profiles of a reference row.
+            models: trainings whose loss an attack may read, with the landmark profiles ``train`` and ``test``.
+        """
         import pandas as pd
 
-        from transcriptome_diffusion.expression.profiles import split_runs
-        from transcriptome_diffusion.memory import SMALLER, require_memory
-        from transcriptome_diffusion.metrics import indicators
-        from transcriptome_diffusion.metrics.biology.gene_sets import match_gene_sets
-        from transcriptome_diffusion.reporting.scorecard import NO_WAY
+        from transcriptome_diffusion.metrics import scores
 
-        names = {"generator": row, "reconstructor": way or NO_WAY, "space": space}
-        if any(not profiles.n_obs for profiles in candidates):
-            logger.info("%s: no profiles, so no row in the %s scorecard", row, space)
-            none = pd.DataFrame(columns=[*names, "run", *indicators.COLUMNS])
-            return none, pd.DataFrame(columns=[*names, "run", *indicators.TISSUE_COLUMNS])
-        held = train.n_obs + validation.n_obs + test.n_obs
-        # of one run: the next is standardised when the last is scored
-        made = max((part.n_obs for profiles in candidates for _, part in split_runs(profiles)), default=0)
-        require_memory(
-            f"scoring {row} with {train.n_vars} genes",
-            # standardised beside the profiles, and the copy that distances and axes work on
-            4.0 * (held + made + max(train.n_obs, made)) * train.n_vars,
-            SMALLER,
-        )
-        sets = match_gene_sets(gene_sets, train.var[options.gene_names].astype(str)) if gene_sets else {}
-        members, seen, others = (_row(part, yardsticks, options) for part in (train, validation, test))
-        real = indicators.Real(members, seen, others, yardsticks, sets)
-        sides: Iterable[tuple[int, Any, Any]] = [(1, real.train, real.test)]
-        if candidates:
-            sides = ((run, *[_row(part, yardsticks, options)] * 2) for run, part in split_runs(candidates[0]))
-        singles, tissues = [], []
-        for run, against_test, against_train in sides:
-            single, by_tissue = indicators.score(against_test, against_train, real, options, space)
-            singles.append(single.assign(run=run))
-            tissues.append(by_tissue.assign(run=run))
-        return _named(singles, names), _named(tissues, names)
-
-    return score
-
-
-def _named(tables: list[DataFrame], names: dict[str, str]) -> DataFrame:
-    """The tables of all runs below each other, with these columns in front, and the run behind them."""
-    import pandas as pd
-
-    table = pd.concat(tables, ignore_index=True)
-    return table.assign(**names)[[*names, "run", *table.columns.drop("run")]]
-
-
-def collect_scorecard(*indicators: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Means, spreads and sizes of all rows, and all single values; the tables a reader wants first go to the log."""
-    import pandas as pd
-
-    from transcriptome_diffusion.reporting import scorecard
-
-    found = [part for part in indicators if len(part)]
-    table = scorecard.collect(found)
-    for space in table["space"].unique():
-        logger.info("scorecard, %s", scorecard.as_text(table, space))
-    single = pd.concat(found, ignore_index=True).drop(columns=["low", "high", "note"])
-    return table, single
-
-
-def collect_tissues(*tables: DataFrame) -> DataFrame:
-    """Values of single tissues: of several runs the first, since tissues differ by far more than runs do."""
-    import pandas as pd
-
-    together = pd.concat([part for part in tables if len(part)], ignore_index=True)
-    return together[together["run"] == 1].drop(columns="run")
-
-
-def scoring_privacy(row: str) -> Callable[..., Any]:
-    """The node that asks what one row's landmark profiles tell about the training donors."""
-
-    def score_privacy(
-        train: AnnData,
-        validation: AnnData,
-        test: AnnData,
-        yardsticks: Any,
-        options: EvaluationOptions,
-        *candidates: AnnData,
-    ) -> DataFrame:
-        """``candidates`` are the row's profiles; none for real donors, half of whom then stand for synthetic ones."""
-        from transcriptome_diffusion.expression.profiles import split_runs
-        from transcriptome_diffusion.metrics.privacy import halves, privacy
-
-        members, reference, others = (_row(part, yardsticks, options).records for part in (train, validation, test))
-        if candidates:
-            runs = [(run, _row(part, yardsticks, options)) for run, part in split_runs(candidates[0]) if part.n_obs]
-        else:
-            one, other = halves(members, options.seed)
-            runs, members = [(1, members.take(one))], members.take(other)
-        tables = [
-            privacy(found.values, found.labels, members, others, reference, options.seed).assign(generator=row, run=run)
-            for run, found in runs
-        ]
-        return _concatenated(tables, PRIVACY_COLUMNS)
-
-    return score_privacy
-
-
-#: of the tables of privacy indicators, and of the loss attack at single times
-PRIVACY_COLUMNS = ["generator", "run", "metric", "value", "low", "high", "null", "n", "note"]
-TIME_COLUMNS = ["generator", "run", "attack", "time", "value", "low", "high"]
-
-
-def attacking(name: str) -> Callable[..., Any]:
-    """The node that holds a trained denoiser itself, and compares its losses on members and on held-out donors."""
-
-    def attack(train: AnnData, test: AnnData, models: Any, options: EvaluationOptions) -> tuple[DataFrame, DataFrame]:
-        """The white-box loss attack on every run: its indicators, and its AUC at single times."""
+        if not isinstance(transcriptomes, dict):
+            whole = transcriptomes
+            transcriptomes = {scores.NO_RECONSTRUCTOR: lambda: whole}
+        table = scores.score_generator(self.row, profiles, transcriptomes, reference, options)
+        if models is None:
+            return table
         from transcriptome_diffusion.generators.diffusion.model import LOSS_TIMES
-        from transcriptome_diffusion.metrics.membership import loss_attack
-        from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
-        members, others = (
-            ProfileSet(p, p.obs[options.label].astype(str).to_numpy(), p.obs["donor"].astype(str).to_numpy())
-            for p in (train, test)
-        )
-        tables, by_time = [], []
-        for run, model in enumerate(models, 1):
-            for kind, relative in (("loss_attack", False), ("loss_attack_relative", True)):
-
-                def loss(profiles: AnnData, model: Any = model, relative: bool = relative) -> Any:
-                    return model.per_profile_loss(profiles, options.seed, LOSS_TIMES, relative=relative)
-
-                found, times = loss_attack(loss, members, others, LOSS_TIMES, options.seed, kind)
-                tables.append(found.assign(generator=name, run=run))
-                by_time.append(times.assign(generator=name, run=run, attack=kind))
-        return _concatenated(tables, PRIVACY_COLUMNS), _concatenated(by_time, TIME_COLUMNS)
-
-    return attack
+        attacks = scores.score_white_box(self.row, models.landmarks, train, test, options, LOSS_TIMES)
+        return pd.concat([table, attacks], ignore_index=True)
 
 
-def _concatenated(tables: list[DataFrame], columns: list[str]) -> DataFrame:
-    import pandas as pd
+def collect(*tables: DataFrame) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """The scorecard, the single values behind it, and those of single tissues."""
+    from transcriptome_diffusion.reporting.scorecard import collect
 
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-
-
-def collect_privacy(*tables: DataFrame) -> DataFrame:
-    """All rows; how well the strongest attack recognises training donors goes to the log."""
-    table = _concatenated([part for part in tables if len(part)], PRIVACY_COLUMNS)
-    areas = table[table["metric"].str.endswith("_auc")]
-    worst = areas.loc[areas.groupby("generator", sort=False)["value"].idxmax().dropna().astype(int)]
-    shown = worst[["generator", "metric", "value", "low", "high"]].round(3).to_string(index=False)
-    logger.info("privacy, the strongest membership attack on each row (AUC, .5 recognises nobody)\n%s", shown)
-    return table
-
-
-def collect_attacks(*tables: DataFrame) -> DataFrame:
-    """The loss attack at single times, of all models."""
-    return _concatenated(list(tables), TIME_COLUMNS)
+    return collect(tables)
 
 
 def score_reconstruction(
-    landmarks_test: AnnData, expression_test: AnnData, *reconstructors: Any
+    landmarks_test: AnnData, expression_test: AnnData, reconstructors: dict[str, Callable[[], Any]]
 ) -> tuple[DataFrame, DataFrame, Figure]:
     """How well targets of held-out donors are rebuilt from their real landmarks: in a dozen numbers, and by gene."""
     import pandas as pd
@@ -233,10 +120,10 @@ def score_reconstruction(
 
     targets = ~expression_test.var_names.isin(landmarks_test.var_names)
     real, genes = dense(expression_test)[:, targets], expression_test.var[targets]
-    tables = {
-        name: by_gene(real, dense(model.reconstruct(landmarks_test))[:, targets], model.outputs, genes)
-        for name, model in zip(RECONSTRUCTORS, reconstructors, strict=True)
-    }
+    tables = {}
+    for name, load in reconstructors.items():
+        model = load()
+        tables[name] = by_gene(real, dense(model.reconstruct(landmarks_test))[:, targets], model.outputs, genes)
     summary = [{"reconstructor": name, "n": len(real), **summarise(table)} for name, table in tables.items()]
     by_name = [table.assign(gene=table.index, reconstructor=name) for name, table in tables.items()]
     return pd.DataFrame(summary), pd.concat(by_name, ignore_index=True), reconstruction_by_gene(tables)

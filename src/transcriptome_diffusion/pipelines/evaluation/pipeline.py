@@ -1,4 +1,4 @@
-"""Every generator on one scorecard, against held-out donors and against train.
+"""Every generator on one scorecard, against held-out donors and against train, and the report.
 
 This is the only stage that reads held-out donors, apart from the node that cuts them to the panel.
 """
@@ -9,39 +9,18 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import GENERATOR_NAMES, RECONSTRUCTORS, TRANSCRIPTOMES
+from transcriptome_diffusion.generators.registry import GENERATORS, model_name
+from transcriptome_diffusion.pipelines.shared import boxed
 
-from . import nodes
-from .figures import figure_nodes
+from . import nodes, report
 
-#: rows that are no generators, and what they are scored on where that is not their own profiles
-REFERENCES = ("real", "memoriser", "oracle")
-#: the prefix of the real matrices, per space
-REAL = {"landmarks": "landmarks", "transcriptome": "expression"}
-
-
-def rows() -> list[tuple[str, str, str]]:
-    """Every row of the scorecard: space, generator, and the way to the transcriptome (empty where there is none)."""
-    return [
-        *(("landmarks", name, "") for name in (*REFERENCES, *GENERATOR_NAMES)),
-        *(("transcriptome", name, "") for name in REFERENCES),
-        *(("transcriptome", name, way) for name, way in TRANSCRIPTOMES),
-    ]
-
-
-def synthetic(space: str, name: str, way: str) -> str:
-    """The profiles behind a row."""
-    prefix = "profiles" if space == "landmarks" else "transcriptomes"
-    return f"{prefix}_{name}" + (f"_by_{way}" if way else "")
-
-
-#: models that give a loss for every profile, and so can be attacked with it
-ATTACKED = {"flow_matching": "generator_flow_matching", "denoiser": "denoiser"}
 SPLITS = ("train", "validation", "test")
+#: rows that are no generators
+REFERENCE_ROWS = ("real", "memoriser", "oracle")
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Reference rows (real, memoriser, oracle), a row per generator, space and way, privacy, scorecard and report."""
+    """The reference, a score for every row, the scorecard; the report is a box of its own."""
     references = [
         Node(
             nodes.draw_memoriser,
@@ -55,98 +34,110 @@ def create_pipeline(**_: Any) -> Pipeline:
             ["profiles_oracle", "transcriptomes_oracle"],
             name="prepare_oracle",
         ),
-        *(
-            Node(
-                nodes.fit_yardsticks,
-                [f"{real}_train", f"{real}_validation", "params:evaluation"],
-                f"yardsticks_{space}",
-                name=f"fit_yardsticks_{space}",
-            )
-            for space, real in REAL.items()
-        ),
-    ]
-    named = {row: "_".join(filter(None, row)) for row in rows()}
-    scores = [
         Node(
-            nodes.scoring(name, space, way),
+            nodes.fit_reference,
             [
-                *(f"{REAL[space]}_{split}" for split in SPLITS),
-                f"yardsticks_{space}",
-                "gene_sets",
-                "params:evaluation",
-                *([] if name == "real" else [synthetic(space, name, way)]),
+                *(f"{space}_{split}" for space in ("landmarks", "expression") for split in SPLITS),
+                *("gene_sets", "params:evaluation"),
             ],
-            [f"indicators_{named[space, name, way]}", f"by_tissue_{named[space, name, way]}"],
-            name=f"score_{named[space, name, way]}",
-        )
-        for space, name, way in rows()
-    ]
-    privacy = [
-        *(
-            Node(
-                nodes.scoring_privacy(name),
-                [
-                    *(f"landmarks_{split}" for split in SPLITS),
-                    "yardsticks_landmarks",
-                    "params:evaluation",
-                    *([] if name == "real" else [synthetic("landmarks", name, "")]),
-                ],
-                f"privacy_{name}",
-                name=f"score_privacy_{name}",
-            )
-            for name in (*REFERENCES, *GENERATOR_NAMES)
-        ),
-        *(
-            Node(
-                nodes.attacking(name),
-                ["landmarks_train", "landmarks_test", models, "params:evaluation"],
-                [f"privacy_{name}_loss", f"attack_{name}"],
-                name=f"attack_{name}",
-            )
-            for name, models in ATTACKED.items()
+            "reference",
+            name="fit_reference",
         ),
         Node(
-            nodes.collect_privacy,
-            [
-                *(f"privacy_{name}" for name in (*REFERENCES, *GENERATOR_NAMES)),
-                *(f"privacy_{name}_loss" for name in ATTACKED),
-            ],
-            "privacy",
-            name="collect_privacy",
+            nodes.score_real,
+            ["reference", "params:evaluation"],
+            "scores_real",
+            name="score_real",
         ),
-        Node(
-            nodes.collect_attacks,
-            [f"attack_{name}" for name in ATTACKED],
-            "privacy_by_time",
-            name="collect_attacks",
-        ),
+        *(score_node(row, f"profiles_{row}", f"transcriptomes_{row}") for row in REFERENCE_ROWS if row != "real"),
     ]
+    scores = [score_node(name, f"profiles_{name}", f"transcriptomes_{name}") for name in GENERATORS]
     collected = [
         Node(
-            nodes.collect_scorecard,
-            [f"indicators_{name}" for name in named.values()],
-            ["scorecard", "scorecard_draws"],
-            name="collect_scorecard",
-        ),
-        Node(
-            nodes.collect_tissues,
-            [f"by_tissue_{name}" for name in named.values()],
-            "scorecard_by_tissue",
-            name="collect_tissues",
+            nodes.collect,
+            [f"scores_{row}" for row in (*REFERENCE_ROWS, *GENERATORS)],
+            ["scorecard", "draws", "by_tissue"],
+            name="collect",
         ),
         Node(
             nodes.score_reconstruction,
+            ["landmarks_test", "expression_test", "reconstructors"],
             [
-                "landmarks_test",
-                "expression_test",
-                *(f"reconstructor_{name}" for name in RECONSTRUCTORS),
+                "reconstruction_quality",
+                "reconstruction_by_gene",
+                "figure_reconstruction_by_gene",
             ],
-            ["reconstruction_quality", "reconstruction_by_gene", "figure_reconstruction_by_gene"],
             name="score_reconstruction",
         ),
     ]
-    return Pipeline(
-        [*references, *scores, *privacy, *collected, *figure_nodes()],
-        namespace="evaluation",
-        prefix_datasets_with_namespace=False,
-    )
+    shown = report_nodes()
+    report_box = boxed(shown, "report", internal={name for node in shown for name in node.outputs} - {"report"})
+    everything = Pipeline([*references, *scores, *collected, report_box])
+    return boxed([everything], "evaluation", internal=everything.all_outputs() - {"scorecard", "report"})
+
+
+def score_node(row: str, profiles: str, transcriptomes: str) -> Node:
+    """One node per row; of a generator whose trained model gives losses, the model is attacked as well."""
+    inputs = [profiles, transcriptomes, "reference", "params:evaluation"]
+    spec = GENERATORS.get(row)
+    if spec is not None and spec.white_box:
+        inputs += [f"models_{model_name(row)}", "landmarks_train", "landmarks_test"]
+    return Node(nodes.Score(row), inputs, f"scores_{row}", name=f"score_{row}", tags=row if spec else None)
+
+
+def report_nodes() -> list[Node]:
+    """Figures, and the report that shows them."""
+    real = ["landmarks_train", "landmarks_test", "reference"]
+    denoiser = f"models_{model_name('ddpm')}"
+
+    def figures(names: tuple[str, ...]) -> list[str]:
+        return [f"figure_{name}" for name in names]
+
+    shown = (*report.OF_PROFILES, "trajectory", *report.OF_SCORES)
+    return [
+        Node(
+            report.plot_profiles,
+            [*real, "params:evaluation", *(f"profiles_{name}" for name in GENERATORS)],
+            figures(report.OF_PROFILES),
+            name="plot_profiles",
+        ),
+        Node(
+            report.plot_trajectory,
+            [*real, denoiser, "params:evaluation", "params:sampling", "params:ddpm"],
+            "figure_trajectory",
+            name="plot_trajectory",
+        ),
+        Node(
+            report.plot_scores,
+            ["scorecard", "draws", "by_tissue"],
+            figures(report.OF_SCORES),
+            name="plot_scores",
+        ),
+        Node(
+            report.log_training,
+            [f"models_{name}" for name in report.TRAINED],
+            [
+                "training_summary",
+                "training_curves",
+                "figure_training",
+            ],
+            name="log_training",
+        ),
+        Node(
+            report.write_report,
+            {
+                "scorecard": "scorecard",
+                "by_tissue": "by_tissue",
+                "cohort_summary": "cohort_summary",
+                "reconstruction_quality": "reconstruction_quality",
+                "training_summary": "training_summary",
+                "training_curves": "training_curves",
+                "train": "landmarks_train",
+                "parameters": "parameters",
+                **{name: f"figure_{name}" for name in (*shown, "training")},
+                "reconstruction_by_gene": "figure_reconstruction_by_gene",
+            },
+            "report",
+            name="write_report",
+        ),
+    ]

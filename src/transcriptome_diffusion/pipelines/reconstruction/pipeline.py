@@ -1,4 +1,4 @@
-"""Landmarks to the whole transcriptome, for every generator, with and without residual noise."""
+"""From landmark profiles to whole transcriptomes, for every generator."""
 
 from __future__ import annotations
 
@@ -6,40 +6,34 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import RECONSTRUCTORS, TRANSCRIPTOMES
+from transcriptome_diffusion.generators.registry import GENERATORS, model_name
+from transcriptome_diffusion.pipelines.shared import boxed
 
 from . import nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Fit on real training donors, judge residuals on validation donors, apply to synthetic landmarks."""
-    fits = [
-        Node(
-            nodes.fit_mlp if method == "mlp" else nodes.fit_linear,
-            [
-                "landmarks_train",
-                "expression_train",
-                "landmarks_validation",
-                "expression_validation",
-                f"params:reconstruction_{method}",
-            ],
-            f"reconstructor_{method}",
-            name=f"fit_{method}",
-        )
-        for method in RECONSTRUCTORS
-    ]
-    rebuild = [
-        Node(
-            nodes.reconstruct_with_noise if way.endswith("_noise") else nodes.reconstruct,
-            [
-                f"reconstructor_{way.removesuffix('_noise')}",
-                f"profiles_{name}",
-                *(["params:sampling"] if way.endswith("_noise") else []),
-            ],
-            f"transcriptomes_{name}_by_{way}",
-            name=f"reconstruct_{name}_by_{way}",
-        )
-        for name, way in TRANSCRIPTOMES
-        if way != "direct"
-    ]
-    return Pipeline([*fits, *rebuild], namespace="reconstruction", prefix_datasets_with_namespace=False)
+    fit = Node(
+        nodes.fit_reconstructors,
+        [
+            *("landmarks_train", "expression_train", "landmarks_validation", "expression_validation"),
+            *(f"params:reconstruction_{name}" for name in ("ridge", "ols", "mlp")),
+        ],
+        "reconstructors",
+        name="fit",
+    )
+    return boxed([fit, *map(reconstruct_node, GENERATORS)], "reconstruction")
+
+
+def reconstruct_node(generator: str) -> Node:
+    """One node per generator; what it makes is partitioned by reconstructor."""
+    spec = GENERATORS[generator]
+    inputs = [f"profiles_{generator}", "reconstructors", "params:sampling"]
+    if spec.whole_transcriptome:
+        inputs += [f"models_{model_name(generator)}", "expression_train"]
+        inputs += [f"params:{generator}"] if spec.sampler else []
+    return Node(
+        nodes.Reconstruct(generator), inputs, f"transcriptomes_{generator}", name=f"reconstruct_{generator}",
+        tags=generator,
+    )  # fmt: skip

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from transcriptome_diffusion.experiments.options import StudyOptions
 from transcriptome_diffusion.expression.options import SplitOptions
 from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
-from transcriptome_diffusion.generators.registry import SAMPLERS
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
@@ -21,10 +20,10 @@ OTHER_SPLIT = (
 
 
 def compare_steps(
-    denoiser: Any,
+    models: Any,
     train: AnnData,
     test: AnnData,
-    yardsticks: Any,
+    reference: Any,
     sampler: SamplerOptions,
     sampling: SamplingOptions,
     evaluation: EvaluationOptions,
@@ -33,13 +32,20 @@ def compare_steps(
     """Every training of the denoiser by one sampler with several numbers of steps: indicators and seconds."""
     from transcriptome_diffusion.experiments import study
 
-    return study.compare_steps(denoiser, sampler, options.steps, train, test, yardsticks, sampling, evaluation)
+    return study.compare_steps(
+        models.landmarks, sampler, options.steps, train, test, reference["landmarks"], sampling, evaluation
+    )
 
 
 def tabulate(
-    options: StudyOptions, scorecard: DataFrame, draws: DataFrame, reconstruction: DataFrame, *more: DataFrame
+    options: StudyOptions,
+    scorecard: DataFrame,
+    draws: DataFrame,
+    reconstruction: DataFrame,
+    training: DataFrame,
+    *samplers: DataFrame,
 ) -> tuple[DataFrame, ...]:
-    """``TABLES``; ``more`` are the single values of every sampler, then a summary of every trained generator."""
+    """``TABLES``; ``samplers`` are the single values of every sampler by its number of steps."""
     from transcriptome_diffusion.reporting import study
 
     tables = (
@@ -47,8 +53,8 @@ def tabulate(
         study.transcriptome(scorecard),
         study.reconstruction(reconstruction),
         study.reverse_validation(draws),
-        study.samplers(more[: len(SAMPLERS)], scorecard),
-        study.cost(more[len(SAMPLERS) :]),
+        study.samplers(samplers, scorecard),
+        study.cost([training]),
     )
     return tuple(study.beside(name, table, options.published) for name, table in zip(TABLES, tables, strict=True))
 
@@ -60,16 +66,21 @@ def plot(samplers: DataFrame, cost: DataFrame) -> tuple[Figure, Figure]:
     return study.steps_figure(samplers), study.cost_figure(cost)
 
 
-def reporting(places: Sequence[str]) -> Callable[..., str]:
-    """The node that writes the report; ``places`` are the tables below which figures of the evaluation stand."""
+class WriteReport:
+    """Writes the report; ``places`` are the tables below which figures of the evaluation stand."""
 
-    def write_report(options: StudyOptions, split: SplitOptions, cohort: DataFrame, *parts: Any) -> str:
+    def __init__(self, places: Sequence[str]) -> None:
+        self.places = tuple(places)
+        self.__name__ = "write_report"
+        self.__annotations__ = {"options": StudyOptions, "split": SplitOptions}
+
+    def __call__(self, options: Any, split: Any, cohort: DataFrame, *parts: Any) -> str:
         """``parts`` are the tables, the two figures of the study, and those of the evaluation."""
         from transcriptome_diffusion.reporting import study
 
         tables = dict(zip(TABLES, parts[: len(TABLES)], strict=True))
         figures: dict[str, list[Any]] = {}
-        for place, figure in zip(("samplers", "cost", *places), parts[len(TABLES) :], strict=True):
+        for place, figure in zip(("samplers", "cost", *self.places), parts[len(TABLES) :], strict=True):
             figures.setdefault(place, []).append(figure)
         sums = cohort["tissue"] == "all"
         facts = {
@@ -80,5 +91,3 @@ def reporting(places: Sequence[str]) -> Callable[..., str]:
         }
         warn = options.published is not None and split.strategy == "donor"
         return study.build_report(tables, figures, facts, OTHER_SPLIT if warn else "")
-
-    return write_report

@@ -12,32 +12,37 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from transcriptome_diffusion.generators.registry import SAMPLERS, TRAINED
+from transcriptome_diffusion.generators.registry import GENERATORS, model_name
+from transcriptome_diffusion.pipelines.shared import boxed
 
 from . import nodes
 
+#: samplers of a trained denoiser, which are compared by their number of steps
+SAMPLERS = tuple(name for name, spec in GENERATORS.items() if spec.sampler)
 #: figures of the evaluation that are the paper's 2, 3 and 4, and the table of the report below which each stands
 FIGURES = {"trajectory": "landmarks", "precision_recall": "landmarks", "accuracies": "reverse_validation"}
 #: what the stages take from the study's block
 SETTINGS = {"params:runs": "params:study.runs", "params:resume": "params:study.resume"}
+#: what the study reads of the evaluation, by its name here
+READ = {
+    "reference": "evaluation.reference",
+    "draws": "evaluation.draws",
+    "reconstruction_quality": "evaluation.reconstruction_quality",
+    "training_summary": "evaluation.report.training_summary",
+    **{f"figure_{what}": f"evaluation.report.figure_{what}" for what in FIGURES},
+}
 
 
 def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
     """``whole`` (all stages) with the study's own nodes; ``--namespaces study`` makes its tables again."""
-    figures = {what: table for what, table in FIGURES.items() if f"figure_{what}" in whole.all_outputs()}
     own = [
         *(
             Node(
                 nodes.compare_steps,
                 [
-                    "denoiser",
-                    "landmarks_train",
-                    "landmarks_test",
-                    "yardsticks_landmarks",
-                    f"params:{sampler}",
-                    "params:sampling",
-                    "params:evaluation",
-                    "params:study",
+                    f"models_{model_name(sampler)}",
+                    *("landmarks_train", "landmarks_test", "reference", f"params:{sampler}"),
+                    *("params:sampling", "params:evaluation", "params:study"),
                 ],
                 f"study_draws_{sampler}",
                 name=f"compare_steps_{sampler}",
@@ -47,12 +52,8 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
         Node(
             nodes.tabulate,
             [
-                "params:study",
-                "scorecard",
-                "scorecard_draws",
-                "reconstruction_quality",
+                *("params:study", "scorecard", "draws", "reconstruction_quality", "training_summary"),
                 *(f"study_draws_{sampler}" for sampler in SAMPLERS),
-                *(f"training_summary_{name}" for name in TRAINED),
             ],
             [f"study_{table}" for table in nodes.TABLES],
             name="tabulate",
@@ -64,19 +65,15 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
             name="plot",
         ),
         Node(
-            nodes.reporting(list(figures.values())),
+            nodes.WriteReport(list(FIGURES.values())),
             [
-                "params:study",
-                "params:split",
-                "cohort_summary",
+                *("params:study", "params:split", "cohort_summary"),
                 *(f"study_{table}" for table in nodes.TABLES),
-                "figure_study_samplers",
-                "figure_study_cost",
-                *(f"figure_{what}" for what in figures),
+                *("figure_study_samplers", "figure_study_cost"),
+                *(f"figure_{what}" for what in FIGURES),
             ],
             "study_report",
             name="write_report",
         ),
     ]
-    stages = Pipeline(whole, parameters=SETTINGS)
-    return stages + Pipeline(own, namespace="study", prefix_datasets_with_namespace=False)
+    return Pipeline(whole, parameters=SETTINGS) + boxed(own, "study", renamed=READ)
