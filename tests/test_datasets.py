@@ -4,10 +4,18 @@ import pytest
 from kedro.io import DatasetError
 
 from transcriptome_diffusion.contracts import ExpressionContract
-from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, GeneSetsDataset, ModelDataset, RunsDataset
+from transcriptome_diffusion.datasets import (
+    AnnDataDataset,
+    CohortDataset,
+    GeneSetsDataset,
+    ModelDataset,
+    PartsDataset,
+    TrainedModelDataset,
+)
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.options import ClassGaussianOptions
+from transcriptome_diffusion.generators.runs import trainings
 
 
 @pytest.fixture
@@ -63,7 +71,7 @@ def test_a_model_of_unknown_kind_is_refused(tmp_path):
     from transcriptome_diffusion.artefacts import write_model
 
     write_model(tmp_path / "m", {"kind": "classifier"}, {"a": np.ones(1)})
-    with pytest.raises(DatasetError, match="'classifier'; expected a generator, a reconstructor or yardsticks"):
+    with pytest.raises(DatasetError, match="'classifier'; expected a generator, a reconstructor or an evaluation"):
         ModelDataset(filepath=str(tmp_path / "m")).load()
 
 
@@ -109,24 +117,78 @@ class TestExpressionContract:
 
 
 def test_trainings_are_saved_one_by_one_and_read_back_as_a_sequence(tmp_path, profiles):
-    dataset = RunsDataset(filepath=str(tmp_path / "class_gaussian"))
+    dataset = TrainedModelDataset(filepath=str(tmp_path / "class_gaussian"))
     assert not dataset.exists()
-    model = ClassGaussian.fit(profiles, profiles, ClassGaussianOptions())
-    for run in (1, 2, 3):
-        model.record |= {"run": run, "runs": 3}
-        dataset.save(model)
+    data = {"landmarks": (profiles, profiles, ClassGaussianOptions())}
+    for training in trainings(ClassGaussian, data, runs=3):
+        assert not dataset.exists()
+        dataset.save(training)
     assert dataset.exists()
-    assert [found.record["run"] for found in dataset.load()] == [1, 2, 3]
+    assert [found.record["run"] for found in dataset.load().landmarks] == [1, 2, 3]
     assert dataset.preview()["record"]["run"] == 1
-    model.record |= {"run": 1, "runs": 1}
-    dataset.save(model)
-    assert len(dataset.load()) == 1
+    for training in trainings(ClassGaussian, data, runs=1):
+        dataset.save(training)
+    assert len(dataset.load().landmarks) == 1
 
 
-def test_no_training_at_all_is_an_error_unless_it_may_be(tmp_path):
+def test_no_training_at_all_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match="holds no trained model"):
-        RunsDataset(filepath=str(tmp_path / "vae")).load()
-    assert len(RunsDataset(filepath=str(tmp_path / "vae"), may_be_empty=True).load()) == 0
+        TrainedModelDataset(filepath=str(tmp_path / "vae")).load()
+
+
+class TestParts:
+    """Several datasets under one name."""
+
+    @pytest.fixture
+    def dataset(self, tmp_path):
+        kind = {"type": "transcriptome_diffusion.datasets.AnnDataDataset"}
+        return PartsDataset(filepath=str(tmp_path / "ddim" / "*" / "profiles.h5ad"), dataset=kind)
+
+    def test_parts_are_made_when_they_are_saved_and_read_when_they_are_called(self, dataset, profiles, tmp_path):
+        made = []
+
+        def part(name):
+            def make():
+                made.append((name, sorted(path.parent.name for path in tmp_path.rglob("*.h5ad"))))
+                return profiles
+
+            return make
+
+        dataset.save({"ridge": part("ridge"), "mlp": part("mlp"), "direct": profiles})
+        assert made == [("ridge", []), ("mlp", ["ridge"])]
+        loaded = dataset.load()
+        assert list(loaded) == ["ridge", "mlp", "direct"]
+        np.testing.assert_array_equal(loaded["mlp"]().X, profiles.X)
+        assert dataset.preview() == {"parts": ["ridge", "mlp", "direct"]}
+
+    def test_an_interrupted_save_does_not_pass_for_a_whole_one(self, dataset, profiles):
+        def interrupted():
+            raise KeyboardInterrupt
+
+        dataset.save({"ridge": profiles, "mlp": profiles})
+        with pytest.raises(KeyboardInterrupt):
+            dataset.save({"ridge": profiles, "mlp": interrupted})
+        assert not dataset.exists()
+        with pytest.raises(DatasetError, match="run the pipeline that makes it first"):
+            dataset.load()
+
+    def test_parts_that_are_no_longer_made_go(self, dataset, profiles, tmp_path):
+        dataset.save({"ridge": profiles, "mlp": profiles})
+        dataset.save({"ridge": profiles})
+        assert list(dataset.load()) == ["ridge"]
+        assert [path.parent.name for path in tmp_path.rglob("*.h5ad")] == ["ridge"]
+
+    def test_a_path_without_a_place_for_the_name_is_refused(self):
+        with pytest.raises(DatasetError, match="expected one `\\*`"):
+            PartsDataset(filepath="a/b.h5ad", dataset={})
+
+    def test_the_contract_checks_every_part_when_it_is_called(self, profiles):
+        wrong = profiles.copy()
+        wrong.uns["unit"] = "TPM"
+        checked = ExpressionContract("log2(TPM + 1)").validate({"good": lambda: profiles, "bad": lambda: wrong})
+        assert checked["good"]() is profiles
+        with pytest.raises(ValueError, match="found 'TPM'"):
+            checked["bad"]()
 
 
 def test_gene_sets_are_read_where_a_file_is_named_and_none_otherwise(tmp_path):

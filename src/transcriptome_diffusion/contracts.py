@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from transcriptome_diffusion.expression.profiles import GENE_COLUMNS, dense, find_unsound
 
@@ -25,12 +26,20 @@ class ExpressionContract:
         self.obs = tuple(obs)
         self.missing = missing
 
-    def validate(self, data: AnnData) -> AnnData:
-        """Return ``data`` as it is.
+    def validate(self, data: Any) -> Any:
+        """Return profiles as they are; of functions by name that make or load profiles, check each when it is called.
 
         Raises:
             ValueError: with what was found, what was expected and where to mend it.
         """
+        if isinstance(data, Mapping):
+            return {name: partial(self._called, part) for name, part in data.items()}
+        return self._profiles(data)
+
+    def _called(self, part: Any) -> AnnData:
+        return self._profiles(part() if callable(part) else part)
+
+    def _profiles(self, data: AnnData) -> AnnData:
         import numpy as np
 
         values = dense(data)

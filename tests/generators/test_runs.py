@@ -12,7 +12,7 @@ import pytest
 from transcriptome_diffusion.expression.profiles import make_profiles, split_runs
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.options import ClassGaussianOptions
-from transcriptome_diffusion.generators.runs import Runs, draw_runs, fingerprint, run_folder, trainings
+from transcriptome_diffusion.generators.runs import Runs, TrainedModel, draw_runs, fingerprint, trainings
 
 
 def cohort(seed: int, n: int = 40) -> ad.AnnData:
@@ -39,9 +39,9 @@ def options() -> ClassGaussianOptions:
     return ClassGaussianOptions(seed=7)
 
 
-def save(folder: Path, runs: int, options: ClassGaussianOptions, finished: Runs | None = None) -> Runs:
-    for model in trainings(Counting, cohort(0), cohort(1), options, runs, finished):
-        model.save(run_folder(folder, model.record["run"]))
+def save(folder: Path, runs: int, options: ClassGaussianOptions, resume: bool = False) -> Runs:
+    for training in trainings(Counting, {"landmarks": (cohort(0), cohort(1), options)}, runs, resume):
+        training.save(folder)
     return Runs(folder)
 
 
@@ -53,20 +53,40 @@ def test_every_run_has_a_seed_of_its_own_and_the_first_is_that_of_a_single_run(t
 
 
 def test_fewer_runs_leave_the_others_for_a_command_that_resumes(tmp_path, options):
-    five = save(tmp_path, 5, options)
-    one = save(tmp_path, 1, options, finished=five)
+    save(tmp_path, 5, options)
+    one = save(tmp_path, 1, options, resume=True)
     assert [model.record["run"] for model in one] == [1]
-    save(tmp_path, 3, options, finished=one)
+    save(tmp_path, 3, options, resume=True)
     assert Counting.seeds == [7, 1007, 2007, 3007, 4007]
     assert len(Runs(tmp_path)) == 3
 
 
 def test_finished_runs_are_not_repeated_and_the_missing_ones_are_trained(tmp_path, options):
-    first = save(tmp_path, 2, options)
-    again = save(tmp_path, 3, options, finished=first)
+    save(tmp_path, 2, options)
+    again = save(tmp_path, 3, options, resume=True)
     assert Counting.seeds == [7, 1007, 2007]
     assert [model.record["run"] for model in again] == [1, 2, 3]
     assert {model.record["runs"] for model in again} == {3}
+
+
+def test_without_resume_everything_is_trained_again(tmp_path, options):
+    save(tmp_path, 2, options)
+    save(tmp_path, 2, options)
+    assert Counting.seeds == [7, 1007, 7, 1007]
+
+
+def test_a_model_of_both_spaces_is_complete_when_the_last_training_is_there(tmp_path, options):
+    data = {space: (cohort(0), cohort(1), options) for space in ("landmarks", "transcriptome")}
+    *first, last = trainings(Counting, data, runs=2)
+    assert not TrainedModel(tmp_path).complete
+    for training in first:
+        training.save(tmp_path)
+        assert not TrainedModel(tmp_path).complete
+    last.save(tmp_path)
+    model = TrainedModel(tmp_path)
+    assert model.complete
+    assert [len(model.landmarks), len(model.transcriptome)] == [2, 2]
+    assert (tmp_path / "transcriptome" / "run_2" / "model.json").exists()
 
 
 def test_records_are_read_without_the_weights(tmp_path, options):
@@ -80,7 +100,7 @@ def test_records_are_read_without_the_weights(tmp_path, options):
 def test_a_broken_run_is_trained_again(tmp_path, options, caplog):
     first = save(tmp_path, 2, options)
     (first.folders[0] / "model.json").write_text("{")
-    save(tmp_path, 2, options, finished=first)
+    save(tmp_path, 2, options, resume=True)
     assert Counting.seeds == [7, 1007, 7]
     assert "trained again" in caplog.text
 
@@ -108,13 +128,13 @@ def test_the_fingerprint_knows_all_that_decides_a_training(options, change):
 @pytest.mark.parametrize("runs", [0, -1, 1.5, "3", True])
 def test_an_impossible_number_of_runs_is_refused(options, runs):
     with pytest.raises(ValueError, match="number of trainings"):
-        next(trainings(Counting, cohort(0), cohort(1), options, runs))
+        next(trainings(Counting, {"landmarks": (cohort(0), cohort(1), options)}, runs))
 
 
 def test_runs_are_read_in_the_order_of_their_numbers(tmp_path, options):
     model = Counting.fit(cohort(0), cohort(1), options)
     for run in (10, 2, 1):
-        model.save(run_folder(tmp_path, run))
+        model.save(tmp_path / f"run_{run}")
     (tmp_path / ".run_3-x").mkdir()
     (tmp_path / "run_0").mkdir()
     assert [folder.name for folder in Runs(tmp_path).folders] == ["run_1", "run_2", "run_10"]

@@ -34,7 +34,7 @@ READ = {
 
 
 def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
-    """``whole`` (all stages) with the study's own nodes; ``--namespaces study`` makes its tables again."""
+    """``whole`` (all stages) with the study's own nodes; ``--namespaces evaluation.study`` makes its tables again."""
     own = [
         *(
             Node(
@@ -76,4 +76,4 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
             name="write_report",
         ),
     ]
-    return Pipeline(whole, parameters=SETTINGS) + boxed(own, "study", renamed=READ)
+    return Pipeline(whole, parameters=SETTINGS) + boxed(own, "evaluation.study", renamed=READ)
