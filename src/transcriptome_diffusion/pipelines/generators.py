@@ -61,19 +61,23 @@ def draw_node(generator: str, name: str) -> Node:
     """Draws the landmark profiles of one generator."""
     spec = GENERATORS[generator]
     inputs = [f"models_{model_name(generator)}", "landmarks_train", "params:sampling"]
+    function = draw_landmarks
     if spec.sampler:
-        inputs.append(f"params:{generator}")
-    return Node(draw_landmarks, inputs, f"profiles_{generator}", name=name, tags=generator)
+        inputs, function = [*inputs, f"params:{generator}"], sample_landmarks
+    return Node(function, inputs, f"profiles_{generator}", name=name, tags=generator)
 
 
-def draw_landmarks(
-    models: Any, train: AnnData, options: SamplingOptions, sampler: SamplerOptions | None = None
-) -> AnnData:
+def draw_landmarks(models: Any, train: AnnData, options: SamplingOptions) -> AnnData:
     """One synthetic landmark profile per training sample and run, with the training labels (the paper's protocol)."""
+    return draw(models.landmarks, train, options)
+
+
+def sample_landmarks(models: Any, train: AnnData, options: SamplingOptions, sampler: SamplerOptions) -> AnnData:
+    """The same by one of several samplers of a model."""
     return draw(models.landmarks, train, options, sampler)
 
 
-def draw(models: Any, train: AnnData, options: SamplingOptions, sampler: SamplerOptions | None) -> AnnData:
+def draw(models: Any, train: AnnData, options: SamplingOptions, sampler: SamplerOptions | None = None) -> AnnData:
     """One synthetic profile per training profile of ``train`` (n, n_genes) and run.
 
     What is drawn is compared with the training profiles; collapsed, scattered or mislabelled profiles are warned of.

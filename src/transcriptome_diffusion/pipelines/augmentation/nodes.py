@@ -41,7 +41,7 @@ class TrainClassifiers:
             "augmentation": AugmentationOptions,
             "evaluation": EvaluationOptions,
             "sampling": SamplingOptions,
-            "sampler": SamplerOptions | None,
+            "sampler": SamplerOptions,
         }
 
     def __call__(

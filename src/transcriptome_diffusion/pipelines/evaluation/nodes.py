@@ -8,7 +8,7 @@ from typing import Any
 
 from transcriptome_diffusion.generators.options import SamplingOptions
 from transcriptome_diffusion.metrics.options import EvaluationOptions
-from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
+from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
 
 logger = logging.getLogger(__name__)
 
@@ -101,22 +101,28 @@ class Score:
         return pd.concat([table, attacks], ignore_index=True)
 
 
-def collect(*tables: DataFrame) -> tuple[DataFrame, DataFrame, DataFrame]:
-    """The scorecard, the single values behind it, and those of single tissues."""
+def collect(*tables: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """All rows: single values over all tissues, and those of single tissues."""
     from transcriptome_diffusion.reporting.scorecard import collect
 
     return collect(tables)
 
 
+def summarise(draws: DataFrame) -> DataFrame:
+    """The scorecard: mean, spread and bounds of the single values."""
+    from transcriptome_diffusion.reporting.scorecard import summarise
+
+    return summarise(draws)
+
+
 def score_reconstruction(
     landmarks_test: AnnData, expression_test: AnnData, reconstructors: dict[str, Callable[[], Any]]
-) -> tuple[DataFrame, DataFrame, Figure]:
+) -> tuple[DataFrame, DataFrame]:
     """How well targets of held-out donors are rebuilt from their real landmarks: in a dozen numbers, and by gene."""
     import pandas as pd
 
     from transcriptome_diffusion.expression.profiles import dense
     from transcriptome_diffusion.metrics.regression import by_gene, summarise
-    from transcriptome_diffusion.reporting.figures import reconstruction_by_gene
 
     targets = ~expression_test.var_names.isin(landmarks_test.var_names)
     real, genes = dense(expression_test)[:, targets], expression_test.var[targets]
@@ -126,4 +132,4 @@ def score_reconstruction(
         tables[name] = by_gene(real, dense(model.reconstruct(landmarks_test))[:, targets], model.outputs, genes)
     summary = [{"reconstructor": name, "n": len(real), **summarise(table)} for name, table in tables.items()]
     by_name = [table.assign(gene=table.index, reconstructor=name) for name, table in tables.items()]
-    return pd.DataFrame(summary), pd.concat(by_name, ignore_index=True), reconstruction_by_gene(tables)
+    return pd.DataFrame(summary), pd.concat(by_name, ignore_index=True)

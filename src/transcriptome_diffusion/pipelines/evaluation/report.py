@@ -12,7 +12,10 @@ from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
 
 #: figures that ``plot_profiles`` and ``plot_scores`` make, in their order
 OF_PROFILES = ("pca_landmarks", "umap_landmarks", "correlations", "marginals", "fold_changes")
-OF_SCORES = ("precision_recall", "accuracies", "by_tissue", "modules", "privacy", "privacy_by_time")
+OF_SCORES = (
+    *("precision_recall", "accuracies", "by_tissue", "modules", "privacy", "privacy_by_time"),
+    "reconstruction_by_gene",
+)
 #: blocks of parameters that say nothing about what the report shows
 BESIDE = ("augmentation", "download", "study", "tuning")
 #: shares of the way to noise at which the sampler is looked at, those of the paper's figure 2
@@ -76,10 +79,12 @@ def plot_trajectory(
     return trajectory(_set(train, options, scaler)[0], shown)
 
 
-def plot_scores(scorecard: DataFrame, draws: DataFrame, by_tissue: DataFrame) -> tuple[Figure, ...]:
+def plot_scores(draws: DataFrame, by_tissue: DataFrame, by_gene: DataFrame) -> tuple[Figure, ...]:
     """``OF_SCORES``, from the tables alone."""
     from transcriptome_diffusion.reporting import figures
+    from transcriptome_diffusion.reporting.scorecard import summarise
 
+    scorecard = summarise(draws)
     return (
         figures.precision_recall_plane(scorecard),
         figures.accuracies(draws),
@@ -87,6 +92,7 @@ def plot_scores(scorecard: DataFrame, draws: DataFrame, by_tissue: DataFrame) ->
         figures.module_bars(scorecard),
         figures.attack_intervals(scorecard),
         figures.attack_by_time(by_tissue),
+        figures.reconstruction_by_gene(dict(list(by_gene.groupby("reconstructor", sort=False)))),
     )
 
 
@@ -107,7 +113,7 @@ def log_training(*models: Any) -> tuple[DataFrame, DataFrame, Figure]:
 
 
 def write_report(
-    scorecard: DataFrame,
+    draws: DataFrame,
     by_tissue: DataFrame,
     cohort_summary: DataFrame,
     reconstruction_quality: DataFrame,
@@ -119,7 +125,9 @@ def write_report(
 ) -> str:
     """One self-contained HTML file."""
     from transcriptome_diffusion.reporting.report import build_report
+    from transcriptome_diffusion.reporting.scorecard import summarise
 
+    scorecard = summarise(draws)
     held_out = cohort_summary[(cohort_summary["split"] == "test") & (cohort_summary["tissue"] == "all")]
     tables = {
         "scorecard": scorecard,

@@ -36,7 +36,7 @@ class Reconstruct:
     def __init__(self, generator: str) -> None:
         self.generator = generator
         self.__name__ = f"reconstruct_{generator}"
-        self.__annotations__ = {"sampling": SamplingOptions, "sampler": SamplerOptions | None}
+        self.__annotations__ = {"sampling": SamplingOptions, "sampler": SamplerOptions}
 
     def __call__(
         self,
