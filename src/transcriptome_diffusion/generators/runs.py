@@ -129,6 +129,8 @@ class Training:
             logger.info("%s on %s: %s", self.cls.name, self.space, of)
             model = self.cls.fit(self.train, self.validation, self.options)
         model.record |= {"run": self.run, "runs": self.runs, "spaces": list(self.spaces), "fingerprint": mark}
+        counts = self.train.obs[list(model.conditions.names)].astype(str).value_counts(sort=False).sort_index()
+        model.record["training_labels"] = [[*labels, count] for labels, count in counts.to_dict().items()]
         model.save(folder / f"run_{self.run}")
 
 

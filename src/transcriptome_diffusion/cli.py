@@ -1,0 +1,110 @@
+"""The command line: generate profiles and describe models from any folder; inside a project, Kedro's commands too."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from transcriptome_diffusion import __version__
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(name="transcriptome-diffusion", context_settings=HELP)
+@click.version_option(__version__)
+def cli() -> None:
+    """Synthetic bulk RNA-seq profiles from diffusion models, measured against held-out donors."""
+
+
+class _Profiles(click.ParamType):
+    """``lung=500``."""
+
+    name = "LABEL=NUMBER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        label, equals, number = str(value).rpartition("=")
+        if not equals or not number.isdigit():
+            self.fail(f"{value!r} is no LABEL=NUMBER, such as lung=500.", param, ctx)
+        return label, int(number)
+
+
+@cli.command()
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Folder, such as data/06_models/vae.")
+@click.option("--profiles", multiple=True, type=_Profiles(), help="How many of a label; may be repeated.")
+@click.option("--total", type=click.IntRange(1), help="How many in all, in the proportions of training.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File; its ending says the format.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same profiles.")
+@click.option("--sampler", type=click.Choice(["ddpm", "ddim", "dpm_solver"]), help="Of a denoiser.")
+@click.option("--steps", type=click.IntRange(1), help="Of the sampler.")
+@click.option(
+    "--transcriptome",
+    default="none",
+    show_default=True,
+    help="All genes by ridge_noise, ridge, ols, mlp or mlp_noise, or by a model of all genes: direct.",
+)
+@click.option("--reconstructors", type=click.Path(path_type=Path), help="Folder; beside the model unless named.")
+@click.option("--scale", type=click.Choice(["log2", "linear"]), default="log2", show_default=True)
+def generate(
+    model: Path,
+    profiles: tuple[tuple[str, int], ...],
+    total: int | None,
+    out: Path,
+    seed: int,
+    sampler: str | None,
+    steps: int | None,
+    transcriptome: str,
+    reconstructors: Path | None,
+    scale: str,
+) -> None:
+    """Draw profiles from a trained model, for instance
+
+    transcriptome-diffusion generate --model data/06_models/vae --profiles lung=500 --profiles liver=100 --out new.h5ad
+    """
+    from tqdm.auto import tqdm
+
+    from transcriptome_diffusion import generation
+
+    try:
+        generator = generation.load_generator(model, transcriptome == generation.DIRECT)
+        labels = generation.label_table(generator, dict(profiles), total)
+        how: dict[str, Any] = {}
+        if sampler or steps:
+            how["sampler"] = generation.sampler_of(generator, sampler, steps)
+        if transcriptome not in (generation.LANDMARKS, generation.DIRECT):
+            how |= generation.reconstruction(transcriptome, reconstructors or model.parent / "reconstructors")
+        with tqdm(total=len(labels), unit="profile", disable=not sys.stderr.isatty(), leave=False) as bar:
+            chunks = generation.draw(generator, labels, seed, progress=bar.update, **how)
+            generation.write(chunks, out, labels, scale)
+    except (ValueError, OSError, MemoryError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{len(labels)} profiles: {out}")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def describe(folder: Path) -> None:
+    """What a trained model was trained on and how."""
+    import yaml
+
+    from transcriptome_diffusion import generation
+
+    try:
+        found = generation.describe(folder)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
+
+
+def main() -> Any:
+    """The console script: these commands, and ``run``, which is Kedro's."""
+    if sys.argv[1:2] == ["run"]:
+        from kedro.framework.cli.utils import find_run_command
+        from kedro.framework.project import configure_project
+
+        package = Path(__file__).parent.name
+        configure_project(package)
+        return find_run_command(package)(sys.argv[2:], standalone_mode=not hasattr(sys, "ps1"))
+    return cli(standalone_mode=not hasattr(sys, "ps1"))

@@ -1,0 +1,297 @@
+"""Profiles on request: which labels, how many, from which model, into which file.
+
+A hundred thousand profiles are drawn, reconstructed and written a chunk at a time, in constant memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from transcriptome_diffusion.artefacts import DESCRIPTION_FILE, ArtefactError, read_description, replaced_when_whole
+from transcriptome_diffusion.expression.profiles import dense
+from transcriptome_diffusion.expression.units import to_linear
+from transcriptome_diffusion.generators.base import Generator
+from transcriptome_diffusion.generators.registry import load_generator as load_folder
+
+if TYPE_CHECKING:
+    import h5py
+
+    from transcriptome_diffusion.reconstruction.base import Reconstructor
+
+logger = logging.getLogger(__name__)
+
+#: profiles drawn and written at a time
+CHUNK = 2048
+#: between the labels of several conditions
+SEPARATOR = "|"
+FORMATS = (".h5ad", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".gct", ".gct.gz")
+SCALES = ("log2", "linear")
+#: ways to all genes, beside the reconstructors: landmarks as they are, or a model of all genes
+LANDMARKS, DIRECT = "none", "direct"
+
+Progress = Callable[[int], None]
+
+
+def load_generator(folder: str | Path, transcriptome: bool = False) -> Generator:
+    """Load a trained generator.
+
+    Args:
+        folder: of a training (with ``model.json``), or of all trainings of a model, whose first one is taken.
+        transcriptome: of all trainings, the one on all genes.
+
+    Raises:
+        ArtefactError: if there is no generator.
+    """
+    folder = Path(folder)
+    if not (folder / DESCRIPTION_FILE).exists():
+        run = folder / "transcriptome" / "run_1" if transcriptome else folder / "run_1"
+        if not run.exists():
+            raise ArtefactError(
+                f"no trained generator at {folder}: expected a folder with {DESCRIPTION_FILE}, or with run_1 in it, "
+                "such as data/06_models/vae."
+                + (" This model was not trained on all genes." if transcriptome and (folder / "run_1").exists() else "")
+            )
+        folder = run
+    return load_folder(folder)
+
+
+def label_table(model: Generator, profiles: Mapping[str, int] | None = None, total: int | None = None) -> pd.DataFrame:
+    """The labels of the profiles that are asked for, a row each, with a column per condition of the model.
+
+    Args:
+        profiles: how many by label, ``{"lung": 500}``. With several conditions a label is their values in the model's
+            order, joined by ``|``; one that names the first condition alone is shared out as in training.
+        total: without ``profiles``, how many in all, in the proportions of training; None for as many as in training.
+
+    Raises:
+        ValueError: if a label is unknown, a number is no positive whole number, or nothing is asked for.
+    """
+    names = list(model.conditions.names)
+    known = pd.DataFrame(model.record.get("training_labels") or [], columns=[*names, "count"])
+    if known.empty:  # of a model that was not fitted by a pipeline
+        known = pd.MultiIndex.from_product(model.conditions.categories.values(), names=names).to_frame(index=False)
+        known["count"] = 1
+    if not profiles:
+        return _shared_out(known, int(known["count"].sum()) if total is None else total)
+    parts = []
+    for label, number in profiles.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{label}: {number!r} profiles were asked for; expected a whole number, 1 or more.")
+        values = str(label).split(SEPARATOR)
+        fits = pd.Series(len(values) <= len(names), index=known.index)
+        for name, value in zip(names, values, strict=False):
+            fits &= known[name].astype(str) == value
+        if not fits.any():
+            labels = sorted({SEPARATOR.join(map(str, row)) for row in known[names].itertuples(index=False)})
+            raise ValueError(f"the model knows no {SEPARATOR.join(names)} {label!r}; it knows {', '.join(labels)}.")
+        parts.append(_shared_out(known[fits], number))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _shared_out(known: pd.DataFrame, total: int) -> pd.DataFrame:
+    """``total`` rows in the proportions of ``count``, by largest remainders."""
+    if total < 1:
+        raise ValueError(f"{total} profiles were asked for; expected 1 or more.")
+    exact = known["count"].to_numpy(dtype=float) / known["count"].sum() * total
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
+    return known.drop(columns="count").loc[known.index.repeat(counts)].reset_index(drop=True)
+
+
+def chunk_seed(seed: int, chunk: int) -> int:
+    """The seed of a chunk; that of the first is ``seed`` itself, so that few profiles are those of ``sample``."""
+    return seed if not chunk else int(np.random.SeedSequence([seed, chunk]).generate_state(1)[0])
+
+
+def draw(
+    model: Generator,
+    labels: pd.DataFrame,
+    seed: int,
+    *,
+    reconstructor: Reconstructor | None = None,
+    noise: bool = True,
+    chunk: int = CHUNK,
+    progress: Progress | None = None,
+    **how: Any,
+) -> Iterator[ad.AnnData]:
+    """Profiles for ``labels``, ``chunk`` at a time.
+
+    Args:
+        labels: as ``label_table`` makes it. seed: the same seed and chunk give the same profiles.
+        reconstructor: makes all genes from landmarks; ``noise`` adds residuals as held-out donors have them.
+        progress: called with the number of profiles of a chunk when it is done.
+        how: further arguments of the model's ``sample``, such as ``sampler``.
+    """
+    for number, start in enumerate(range(0, len(labels), chunk)):
+        part_seed = chunk_seed(seed, number)
+        part = model.sample(labels.iloc[start : start + chunk], seed=part_seed, **how)
+        if reconstructor is not None:
+            part = reconstructor.reconstruct(part, noise_seed=part_seed if noise else None)
+        part.obs_names = [f"synthetic-{start + i}" for i in range(part.n_obs)]
+        yield part
+        if progress is not None:
+            progress(part.n_obs)
+
+
+def write(chunks: Iterable[ad.AnnData], path: str | Path, labels: pd.DataFrame, scale: str = "log2") -> Path:
+    """Write profiles as they are drawn; the file appears under its name when it is whole.
+
+    Args:
+        chunks: of profiles in log2(x + 1), in the order of ``labels``.
+        path: its ending says the format, one of ``FORMATS``. Tables have a row per profile: its name, its labels, its
+            genes.
+        scale: ``log2`` leaves values as they are; ``linear`` undoes the logarithm.
+
+    Raises:
+        ValueError: if the ending or the scale is unknown.
+    """
+    path = Path(path)
+    ending = next((form for form in sorted(FORMATS, key=len, reverse=True) if path.name.lower().endswith(form)), None)
+    if ending is None:
+        raise ValueError(f"{path} ends in none of {', '.join(FORMATS)}; the ending says which format is written.")
+    if scale not in SCALES:
+        raise ValueError(f"the scale is {scale!r}; expected one of {', '.join(SCALES)}.")
+    scaled = (to_linear(part) if scale == "linear" else part for part in chunks)
+    with replaced_when_whole(path) as staging:
+        if ending == ".h5ad":
+            _write_h5ad(scaled, staging, len(labels))
+        elif ending.startswith(".gct"):
+            _write_gct(scaled, staging, len(labels))
+        elif ending == ".parquet":
+            _write_parquet(scaled, staging)
+        else:
+            _write_text(scaled, staging)
+    return path
+
+
+def sampler_of(model: Generator, name: str | None = None, steps: int | None = None) -> Any:
+    """The sampler of a model's settings with another name or number of steps.
+
+    Raises:
+        ValueError: if the model has no such sampler.
+    """
+    settings = model.settings.get("sampler")
+    if settings is None:
+        raise ValueError(f"{model.name} draws in one pass; it has no sampler to choose.")
+    options: Any = type(model).options.model_validate(model.settings)  # type: ignore[attr-defined]
+    changes: dict[str, Any] = {} if name is None else {"name": name}
+    if steps is not None:
+        key = "steps" if "steps" in settings else "intervals"
+        changes[key] = steps
+    return type(options.sampler).model_validate({**options.sampler.model_dump(), **changes})
+
+
+def reconstruction(name: str, folder: Path) -> dict[str, Any]:
+    """The arguments of ``draw`` for a reconstructor by name, ``ridge`` or ``ridge_noise``, in the folder of all.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    from transcriptome_diffusion.reconstruction import load_reconstructor
+
+    base = name.removesuffix("_noise")
+    if not (folder / base).is_dir():
+        known = sorted(path.name for path in folder.glob("*") if path.is_dir()) or "none"
+        raise ValueError(f"no reconstructor {base!r} in {folder}, where there are {known}; name the folder of another.")
+    return {"reconstructor": load_reconstructor(folder / base), "noise": name.endswith("_noise")}
+
+
+def _store(chunks: Iterable[ad.AnnData], store: h5py.File, rows: int) -> ad.AnnData:
+    """Put the values of all chunks into ``store["X"]`` (rows, n_genes); returns their tables without values."""
+    tables: list[pd.DataFrame] = []
+    start, var, uns = 0, pd.DataFrame(), {}
+    for part in chunks:
+        if not tables:
+            var, uns = part.var, part.uns
+            values = store.create_dataset(
+                "X", (rows, part.n_vars), np.float32, chunks=(min(rows, 64), min(part.n_vars, 1024)), compression="lzf"
+            )
+            values.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        values[start : start + part.n_obs] = dense(part)
+        start += part.n_obs
+        tables.append(part.obs)
+    return ad.AnnData(obs=pd.concat(tables), var=var, uns=uns)
+
+
+def _write_h5ad(chunks: Iterable[ad.AnnData], path: Path, rows: int) -> None:
+    import h5py
+
+    stored = path.with_name("values.h5")
+    with h5py.File(stored, "w") as store:
+        _store(chunks, store, rows).write_h5ad(path)
+        with h5py.File(path, "r+") as written:
+            written.pop("X", None)
+            store.copy("X", written)
+    stored.unlink()
+
+
+def _write_gct(chunks: Iterable[ad.AnnData], path: Path, rows: int) -> None:
+    """GCT 1.2: a row per gene, a column per profile; labels do not fit into it."""
+    import h5py
+
+    stored = path.with_name("values.h5")
+    open_text = gzip.open if path.suffix == ".gz" else open
+    with h5py.File(stored, "w") as store, open_text(path, "wt", encoding="utf-8") as file:
+        tables = _store(chunks, store, rows)
+        names = [f"{name} {label}" for name, label in zip(tables.obs_names, tables.obs.iloc[:, 0], strict=True)]
+        file.write(f"#1.2\n{tables.n_vars}\t{rows}\nName\tDescription\t" + "\t".join(names) + "\n")
+        symbols = tables.var.get("symbol", tables.var_names.to_series()).astype(str).tolist()
+        for start in range(0, tables.n_vars, 256):
+            block = store["X"][:, start : start + 256].T
+            for gene, symbol, row in zip(tables.var_names[start:], symbols[start:], block, strict=False):
+                file.write(f"{gene}\t{symbol}\t" + "\t".join(f"{value:.6g}" for value in row) + "\n")
+    stored.unlink()
+
+
+def _write_text(chunks: Iterable[ad.AnnData], path: Path) -> None:
+    separator = "\t" if ".tsv" in path.suffixes else ","
+    for number, part in enumerate(chunks):
+        mode, header = ("a", False) if number else ("w", True)
+        _as_table(part).to_csv(path, sep=separator, mode=mode, header=header, float_format="%.6g")
+
+
+def _write_parquet(chunks: Iterable[ad.AnnData], path: Path) -> None:
+    import polars as pl
+
+    parts = []
+    for number, part in enumerate(chunks):
+        parts.append(path.with_name(f"part-{number}.parquet"))
+        pl.from_pandas(_as_table(part).reset_index()).write_parquet(parts[-1])
+    pl.scan_parquet(parts).sink_parquet(path)
+    for piece in parts:
+        piece.unlink()
+
+
+def _as_table(part: ad.AnnData) -> pd.DataFrame:
+    return pd.concat([part.obs, part.to_df()], axis=1).rename_axis("sample")
+
+
+def describe(folder: str | Path) -> dict[str, Any]:
+    """What a trained model says of itself, without its weights: generator, unit, labels, genes, training.
+
+    Raises:
+        ArtefactError: if there is no model.
+    """
+    folder = Path(folder)
+    found = read_description(folder if (folder / DESCRIPTION_FILE).exists() else folder / "run_1")
+    record = found.get("record", {})
+    return {
+        "generator": found.get("name"),
+        "unit": found.get("unit"),
+        "genes": len(found.get("genes", {}).get("index", [])),
+        "labels": found.get("conditions", {}),
+        "trained": {
+            name: record[name]
+            for name in ("steps", "best_step", "seconds", "device", "parameters", "stopped", "run", "runs")
+            if name in record
+        },
+        "settings": found.get("settings", {}),
+    }
