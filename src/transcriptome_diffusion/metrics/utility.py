@@ -239,8 +239,9 @@ def train_mlps(
             with torch.no_grad():
                 logits = _logits(x_seen.expand(len(running), -1, -1), stacked)
                 losses = _losses(logits, y_seen.expand(len(running), -1), class_weights).cpu().double().numpy()
-            for place in np.flatnonzero(losses < lowest[running]):
-                best[int(running[place])] = [part.detach()[place].clone() for part in stacked]
+            for place, i in enumerate(running.tolist()):
+                if losses[place] < lowest[i]:
+                    best[i] = [part.detach()[place].clone() for part in stacked]
             lowest[running] = np.fmin(losses, lowest[running])
             improved = running[losses < to_beat[running] - MIN_DECREASE]
             to_beat[improved], beaten_at[improved] = lowest[improved], epoch
