@@ -14,6 +14,7 @@ from transcriptome_diffusion.metrics.utility import (
     predict,
     reverse_validation,
     train_mlp,
+    train_mlps,
 )
 
 TISSUES = np.array(["breast", "colon", "liver", "lung"])
@@ -229,6 +230,25 @@ def test_the_best_validation_epoch_is_kept():
         for epochs in (30, 1)
     )
     assert all(torch.equal(a, b) for a, b in zip(many.parameters(), one.parameters(), strict=True))
+
+
+def test_a_network_does_not_depend_on_those_that_are_trained_beside_it():
+    train, validation = profiles(150, 0, apart=1), profiles(60, 1, apart=1)
+    codes, others = (np.searchsorted(TISSUES, part.labels) for part in (train, validation))
+    data = (train.values, codes, validation.values, others, 4, QUICK.model_copy(update={"patience": 2}))
+    together = train_mlps(*data, [0, 1, 2])
+    for seed, network in enumerate(together):
+        alone = train_mlp(*data, seed)
+        for ours, its in zip(network.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(ours, its, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(together[0][0].weight, together[1][0].weight, atol=1e-2)
+
+
+def test_few_profiles_of_many_genes_are_projected_and_many_are_not():
+    values = profiles(60, 0, genes=200).values
+    assert utility._projection(values)(values).shape == (60, 59)
+    assert utility._projection(values[:, :80]).axes is None
+    assert utility._projection(np.ones_like(values)).axes is None  # nothing spans a space
 
 
 def test_what_cannot_be_used_is_refused():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
 import scipy.linalg
 import scipy.stats
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from transcriptome_diffusion.devices import resolve_device, torch_threads
 from transcriptome_diffusion.expression.covariance import leading_axes
@@ -19,8 +20,11 @@ from transcriptome_diffusion.metrics.options import ClassifierOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.two_sample import auc
 
-#: more genes than this reach the classifiers as coordinates in the span of their training profiles
-MAX_INPUTS = 1024
+#: more genes than this, or than ``WIDE`` times the training profiles, reach the classifiers as coordinates in the span
+#: of their training profiles
+MAX_INPUTS, WIDE = 1024, 1.5
+#: of the validation loss, in nats, that counts as an improvement
+MIN_DECREASE = 1e-3
 
 
 def classification_scores(probabilities: np.ndarray, classes: np.ndarray, expected: np.ndarray) -> dict[str, float]:
@@ -64,12 +68,12 @@ def reverse_validation(
     its share of ``test``. The three hold the same genes in the same space, whose scale comes from real
     training profiles: nothing is rescaled here, so that shrunken or inflated genes show.
 
-    Up to ``MAX_INPUTS`` genes the classifiers see the genes. Beyond, they see the coordinates of a profile
-    in the span of the training profiles (of its ``MAX_INPUTS`` leading principal components, if there are
-    more), in a random orthonormal basis. That is exact for the logistic regression, since an L2 penalty
-    keeps the weights in that span and does not see the basis; for the perceptron it leaves out only what
-    the random start of the first layer adds outside the span. The random basis matters: in the basis of
-    principal components Adam's steps blow up the small ones, and accuracy falls by some .05.
+    Up to ``MAX_INPUTS`` genes, and ``WIDE`` times as many genes as profiles, the classifiers see the genes. Beyond,
+    they see the coordinates of a profile in the span of the training profiles (of its ``MAX_INPUTS`` leading
+    principal components, if there are more), in a random orthonormal basis. That is exact for the logistic
+    regression, since an L2 penalty keeps the weights in that span and does not see the basis; for the perceptron it
+    leaves out only what the random start of the first layer adds outside the span. The random basis matters: in the
+    basis of principal components Adam's steps enlarge the small ones, and accuracy falls by about .05.
 
     Train on real, and on real plus synthetic, are the same call with those profiles as ``train``.
 
@@ -106,12 +110,10 @@ def predict(
     # validation profiles of classes that the classifier does not know cannot guide it
     known = np.isin(validation.labels, classes)
     seen, seen_codes = seen[known], np.searchsorted(classes, validation.labels[known])
-    found = []
-    for seed in options.seeds:
-        network = train_mlp(inputs, codes, seen, seen_codes, len(classes), options, seed)
-        with torch.no_grad():
-            found.append(network(torch.from_numpy(unseen)).double().softmax(dim=1).numpy())
-    return classes, {"mlp": found, "logistic": [_logistic(inputs, codes, unseen, options.logistic_c)]}
+    networks = train_mlps(inputs, codes, seen, seen_codes, len(classes), options, options.seeds)
+    with torch.no_grad():
+        by_seed = [network(torch.from_numpy(unseen)).double().softmax(dim=1).numpy() for network in networks]
+    return classes, {"mlp": by_seed, "logistic": [_logistic(inputs, codes, unseen, options.logistic_c)]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,61 +183,139 @@ def train_mlp(
     options: ClassifierOptions,
     seed: int,
 ) -> nn.Sequential:
-    """A perceptron with ReLU, dropout and class weights, in evaluation mode at its best validation epoch.
+    """``train_mlps`` with one seed."""
+    return train_mlps(inputs, codes, validation_inputs, validation_codes, n_classes, options, [seed])[0]
 
-    Inputs are (n, n_features) float32, codes (n,) integers below ``n_classes``. Early stopping on the
-    class-weighted validation cross-entropy; without validation profiles all epochs are run. The caller's
-    random state is left alone. Wherever it was trained, the network comes back to the CPU. Its last layer is
-    the readout, so that ``network[:-1]`` gives the last hidden features.
+
+def train_mlps(
+    inputs: np.ndarray,
+    codes: np.ndarray,
+    validation_inputs: np.ndarray,
+    validation_codes: np.ndarray,
+    n_classes: int,
+    options: ClassifierOptions,
+    seeds: Sequence[int],
+) -> list[nn.Sequential]:
+    """One perceptron per seed, with ReLU, dropout and class weights, in evaluation mode at its best validation epoch.
+
+    All are trained together, as one network with stacked weights. Each has its own initial weights, batches, dropout
+    and early stopping, which depend on its seed alone.
+
+    Early stopping follows the class-weighted validation cross-entropy: training ends after ``options.patience`` epochs
+    that lower it by no more than ``MIN_DECREASE``, and the weights of the lowest are kept. Without validation profiles
+    all epochs are run. The caller's random state stays as it is.
+
+    Args:
+        inputs: (n, n_features) float32. codes: class of each, (n,) integers below ``n_classes``.
+        validation_inputs, validation_codes: the same of validation profiles.
+
+    Returns:
+        Networks on the CPU. The last layer gives the logits, so ``network[:-1]`` gives the last hidden features.
     """
     device = resolve_device(options.device)
     x, y, x_seen, y_seen = (
         torch.from_numpy(array).to(device) for array in (inputs, codes, validation_inputs, validation_codes)
     )
-    counts = torch.bincount(y, minlength=n_classes)
-    loss = nn.CrossEntropyLoss(weight=len(y) / (n_classes * counts.clamp(min=1)))
-    best, best_loss, best_epoch = None, np.inf, 0
+    class_weights = len(y) / (n_classes * torch.bincount(y, minlength=n_classes).clamp(min=1)).float()
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    widths = [x.shape[1], *options.hidden, n_classes]
+    # of the layers in turn: weights (n_networks, n_inputs, width), biases (n_networks, 1, width)
+    stacked = [tensor.to(device).requires_grad_() for tensor in _initial_weights(widths, generators)]
     make = torch.optim.SGD if options.optimizer == "sgd" else torch.optim.AdamW
-    gpus = range(torch.cuda.device_count()) if device.type == "cuda" else []
-    with torch_threads(1), torch.random.fork_rng(devices=gpus):
-        torch.manual_seed(seed)
-        network = _mlp(x.shape[1], options.hidden, n_classes, options.dropout).to(device)
-        optimiser = make(
-            network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, foreach=True
-        )
+    optimiser = make(stacked, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
+    best: dict[int, list[Tensor]] = {}
+    lowest, to_beat = np.full((2, len(seeds)), np.inf)
+    running, beaten_at = np.arange(len(seeds)), np.zeros(len(seeds), dtype=np.int64)
+    with torch_threads(1):
         for epoch in range(options.epochs):
-            network.train()
-            for batch in torch.randperm(len(x)).to(device).split(options.batch_size):
+            orders = torch.stack([torch.randperm(len(x), generator=generators[i]) for i in running])
+            for rows in orders.to(device).split(options.batch_size, dim=1):
+                masks = _dropout_masks(options, rows.shape[1], [generators[i] for i in running])
                 optimiser.zero_grad()
-                loss(network(x[batch]), y[batch]).backward()
+                _losses(_logits(x[rows], stacked, masks.to(device)), y[rows], class_weights).sum().backward()
                 optimiser.step()
             if not len(x_seen):
                 continue
-            network.eval()
             with torch.no_grad():
-                now = float(loss(network(x_seen), y_seen))
-            if now < best_loss:
-                best_loss, best_epoch = now, epoch
-                best = {name: value.clone() for name, value in network.state_dict().items()}
-            elif epoch - best_epoch >= options.patience:
+                logits = _logits(x_seen.expand(len(running), -1, -1), stacked)
+                losses = _losses(logits, y_seen.expand(len(running), -1), class_weights).cpu().double().numpy()
+            for place, i in enumerate(running.tolist()):
+                if losses[place] < lowest[i]:
+                    best[i] = [part.detach()[place].clone() for part in stacked]
+            lowest[running] = np.fmin(losses, lowest[running])
+            improved = running[losses < to_beat[running] - MIN_DECREASE]
+            to_beat[improved], beaten_at[improved] = lowest[improved], epoch
+            going_on = epoch - beaten_at[running] < options.patience
+            if not going_on.any():
                 break
-    if best is not None:
-        network.load_state_dict(best)
-    return network.cpu().eval()
+            if not going_on.all():
+                _keep(torch.from_numpy(np.flatnonzero(going_on)).to(device), stacked, optimiser)
+                running = running[going_on]
+    for place, i in enumerate(running.tolist()):
+        best.setdefault(i, [part.detach()[place] for part in stacked])
+    return [_network(widths, options.dropout, best[i]) for i in range(len(seeds))]
 
 
-def _mlp(n_features: int, hidden: Sequence[int], n_classes: int, dropout: float) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(n_features, width), nn.ReLU(), nn.Dropout(dropout)]
-        n_features = width
-    return nn.Sequential(*layers, nn.Linear(n_features, n_classes))
+def _initial_weights(widths: Sequence[int], generators: Sequence[torch.Generator]) -> list[Tensor]:
+    """Those of ``nn.Linear``: weights and biases uniform within 1 over the square root of the number of inputs."""
+    found = []
+    for n_inputs, width in pairwise(widths):
+        for rows in (n_inputs, 1):
+            values = [torch.empty(rows, width).uniform_(-1, 1, generator=generator) for generator in generators]
+            found.append(torch.stack(values) / n_inputs**0.5)
+    return found
+
+
+def _dropout_masks(options: ClassifierOptions, n: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Factors of all hidden units side by side, (n_networks, n, n_units): 0, or 1 over the share that is kept."""
+    masks = torch.empty(len(generators), n, sum(options.hidden))
+    for mask, generator in zip(masks, generators, strict=True):
+        torch.rand(mask.shape, generator=generator, out=mask)
+    return masks.ge_(options.dropout).div_(1 - options.dropout)
+
+
+def _logits(x: Tensor, stacked: Sequence[Tensor], masks: Tensor | None = None) -> Tensor:
+    """Of x (n_networks, n, n_features) by the network of the same place, (n_networks, n, n_classes)."""
+    *hidden, (weight, bias) = zip(stacked[::2], stacked[1::2], strict=True)
+    factors = masks.split([part.shape[2] for _, part in hidden], dim=2) if masks is not None else [None] * len(hidden)
+    for (layer_weight, layer_bias), factor in zip(hidden, factors, strict=True):
+        x = torch.baddbmm(layer_bias, x, layer_weight).relu()
+        x = x if factor is None else x * factor
+    return torch.baddbmm(bias, x, weight)
+
+
+def _losses(logits: Tensor, codes: Tensor, class_weights: Tensor) -> Tensor:
+    """Class-weighted mean cross-entropy of each network, (n_networks,), for codes (n_networks, n)."""
+    each = nn.functional.cross_entropy(logits.flatten(0, 1), codes.flatten(), weight=class_weights, reduction="none")
+    return each.view(codes.shape).sum(dim=1) / class_weights[codes].sum(dim=1)
+
+
+def _keep(places: Tensor, stacked: Sequence[Tensor], optimiser: torch.optim.Optimizer) -> None:
+    """Drop the other networks, and what the optimiser knows of them."""
+    for part in stacked:
+        part.data, part.grad = part.data[places], None
+        state = optimiser.state[part]
+        state.update({name: value[places] for name, value in state.items() if torch.is_tensor(value) and value.ndim})
+
+
+def _network(widths: Sequence[int], dropout: float, layers: Sequence[Tensor]) -> nn.Sequential:
+    """One network from its weights (n_inputs, width) and biases (1, width), layer by layer."""
+    parts: list[nn.Module] = []
+    with torch.device("meta"):  # without initial weights of its own
+        for shape in pairwise(widths):
+            parts += [nn.Linear(*shape), nn.ReLU(), nn.Dropout(dropout)]
+        network = nn.Sequential(*parts[:-2])
+    tensors = [part for weight, bias in zip(layers[::2], layers[1::2], strict=True) for part in (weight.T, bias[0])]
+    values = (tensor.cpu().contiguous() for tensor in tensors)
+    network.load_state_dict(dict(zip(network.state_dict(), values, strict=True)), assign=True)
+    return network.eval()
 
 
 def _projection(train: np.ndarray) -> Projection:
-    if train.shape[1] <= MAX_INPUTS:
+    n, genes = train.shape
+    if genes <= min(MAX_INPUTS, WIDE * n):
         return Projection()
-    n, centre = len(train), train.mean(axis=0, dtype=np.float64)
+    centre = train.mean(axis=0, dtype=np.float64)
     if n > 2 * MAX_INPUTS:
         _, axes = leading_axes(train - centre.astype(train.dtype), MAX_INPUTS, iterations=1)
         axes = axes @ _random_basis(axes.shape[1]).astype(axes.dtype)
@@ -244,6 +324,8 @@ def _projection(train: np.ndarray) -> Projection:
         variances, vectors = scipy.linalg.eigh(
             centred @ centred.T, subset_by_index=(max(0, n - MAX_INPUTS), n - 1), check_finite=False
         )
+        if not variances[-1] > 0:
+            return Projection()
         kept = variances > variances[-1] * n * np.finfo(np.float64).eps
         axes = centred.T @ ((vectors[:, kept] / np.sqrt(variances[kept])) @ _random_basis(int(kept.sum())))
     return Projection(centre.astype(train.dtype), axes.astype(train.dtype))
