@@ -210,10 +210,7 @@ class SpaceReference:
         if "modules.genes" in tensors:
             members = tuple(_split("modules", tensors))
             modules = Modules(tensors["modules.genes"], members, tensors["modules.correlation"])
-        layers = [
-            (tensors[f"features.{i}.weight"], tensors[f"features.{i}.bias"]) for i in range(found["hidden_layers"])
-        ]
-        sets = found["gene_sets"]
+        layers, sets = range(found["hidden_layers"]), found["gene_sets"]
         return cls(
             genes=pd.Index(found["genes"]),
             scaler=GeneScaler(tensors["scaler.mean"], tensors["scaler.scale"]),
