@@ -1,0 +1,181 @@
+"""Scores of a generator, of real donors and of a trained model's losses: one long table each, in the same columns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from transcriptome_diffusion.expression.profiles import dense, find_unsound, split_runs
+from transcriptome_diffusion.memory import SMALLER, require_memory
+from transcriptome_diffusion.metrics.comparisons import Table, compare, compare_records
+from transcriptome_diffusion.metrics.membership import loss_attack
+from transcriptome_diffusion.metrics.options import EvaluationOptions
+from transcriptome_diffusion.metrics.privacy import halves
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.reference import EvaluationReference, SpaceReference
+
+logger = logging.getLogger(__name__)
+
+#: ``label`` is empty for values over all tissues, else a tissue, a contrast, or the time of a loss, ``t=0.04``
+SCORE_COLUMNS = [
+    *("generator", "reconstructor", "space", "run", "reference", "metric", "label"),
+    *("draw", "value", "n", "low", "high", "note"),
+]
+#: in the column ``reconstructor``: landmark profiles, and transcriptomes that no reconstructor made
+NO_RECONSTRUCTOR = "none"
+#: the white-box attacks, and whether losses are taken relative to those of a network that predicts zero
+LOSS_ATTACKS = {"loss_attack": False, "loss_attack_relative": True}
+
+
+class HasLosses(Protocol):
+    """A trained model that gives the loss of single profiles."""
+
+    def per_profile_loss(
+        self, profiles: ad.AnnData, seed: int, times: Sequence[float], *, relative: bool
+    ) -> np.ndarray:
+        """Losses (n, n_times) with the same noise for every profile."""
+        ...
+
+
+def score_generator(
+    name: str,
+    landmarks: ad.AnnData,
+    transcriptomes: Mapping[str, Callable[[], ad.AnnData]],
+    reference: EvaluationReference,
+    options: EvaluationOptions,
+) -> pd.DataFrame:
+    """Every metric of all runs of a generator: ``comparisons.compare`` in both spaces, and privacy on landmarks.
+
+    Args:
+        name: of the row.
+        landmarks: (n, n_landmarks) in the log unit; a column ``run`` of ``obs`` tells trainings apart.
+        transcriptomes: by reconstructor (``NO_RECONSTRUCTOR`` where there is none) a function that loads the profiles
+            (n, n_genes); one set is in memory at a time.
+
+    Returns:
+        A row per value, with the columns ``SCORE_COLUMNS``; none for profiles that are empty. Privacy has the space
+        ``landmarks`` and the reference ``train``.
+
+    Raises:
+        ValueError: if genes differ from the reference's, values are NaN, or a tissue has too few profiles.
+        NotEnoughMemoryError: before a space is scored.
+    """
+    tables: list[pd.DataFrame] = []
+    if landmarks.n_obs:
+        space = reference["landmarks"]
+        require_room(name, space, landmarks)
+        for run, part in split_runs(landmarks):
+            profiles = space.measure(part)
+            found = compare(profiles, profiles, space, options, "landmarks")
+            records = compare_records(profiles, space.train, space, options.seed)
+            tables += [_named(part, name, "landmarks", run) for part in (found, records)]
+    for reconstructor, load in transcriptomes.items():
+        transcriptome = load()
+        if not transcriptome.n_obs:
+            continue
+        space = reference["transcriptome"]
+        require_room(f"{name} by {reconstructor}", space, transcriptome)
+        for run, part in split_runs(transcriptome):
+            profiles = space.measure(part)
+            found = compare(profiles, profiles, space, options, "transcriptome")
+            tables.append(_named(found, name, "transcriptome", run, reconstructor))
+        del transcriptome, part, profiles  # before the next is loaded
+    if not tables:
+        logger.info("%s: no profiles, so no scores", name)
+    return _together(tables)
+
+
+def score_real(reference: EvaluationReference, options: EvaluationOptions) -> pd.DataFrame:
+    """The row ``real``: training donors scored as if they were synthetic, what a generator can reach at best.
+
+    Against train they are replaced by held-out donors. For privacy, half of the training donors stand for the
+    synthetic profiles and the other half for the training profiles.
+
+    Returns:
+        As ``score_generator``.
+    """
+    tables = []
+    for name in ("landmarks", "transcriptome"):
+        space = reference[name]
+        require_room("real", space)
+        tables.append(_named(compare(space.train, space.test, space, options, name), "real", name))
+        if name == "landmarks":
+            one, other = (space.train.take(rows) for rows in halves(space.train, options.seed))
+            tables.append(_named(compare_records(one, other, space, options.seed), "real", name))
+    return _together(tables)
+
+
+def score_white_box(
+    name: str,
+    models: Iterable[HasLosses],
+    train: ad.AnnData,
+    test: ad.AnnData,
+    options: EvaluationOptions,
+    times: Sequence[float],
+) -> pd.DataFrame:
+    """The loss attack with the trained models in hand, a run per model: ``membership.loss_attack``.
+
+    Args:
+        name: of the row. train, test: landmark profiles (n, n_landmarks) of members and of held-out donors.
+        times: at which losses are taken.
+
+    Returns:
+        As ``score_generator``; rows with the label ``t=0.04`` are the AUC at that time alone.
+
+    Raises:
+        ValueError: if profiles or losses are NaN or infinite.
+    """
+    for split, profiles in (("train", train), ("test", test)):
+        if find_unsound(dense(profiles)):
+            raise ValueError(f"the {split} profiles have NaN or infinite values; losses need finite profiles.")
+    members, others = (
+        ProfileSet(p, p.obs[options.label].astype(str).to_numpy(), p.obs["donor"].astype(str).to_numpy())
+        for p in (train, test)
+    )
+    tables = []
+    for run, model in enumerate(models, 1):
+        table = Table()
+        for attack, relative in LOSS_ATTACKS.items():
+
+            def loss(profiles: ad.AnnData, model: HasLosses = model, relative: bool = relative) -> np.ndarray:
+                return model.per_profile_loss(profiles, options.seed, times, relative=relative)
+
+            found, by_time = loss_attack(loss, members, others, times, options.seed, attack)
+            table.extend(found, "train")
+            overall = found.iloc[0]
+            for time, part in by_time.groupby("time", sort=False):
+                part = part.assign(metric=overall["metric"], n=overall["n"], note=overall["note"])
+                table.extend(part, "train", f"t={time:g}")
+        tables.append(_named(table.frame(), name, "landmarks", run))
+    return _together(tables)
+
+
+def require_room(what: str, space: SpaceReference, profiles: ad.AnnData | None = None) -> None:
+    """Refuse to score where memory does not suffice; of several runs one is standardised at a time.
+
+    Raises:
+        NotEnoughMemoryError: with what is needed and what there is.
+    """
+    held, n_train = (
+        sum(len(part.labels) for part in (space.train, space.validation, space.test)),
+        len(space.train.labels),
+    )
+    made = max((part.n_obs for _, part in split_runs(profiles)), default=0) if profiles is not None else 0
+    # standardised beside the profiles, and the copy that distances and axes work on
+    needed = 4.0 * (held + made + max(n_train, made)) * len(space.genes)
+    require_memory(f"scoring {what} with {len(space.genes)} genes", needed, SMALLER)
+
+
+def _named(
+    table: pd.DataFrame, generator: str, space: str, run: int = 1, reconstructor: str = NO_RECONSTRUCTOR
+) -> pd.DataFrame:
+    return table.assign(generator=generator, reconstructor=reconstructor, space=space, run=run)[SCORE_COLUMNS]
+
+
+def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=SCORE_COLUMNS)
