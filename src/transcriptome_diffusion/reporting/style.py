@@ -27,7 +27,6 @@ ROW_COLOURS = {
     "flow_matching": "#7b5fc4",
     "ddpm": "#1f5fa8",
     "ddim": "#5aa9e6",
-    "denoiser": "#1f5fa8",
 }
 #: profiles of a set in one panel of a map
 MOST_POINTS = 800
