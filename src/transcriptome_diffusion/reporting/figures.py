@@ -24,7 +24,7 @@ MODULES = ("module_density", "module_connectivity", "module_correlation")
 
 
 def precision_recall_plane(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Figure:
-    """Precision against recall, both towards held-out donors, with their spread."""
+    """Precision against recall, both against held-out donors, with their standard deviations."""
     part = scorecard.query("space == @space and reference == 'test'")
     part = part.assign(row=row_names(part)).drop_duplicates(["row", "metric"])
     means, spread = (part.pivot(index="row", columns="metric", values=what) for what in ("mean", "sd"))
@@ -81,7 +81,7 @@ def accuracies(draws: pd.DataFrame, space: str = "landmarks", metric: str = "acc
             annotation_text="trained on real profiles", annotation_position="bottom right",
         )  # fmt: skip
     return finish(
-        figure, f"Tissue of held-out donors, {space}, named by a classifier: {label(metric)}", 450,
+        figure, f"Tissue of held-out donors predicted by a classifier, {space}: {label(metric)}", 450,
         boxmode="group", yaxis_title="accuracy", legend={"orientation": "h", "y": 1.1, "x": 0.6},
     )  # fmt: skip
 

@@ -117,13 +117,13 @@ def _cell(text: str, mark: str, details: Mapping[str, Any]) -> dict[str, Any]:
     if mean == "–":
         hint = known.get("note", "not computed for this row")
         return {"mean": mean, "spread": "", "style": "missing", "near": False, "hint": hint}
-    told = [f"n = {int(known['n'])}"] if "n" in known else []
+    basis = [f"n = {int(known['n'])}"] if "n" in known else []
     if known.get("runs", 1) > 1:
-        told.append(f"{int(known['runs'])} trainings")
+        basis.append(f"{int(known['runs'])} trainings")
     if "low" in known and "high" in known:
-        told.append(f"95 % interval {known['low']:.3f} to {known['high']:.3f}")
+        basis.append(f"95 % interval {known['low']:.3f} to {known['high']:.3f}")
     style = mark.removesuffix("real").strip()
-    return {"mean": mean, "spread": spread, "style": style, "near": "real" in mark.split(), "hint": ", ".join(told)}
+    return {"mean": mean, "spread": spread, "style": style, "near": "real" in mark.split(), "hint": ", ".join(basis)}
 
 
 def _hint(metric: str) -> str:

@@ -169,8 +169,9 @@ def deviations(
     """How uncertain the means of ``wide`` are, in standard deviations.
 
     ``sd`` where there is one: between trainings or, with one training, between matched draws or classifier seeds.
-    Single draws deviate more than their mean, so that ``sd`` errs to the wide side there; but one training says
-    nothing of how much another would differ. Without ``sd``, the half width of the 95 % interval over 1.96. Without either, empty: nothing is then distinguishable.
+    Single draws deviate more than their mean, so that ``sd`` is too large there; but one training does not show how
+    much another would differ. Without ``sd``, the half width of the 95 % interval over 1.96. Without either, empty:
+    nothing is then distinguishable.
     """
     sd, low, high = (wide(scorecard, space, reference, what, metrics) for what in ("sd", "low", "high"))
     return sd.astype(float).fillna((high.astype(float) - low.astype(float)) / (2 * NORMAL))
@@ -182,7 +183,7 @@ def distinguishable(difference: Any, sd: Any, other_sd: Any) -> Any:
 
 
 def marks(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None) -> pd.DataFrame:
-    """Which generators lie closest to ``real``, as far as the noise allows to say so.
+    """Which generators lie closest to ``real``, as far as the noise allows a statement.
 
     A generator is marked where it lies closer to the row ``real`` than every floor does, by more than the noise,
     and is not distinguishable from the closest generator: ``best`` if it is the only one, else ``shared``. A value

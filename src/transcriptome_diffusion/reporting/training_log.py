@@ -1,4 +1,4 @@
-"""How generators were trained: curves, what became of every run, and the picture of both."""
+"""How generators were trained: curves, how every run ended, and figures of the curves."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def _bulk(values: np.ndarray) -> list[float] | None:
     if not found.size:
         return None
     low, high = np.quantile(found, [0.1, 0.9])
-    reach = 1.5 * (high - low)
-    low, high = max(found.min(), low - reach), min(found.max(), high + reach)
+    beyond = 1.5 * (high - low)
+    low, high = max(found.min(), low - beyond), min(found.max(), high + beyond)
     margin = 0.05 * (high - low) or 0.5
     return [float(low - margin), float(high + margin)]
 
