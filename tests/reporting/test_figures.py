@@ -84,9 +84,10 @@ def test_modules_are_measured_against_the_level_of_real_donors():
 def test_attacks_show_their_own_asymmetric_intervals_and_the_value_of_nobody_recognised():
     table = pd.DataFrame(
         {
-            "generator": ["real", "ddpm", "ddpm", "ddpm"], "run": 1,
-            "metric": ["gan_leaks_auc", "gan_leaks_auc", "loss_attack_auc", "dcr_ratio"], "value": [0.5, 0.7, 0.1, 0.9],
-            "low": [0.4, 0.65, 0.05, 0.8], "high": [0.6, 0.8, 0.3, 1.0],
+            "generator": ["real", "ddpm", "ddpm", "ddpm", "vae"], "space": "landmarks", "reference": "train",
+            "metric": ["gan_leaks_auc", "gan_leaks_auc", "loss_attack_auc", "dcr_ratio", "gan_leaks_auc"],
+            "mean": [0.5, 0.7, 0.1, 0.9, np.nan], "low": [0.4, 0.65, 0.05, 0.8, np.nan],
+            "high": [0.6, 0.8, 0.3, 1.0, np.nan],
         }
     )  # fmt: skip
     figure = attack_intervals(table)
@@ -100,18 +101,31 @@ def test_attacks_show_their_own_asymmetric_intervals_and_the_value_of_nobody_rec
 
 
 def test_the_attack_over_time_is_a_line_within_its_band():
-    table = pd.DataFrame(
-        {"generator": "denoiser", "run": 1, "attack": "loss_attack", "time": [0.5, 0.1], "value": [0.8, 0.6]}
-    ).assign(low=lambda t: t["value"] - 0.1, high=lambda t: t["value"] + 0.1)
-    low, high, line = attack_by_time(table).data
+    low, high, line = attack_by_time(pd.concat([at_times(), at_times(metric="precision", label="lung")])).data
     assert list(line.x) == [0.1, 0.5]
     assert list(line.y) == [0.6, 0.8]
     assert list(low.y) == [0.5, 0.7]
     assert list(high.y) == [0.7, 0.9]
-    assert line.name == "denoiser, loss attack"
+    assert line.name == "ddim, loss attack"
 
 
-def test_rows_keep_their_colours_and_strangers_get_their_own():
+def at_times(**changed):
+    table = pd.DataFrame(
+        {
+            "generator": "ddim", "reconstructor": "none", "space": "landmarks", "metric": "loss_attack_auc",
+            "label": ["t=0.5", "t=0.1"], "value": [0.8, 0.6], "n": 30, "note": "",
+        }
+    )  # fmt: skip
+    return table.assign(low=lambda t: t["value"] - 0.1, high=lambda t: t["value"] + 0.1, **changed)
+
+
+def test_single_times_are_no_tissues():
+    figure = tissue_maps(pd.concat([at_times(metric="precision", label=["liver", "lung"]), at_times()]))
+    assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["precision"]
+    assert list(figure.data[0].x) == ["liver", "lung"]
+
+
+def test_rows_keep_their_colours_and_unknown_rows_get_their_own():
     colours = row_colours(["ddpm", "mine", "real", "yours", "mine"])
     assert colours["ddpm"] == row_colours(["ddpm"])["ddpm"]
     assert len(set(colours.values())) == 4

@@ -4,31 +4,42 @@ import pytest
 
 from transcriptome_diffusion.reporting.scorecard import (
     COLUMNS,
+    DRAW_COLUMNS,
+    HEADLINE,
+    HEADS,
     NORMAL,
-    as_rows,
+    TISSUE_COLUMNS,
     as_text,
     cell,
     collect,
     deviations,
     marks,
+    role,
+    summarise,
     wide,
 )
 
 
-def draws(generator, metric, values, reference="test", run=1, way="none", bounds=(np.nan, np.nan), note=""):
+def draws(
+    generator, metric, values, reference="test", run=1, reconstructor="none", bounds=(np.nan, np.nan), note="", label=""
+):
     return pd.DataFrame(
         {
-            "generator": generator, "reconstructor": way, "space": "landmarks", "reference": reference,
+            "generator": generator, "reconstructor": reconstructor, "space": "landmarks", "reference": reference,
             "metric": metric,
             "run": run, "draw": range(len(values)), "value": values, "n": 100,
-            "low": bounds[0], "high": bounds[1], "note": note,
+            "low": bounds[0], "high": bounds[1], "note": note, "label": label,
         }
     )  # fmt: skip
 
 
+def summarise_all(parts):
+    return summarise(pd.concat(parts, ignore_index=True))
+
+
 @pytest.fixture
 def table():
-    return collect(
+    return summarise_all(
         [
             draws("real", "density", [0.9, 1.1]),
             draws("class_gaussian", "density", [0.7, 0.7]),
@@ -50,7 +61,7 @@ def test_draws_of_one_run_are_summed_up_with_their_spread_and_size(table):
 
 def test_the_spread_of_several_runs_is_that_between_their_means():
     parts = [draws("ddpm", "density", values, run=run) for run, values in enumerate([[0.8, 1.0], [1.2, 1.4], [1.0]])]
-    row = collect(parts).iloc[0]
+    row = summarise_all(parts).iloc[0]
     assert row["mean"] == pytest.approx(np.mean([0.9, 1.3, 1.0]))
     assert row["sd"] == pytest.approx(np.std([0.9, 1.3, 1.0], ddof=1))
     assert row["runs"] == 3
@@ -62,13 +73,13 @@ def test_a_single_draw_has_no_spread(table):
 
 def test_bounds_of_several_runs_are_the_mean_of_theirs_and_a_bound_that_one_lacks_is_missing():
     parts = [draws("ddpm", "recall", [0.8, 0.9], run=run, bounds=(0.7 + run / 100, 0.95)) for run in (1, 3)]
-    row = collect(parts).iloc[0]
+    row = summarise_all(parts).iloc[0]
     assert (row["low"], row["high"]) == pytest.approx((0.72, 0.95))
-    assert np.isnan(collect([*parts, draws("ddpm", "recall", [1.0], run=4)]).iloc[0]["low"])
+    assert np.isnan(summarise_all([*parts, draws("ddpm", "recall", [1.0], run=4)]).iloc[0]["low"])
 
 
 def test_a_missing_value_keeps_its_reason():
-    row = collect([draws("ddpm", "recall", [np.nan], note="12 profiles a side")]).iloc[0]
+    row = summarise_all([draws("ddpm", "recall", [np.nan], note="12 profiles a side")]).iloc[0]
     assert np.isnan(row["mean"])
     assert (row["runs"], row["note"]) == (1, "12 profiles a side")
 
@@ -129,14 +140,14 @@ def test_p_values_and_indicators_without_floors_are_not_marked():
     assert marked(ddpm=(0.9, 0.01))["ddpm"] == ""
 
 
-def test_ways_to_the_transcriptome_are_rows_of_their_own_and_floors_stay_floors():
-    table = collect(
+def test_reconstructors_are_rows_of_their_own_and_floors_stay_floors():
+    table = summarise_all(
         [
             draws("real", "density", [0.99, 1.01]),
-            draws("class_gaussian", "density", [0.69, 0.71], way="ridge"),
-            draws("class_gaussian", "density", [0.89, 0.91], way="direct"),
-            draws("ddpm", "density", [0.79, 0.81], way="ridge"),
-            draws("ddpm", "density", [1.01, 1.03], way="ridge_noise"),
+            draws("class_gaussian", "density", [0.69, 0.71], reconstructor="ridge"),
+            draws("class_gaussian", "density", [0.89, 0.91], reconstructor="direct"),
+            draws("ddpm", "density", [0.79, 0.81], reconstructor="ridge"),
+            draws("ddpm", "density", [1.01, 1.03], reconstructor="ridge_noise"),
         ]
     )
     means = wide(table, "landmarks", "test")
@@ -152,24 +163,50 @@ def test_ways_to_the_transcriptome_are_rows_of_their_own_and_floors_stay_floors(
 
 def test_copying_stands_beside_indicators_against_held_out_donors_and_notes_are_kept(table):
     assert wide(table, "landmarks", "test").at["ddim", "copying"] == pytest.approx(0.02)
-    empty = collect([draws("ddim", "density", [np.nan], note="too few")])
+    empty = summarise_all([draws("ddim", "density", [np.nan], note="too few")])
     assert wide(empty, "landmarks", "test", "note").at["ddim", "density"] == "too few"
 
 
-def test_privacy_joins_the_scorecard_as_means_over_runs():
-    privacy = pd.DataFrame(
-        {
-            "generator": ["real", "ddpm", "ddpm"], "run": [1, 1, 2], "metric": "domias_gaussian_auc",
-            "value": [0.5, 0.8, 0.9], "low": [0.4, 0.7, 0.8], "high": [0.6, 0.9, 1.0], "null": 0.5, "n": 90, "note": "",
-        }
-    )  # fmt: skip
-    rows = as_rows(privacy).set_index("generator")
+def test_privacy_is_a_row_like_any_other_and_shown_beside_the_headline():
+    areas = [
+        draws("real", "domias_gaussian_auc", [0.5], "train", bounds=(0.4, 0.6)),
+        draws("ddpm", "domias_gaussian_auc", [0.8], "train", run=1, bounds=(0.7, 0.9)),
+        draws("ddpm", "domias_gaussian_auc", [0.9], "train", run=2, bounds=(0.8, 1.0)),
+    ]
+    table, _, _ = collect([*areas, draws("real", "density", [1.0])])
+    rows = table.query("metric == 'domias_gaussian_auc'").set_index("generator")
     assert rows.at["ddpm", "mean"] == pytest.approx(0.85)
     assert rows.at["ddpm", "sd"] == pytest.approx(np.std([0.8, 0.9], ddof=1))
     assert (rows.at["ddpm", "runs"], rows.at["ddpm", "low"]) == (2, pytest.approx(0.75))
     assert np.isnan(rows.at["real", "sd"])
-    shown = wide(as_rows(privacy), "landmarks", "test")
-    assert shown.at["real", "domias_gaussian_auc"] == 0.5
+    assert wide(table, "landmarks", "test").at["real", "domias_gaussian_auc"] == 0.5
+
+
+@pytest.mark.parametrize("empty", ["", np.nan])
+def test_labelled_values_are_no_part_of_the_scorecard_and_come_from_the_first_run(empty):
+    parts = [
+        draws("ddpm", "recall", [0.8, 0.6], label=empty),
+        draws("ddpm", "recall", [0.1], run=1, label="lung", bounds=(0.0, 0.2), note="few"),
+        draws("ddpm", "recall", [0.9], run=2, label="lung"),
+        draws("ddpm", "loss_attack_auc", [0.7], "train", label="t=0.04"),
+        draws("oracle", "recall", []),
+    ]
+    table, single, by_tissue = collect(parts)
+    assert list(single.columns) == DRAW_COLUMNS
+    assert list(by_tissue.columns) == TISSUE_COLUMNS
+    assert table[["metric", "mean", "runs"]].to_numpy().tolist() == [["recall", 0.7, 1]]
+    assert single["value"].tolist() == [0.8, 0.6]
+    assert by_tissue[["label", "value"]].to_numpy().tolist() == [["lung", 0.1], ["t=0.04", 0.7]]
+    assert by_tissue.iloc[0][["low", "high", "note"]].tolist() == [0.0, 0.2, "few"]
+
+
+def test_floors_are_what_the_registry_calls_floors():
+    assert [role(row) for row in ("class_kde", "class_gaussian + ridge", "vae", "real")] == [
+        "floor",
+        "floor",
+        "",
+        "ceiling",
+    ]
 
 
 def test_cells_are_short():
@@ -183,7 +220,42 @@ def test_cells_are_short():
 
 
 def test_the_text_shows_every_row_and_the_size(table):
-    text = as_text(table, "landmarks")
+    text = as_text(table, "landmarks", width=80)
     assert "100 profiles a side" in text
-    assert all(name in text for name in ("real", "class_gaussian", "class_kde", "ddpm", "ddim"))
-    assert "1.125 ±0.035" in text
+    assert [line.split()[0] for line in text.splitlines()[2:]] == [
+        "real",
+        "class_gaussian",
+        "class_kde",
+        "ddpm",
+        "ddim",
+    ]
+    assert "1.125 ±.035" in text
+
+
+def full_card():
+    """All indicators of the headline; the value of each is its place among them."""
+    rows = [
+        {"generator": name, "reference": reference, "metric": metric, "mean": place, "sd": 0.01}
+        for name in ("real", "class_gaussian", "flow_matching")
+        for reference in ("test", "train")
+        for place, metric in enumerate(HEADLINE["test"])
+        if (reference == "train") == (metric in ("copying", "domias_gaussian_auc"))
+    ]
+    return pd.DataFrame(rows).assign(
+        space="landmarks", runs=2, n=100, reconstructor="none", low=np.nan, high=np.nan, note=""
+    )
+
+
+@pytest.mark.parametrize(("width", "columns"), [(80, 5), (100, 6), (200, 11), (20, 1)])
+def test_the_text_is_as_wide_as_the_terminal_allows_and_keeps_the_most_telling_columns(width, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    _, head, *rows = as_text(full_card(), "landmarks").splitlines()
+    shown = [metric for metric in HEADLINE["test"] if HEADS[metric] in head]
+    assert len(shown) == columns
+    assert shown == sorted(shown, key=HEADLINE["test"].index)
+    assert set(shown) == set([*HEADS][:columns])
+    assert len({len(line) for line in (head, *rows)}) == 1
+    assert len(head) <= max(width, 30)
+    for row in rows:
+        values = [float(value) for value in row.split()[1::2]]
+        assert values == [HEADLINE["test"].index(metric) for metric in shown]

@@ -32,9 +32,10 @@ def records():
 
 
 def test_curves_hold_every_point_of_every_run(records):
-    table = training_log.curves(records)
+    table = training_log.curves("vae", records)
     assert table[["run", "step"]].to_numpy().tolist() == [[1, 10], [1, 20], [2, 10], [2, 20]]
     assert table.loc[3, "validation_loss"] == pytest.approx(0.2)
+    assert (table["generator"] == "vae").all()
 
 
 def test_the_summary_says_how_every_run_ended(records):
@@ -46,7 +47,7 @@ def test_the_summary_says_how_every_run_ended(records):
 
 
 def test_the_figure_draws_every_term_of_every_run_with_its_validation_counterpart(records):
-    figure = training_log.figure("vae", training_log.curves(records))
+    figure = training_log.figure("vae", training_log.curves("vae", records))
     drawn = [trace for trace in figure.data if trace.name != "learning rate"]
     assert len(drawn) == 2 * 5
     panels = {trace.hovertemplate.partition(",")[0]: trace.yaxis for trace in drawn}
@@ -61,3 +62,26 @@ def test_a_single_run_without_further_terms_is_one_panel():
     table = pd.DataFrame([{"run": 1, "step": 1, "train_loss": 1, "validation_loss": 1, "learning_rate": 1e-3}])
     figure = training_log.figure("vae", table)
     assert {trace.yaxis for trace in figure.data} == {"y", "y2"}
+
+
+def test_terms_of_other_generators_in_a_joint_table_are_no_panels(records):
+    curves = pd.concat([training_log.curves("vae", records), training_log.curves("ddpm", records).drop(columns="kl")])
+    own = training_log.figure("ddpm", curves[curves["generator"] == "ddpm"])
+    assert "kl" not in {trace.hovertemplate.partition(",")[0] for trace in own.data if trace.hovertemplate}
+
+
+def test_the_overview_has_a_panel_per_generator_and_one_diverged_point_does_not_set_its_range(records):
+    steps = range(1, 101)
+    curve = [{"step": step, "train_loss": 2 - step / 100, "validation_loss": 2.0} for step in steps]
+    curve[60]["train_loss"] = 1e9
+    long = training_log.curves("wgan_gp", [{"curve": curve}])
+    plot = training_log.overview(pd.concat([training_log.curves("vae", records), long]))
+    assert [note.text for note in plot.layout.annotations] == ["vae", "wgan_gp"]
+    assert len([trace for trace in plot.data if trace.yaxis == "y"]) == 4  # two losses of two runs
+    assert [trace.name for trace in plot.data if trace.showlegend] == ["training donors", "validation donors"]
+    low, high = plot.layout.yaxis2.range
+    assert 0.8 < low < 1.0
+    assert 2.0 < high < 4.0
+    low, high = plot.layout.yaxis.range
+    assert low < 0.05
+    assert high > 0.4  # nothing is cut off where no value is far from the others

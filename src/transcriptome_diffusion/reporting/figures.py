@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,21 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from transcriptome_diffusion.reporting import training_log
 from transcriptome_diffusion.reporting.guide import label
-from transcriptome_diffusion.reporting.scorecard import row_names
+from transcriptome_diffusion.reporting.scorecard import NO_RECONSTRUCTOR, row_names
 from transcriptome_diffusion.reporting.style import PALETTE, finish, rounded, row_colours
 
 #: attacks in the order of their panels; those on the weights come last
 ATTACKS = ("gan_leaks", "gan_leaks_calibrated", "domias", "domias_gaussian", "loss_attack", "loss_attack_relative")
+#: metrics of the loss attack, whose rows at single times are labelled ``t=0.04``
+AT_TIMES = r"loss_attack(_relative)?_auc"
 #: of modules of genes, in the order of their panels
 MODULES = ("module_density", "module_connectivity", "module_correlation")
 
 
 def precision_recall_plane(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Figure:
-    """Precision against recall, both towards held-out donors, with their spread."""
+    """Precision against recall, both against held-out donors, with their standard deviations."""
     part = scorecard.query("space == @space and reference == 'test'")
     part = part.assign(row=row_names(part)).drop_duplicates(["row", "metric"])
     means, spread = (part.pivot(index="row", columns="metric", values=what) for what in ("mean", "sd"))
@@ -78,7 +81,7 @@ def accuracies(draws: pd.DataFrame, space: str = "landmarks", metric: str = "acc
             annotation_text="trained on real profiles", annotation_position="bottom right",
         )  # fmt: skip
     return finish(
-        figure, f"Tissue of held-out donors, {space}, named by a classifier: {label(metric)}", 450,
+        figure, f"Tissue of held-out donors predicted by a classifier, {space}: {label(metric)}", 450,
         boxmode="group", yaxis_title="accuracy", legend={"orientation": "h", "y": 1.1, "x": 0.6},
     )  # fmt: skip
 
@@ -89,13 +92,13 @@ def tissue_maps(table: pd.DataFrame, space: str = "landmarks") -> go.Figure:
     Empty cells say on hovering why there is no number.
 
     Args:
-        table: generator, reconstructor, space, metric, label, value, low, high, n, note.
+        table: generator, reconstructor, space, metric, label, value, low, high, n, note; single times are left out.
     """
-    part = table[table["space"] == space]
+    part = table[(table["space"] == space) & ~table["metric"].str.fullmatch(AT_TIMES)]
     part = part.assign(row=row_names(part), note=part["note"].fillna("")).drop_duplicates(["row", "metric", "label"])
     metrics, rows = [*dict.fromkeys(part["metric"])], [*dict.fromkeys(part["row"])]
     labels = sorted(part["label"].astype(str).unique())
-    # the most telling first: more of its cells are filled than those of precision and recall
+    # shown first: it has fewer empty cells than precision and recall
     first = "accuracy_mlp" if "accuracy_mlp" in metrics else metrics[0]
     figure = go.Figure()
     for metric in metrics:
@@ -115,14 +118,8 @@ def tissue_maps(table: pd.DataFrame, space: str = "landmarks") -> go.Figure:
         for metric in metrics
     ]
     figure.update_yaxes(autorange="reversed")
-    menu = {
-        "buttons": buttons,
-        "active": metrics.index(first),
-        "x": 1,
-        "xanchor": "right",
-        "y": 1.02,
-        "yanchor": "bottom",
-    }
+    place = {"x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
+    menu = {"buttons": buttons, "active": metrics.index(first), **place}
     return finish(
         figure, f"Tissue by tissue, {space}", 150 + 32 * len(rows), updatemenus=[menu], plot_bgcolor="#f1f2f4",
         margin={"l": 130, "r": 20, "t": 80, "b": 80},
@@ -137,8 +134,9 @@ def _cell_text(cell: pd.Series) -> str:
 
 
 def module_bars(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Figure:
-    """Whether modules of genes hold together, row by row, against the level of real donors (dashed)."""
-    part = scorecard.query("space == @space and reference == 'test' and reconstructor == 'none'")
+    """Whether genes of a module vary together, row by row; the dashed line is the value of real donors."""
+    part = scorecard.query("space == @space and reference == 'test'")
+    part = part[part["reconstructor"] == NO_RECONSTRUCTOR]
     found = [metric for metric in MODULES if (part["metric"] == metric).any()]
     figure = make_subplots(1, max(len(found), 1), subplot_titles=[label(m) for m in found], horizontal_spacing=0.05)
     for column, metric in enumerate(found, 1):
@@ -154,36 +152,35 @@ def module_bars(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Figure:
             figure.add_hline(y=level, line={"dash": "dash", "color": "#111", "width": 1}, row=1, col=column)
     figure.update_xaxes(tickangle=-40)
     return finish(
-        figure, "Modules of genes that vary together: 1 as among training donors", 400, showlegend=False,
+        figure, "Modules of genes that vary together; 1: as among training donors", 400, showlegend=False,
         margin={"l": 50, "r": 20, "t": 80, "b": 100},
     )  # fmt: skip
 
 
-def attack_intervals(privacy: pd.DataFrame) -> go.Figure:
-    """The AUC of every membership attack with its 95 % interval; at the dotted line members are not found.
+def attack_intervals(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Figure:
+    """The AUC of every membership attack with its 95 % interval; the dotted line is an attack that recognises nobody.
 
-    Below it the attack looks the wrong way round, and tells members as well as above it.
-
-    Args:
-        privacy: generator, run, metric, value, low, high; runs are drawn over each other.
+    An AUC below it is a leak as well: the attacker can reverse the score.
     """
-    found = [attack for attack in ATTACKS if (privacy["metric"] == f"{attack}_auc").any()]
+    part = scorecard.query("space == @space and reference == 'train'").dropna(subset="mean")
+    found = [attack for attack in ATTACKS if (part["metric"] == f"{attack}_auc").any()]
+    part = part[part["metric"].isin([f"{attack}_auc" for attack in found])]
     columns = min(3, max(len(found), 1))
     count = -(-max(len(found), 1) // columns)
-    names = [*dict.fromkeys(privacy["generator"])]
+    names = [*dict.fromkeys(part["generator"])]
     figure = make_subplots(
         count, columns, subplot_titles=[attack.replace("_", " ") for attack in found], shared_xaxes="all",
         shared_yaxes="all", horizontal_spacing=0.02, vertical_spacing=0.2 / count,
     )  # fmt: skip
     colours = row_colours(names)
     for i, attack in enumerate(found):
-        rows = privacy[(privacy["metric"] == f"{attack}_auc") & privacy["value"].notna()]
+        rows = part[part["metric"] == f"{attack}_auc"]
         errors = {
             "symmetric": False, "thickness": 1.5, "width": 3, "color": "#475467",
-            "array": rounded(rows["high"] - rows["value"]), "arrayminus": rounded(rows["value"] - rows["low"]),
+            "array": rounded(rows["high"] - rows["mean"]), "arrayminus": rounded(rows["mean"] - rows["low"]),
         }  # fmt: skip
         dots = go.Scatter(
-            x=rounded(rows["value"]), y=rows["generator"].tolist(), mode="markers", error_x=errors,
+            x=rounded(rows["mean"]), y=rows["generator"].tolist(), mode="markers", error_x=errors,
             marker={"size": 8, "color": [colours[name] for name in rows["generator"]]},
             hovertemplate="%{y}: AUC %{x}<extra></extra>",
         )  # fmt: skip
@@ -193,43 +190,37 @@ def attack_intervals(privacy: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
     figure.update_xaxes(title_text="AUC", row=count)
     return finish(
-        figure, "Who was in the training set? Attacks by how well they find members",
-        110 + (60 + 22 * len(names)) * count,
+        figure, "Membership attacks: how well each recognises training donors", 110 + (60 + 22 * len(names)) * count,
         showlegend=False, margin={"l": 120, "r": 20, "t": 80, "b": 50},
     )  # fmt: skip
 
 
 def attack_by_time(table: pd.DataFrame) -> go.Figure:
-    """The AUC of the loss attack with the loss at one time only, by the share of the way to noise, with 95 % bands.
+    """The AUC of the loss attack that uses the loss at one time only, by time, with 95 % bands.
 
     Args:
-        table: ``generator``, ``run``, ``attack``, ``time``, ``value``, ``low``, ``high``.
+        table: generator, metric, label, value, low, high; rows of the loss attack are labelled with their time.
     """
+    part = table[table["metric"].str.fullmatch(AT_TIMES)]
+    part = part.assign(time=part["label"].str.removeprefix("t=").astype(float)).sort_values("time")
     figure = go.Figure()
     colours = row_colours(table["generator"])
-    attacks = [*dict.fromkeys(table["attack"])]
-    first = table["run"].min()
-    for key, part in table.sort_values("time").groupby(["generator", "attack", "run"], sort=False):
-        name, attack, run = (str(key[0]), str(key[1]), key[2])
-        dash = ("solid", "dash", "dot")[attacks.index(attack) % 3]
-        common = {"x": rounded(part["time"]), "legendgroup": f"{name}{attack}", "mode": "lines"}
-        if run == first and part["low"].notna().any():
-            low = go.Scatter(y=rounded(part["low"]), line={"width": 0}, showlegend=False, hoverinfo="skip", **common)
-            high = go.Scatter(
-                y=rounded(part["high"]), line={"width": 0}, fill="tonexty", fillcolor=_faint(colours[name]),
-                showlegend=False, hoverinfo="skip", **common,
-            )  # fmt: skip
+    for key, line in part.groupby(["generator", "metric"], sort=False):
+        name, attack = map(str, key)
+        look: dict[str, Any] = {"x": rounded(line["time"]), "legendgroup": f"{name}{attack}", "mode": "lines"}
+        if line["low"].notna().any():
+            band: dict[str, Any] = {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip", **look}
+            low = go.Scatter(y=rounded(line["low"]), **band)
+            high = go.Scatter(y=rounded(line["high"]), fill="tonexty", fillcolor=_faint(colours[name]), **band)
             figure.add_traces([low, high])
-        line = go.Scatter(
-            y=rounded(part["value"]), name=f"{name}, {attack.replace('_', ' ')}", showlegend=bool(run == first),
-            line={"color": colours[name], "dash": dash, "width": 2}, **common,
-        )  # fmt: skip
-        figure.add_trace(line)
+        dash = "dash" if "relative" in attack else "solid"
+        title = f"{name}, {attack.removesuffix('_auc').replace('_', ' ')}"
+        figure.add_scatter(
+            y=rounded(line["value"]), name=title, line={"color": colours[name], "dash": dash, "width": 2}, **look
+        )
     figure.add_hline(y=0.5, line={"dash": "dot", "color": "#111", "width": 1})
-    return finish(
-        figure, "White-box attack on the loss at single times", 400, xaxis_title="share of the way from data to noise",
-        yaxis_title="AUC",
-    )  # fmt: skip
+    times = "time: 0 is a profile, 1 is pure noise"
+    return finish(figure, "Loss attack at single times", 400, xaxis_title=times, yaxis_title="AUC")
 
 
 def _faint(colour: str) -> str:
@@ -238,7 +229,7 @@ def _faint(colour: str) -> str:
 
 
 def reconstruction_by_gene(tables: Mapping[str, pd.DataFrame], lowest: float = -0.5) -> go.Figure:
-    """How R² is distributed over genes, and which genes the panel cannot tell.
+    """How R² is distributed over genes, and which genes the landmarks do not predict.
 
     Left, for every reconstructor the share of genes that reach each R². Right, every gene of the one with the
     highest median: R² against its standard deviation among the real profiles; hovering shows the symbol.
@@ -313,8 +304,17 @@ def augmentation_curves(table: pd.DataFrame, metric: str = "balanced_accuracy_ml
         figure.add_hline(y=alone, line={"dash": "dash", "color": "#888", "width": 1}, row=1, col=column)
     figure.update_xaxes(title_text="synthetic per real")
     figure.update_yaxes(title_text=metric.replace("_", " "), col=1)
-    figure.update_layout(
-        template="plotly_white", height=430, legend={"orientation": "h", "y": -0.25},
-        title="Tissue classifier on held-out donors, trained on few real profiles and synthetic ones",
-    )  # fmt: skip
-    return figure
+    title = "Tissue classifier on held-out donors, trained on few real profiles and synthetic ones"
+    return finish(figure, title, 430, legend={"orientation": "h", "y": -0.25})
+
+
+#: figures that need no profiles, by the name they have in the report, with the table each is drawn from
+FROM_TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], go.Figure]]] = {
+    "precision_recall": ("scorecard", precision_recall_plane),
+    "accuracies": ("draws", accuracies),
+    "by_tissue": ("by_tissue", tissue_maps),
+    "modules": ("scorecard", module_bars),
+    "privacy": ("scorecard", attack_intervals),
+    "privacy_by_time": ("by_tissue", attack_by_time),
+    "training": ("training_curves", training_log.overview),
+}

@@ -1,4 +1,4 @@
-"""Profiles as points: principal components, UMAP, and the way of diffusion from noise to profiles."""
+"""Profiles as points: principal components, UMAP, and the states of the reverse process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pca_comparison(
 ) -> go.Figure:
     """Held-out and synthetic profiles in the first two principal components of the training data.
 
-    Components are fitted on train alone, so that no panel bends the axes. Every panel shows the held-out
+    Components are fitted on train alone, so that no other profiles change the axes. Every panel shows the held-out
     profiles in grey below its own, coloured by label.
 
     Args:
@@ -47,7 +47,7 @@ def umap_comparison(
 
     McInnes et al. (2018), arXiv:1802.03426, with the library's settings and a fixed seed, on ``COMPONENTS`` principal
     components of up to ``MOST_FITTED`` training profiles. Others are placed afterwards, among their nearest training
-    profiles: off the data there is no place, so that missing and misplaced groups show, and distances mean little.
+    profiles. Missing and misplaced groups are visible; distances mean little.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its libraries, and that a seed costs it its threads

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from transcriptome_diffusion.generators.registry import GENERATORS
+from transcriptome_diffusion.reporting.guide import label
 
 KEYS = ["generator", "reconstructor", "space", "reference", "metric"]
 COLUMNS = [
     *("generator", "space", "reference", "metric", "mean", "sd", "runs", "n", "reconstructor"),
     *("low", "high", "note"),
 ]
+#: of the single values behind the scorecard, and of the values of single tissues, contrasts and times
+DRAW_COLUMNS = ["generator", "reconstructor", "space", "run", "reference", "metric", "draw", "value", "n"]
+TISSUE_COLUMNS = ["generator", "reconstructor", "space", "metric", "label", "value", "low", "high", "n", "note"]
 
 #: in the column ``reconstructor``, of landmark profiles and of rows that are real transcriptomes
-NO_WAY = "none"
+NO_RECONSTRUCTOR = "none"
 
-#: rows that are no generators: the ceiling, the floors, the warning, the calibration
+#: rows that are no generators under test, with their role
 REFERENCE_ROWS = {
-    "real": "ceiling: real training donors",
-    "oracle": "fresh draws of the simulated population",
-    "memoriser": "warning: resampled training profiles",
-    "class_gaussian": "floor",
-    "class_kde": "floor",
+    "real": "ceiling",
+    "oracle": "oracle",
+    "memoriser": "warning",
+    **{name: spec.role for name, spec in GENERATORS.items() if spec.role},
+}
+ROLES = {
+    "ceiling": "real training donors, scored as if they were synthetic",
+    "oracle": "new draws from the simulated population",
+    "warning": "resampled training profiles: a generator that memorises",
+    "floor": "a simple generator that a trained model should beat",
 }
 
 #: the indicators a reader sees first, by what the profiles are compared with
@@ -57,18 +69,51 @@ HEADLINE = {
     ),
 }
 
-#: standard deviations of a difference beyond which two values are told apart
+#: column heads of the table in the log; where the width does not suffice, the first of these are shown
+HEADS = {
+    "precision": "precision",
+    "recall": "recall",
+    "two_sample_boosted": "boosted AUC",
+    "balanced_accuracy_mlp": "bal. acc.",
+    "domias_gaussian_auc": "attack AUC",
+    "within_class_correlation": "corr. within",
+    "adversarial_accuracy": "adv. acc.",
+    "spread": "spread",
+    "copying": "copying",
+    "frechet_pca": "Fréchet PCA",
+    "density": "density",
+}
+
+#: standard deviations of a difference beyond which two values are called distinguishable
 NOISE = 2.0
 #: quantile of the standard normal behind intervals of 95 %
 NORMAL = 1.959964
 
 
-def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Summarise single draws to mean and standard deviation.
+def collect(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The scorecard, the single values behind it, and the values of single tissues.
 
     Args:
-        indicators: tables with the columns generator, reconstructor, space, reference, metric, run, draw, value,
-            n, low, high, note. A run is a training, a draw one matched subset, or one classifier seed, within it.
+        tables: one per generator, with the columns generator, reconstructor, space, run, reference, metric, label,
+            draw, value, n, low, high, note. A run is a training; a draw is one matched subset, or one classifier
+            seed, within it. ``label`` is empty for a value over all tissues; else it is a tissue, a contrast, or, of
+            the loss attack, a time such as ``t=0.04``.
+
+    Returns:
+        The scorecard as ``summarise`` makes it; the values without a label (``DRAW_COLUMNS``); the values with one
+        (``TISSUE_COLUMNS``), of the first run only, since tissues differ by far more than runs do.
+    """
+    single = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    whole = single["label"].fillna("").eq("")
+    by_tissue = single.loc[~whole & single["run"].eq(1), TISSUE_COLUMNS]
+    return summarise(single[whole]), single.loc[whole, DRAW_COLUMNS], by_tissue
+
+
+def summarise(single: pd.DataFrame) -> pd.DataFrame:
+    """Summarise single values to mean and standard deviation.
+
+    Args:
+        single: generator, reconstructor, space, reference, metric, run, draw, value, n, low, high, note.
 
     Returns:
         One row per generator, reconstructor, space, reference and metric: ``mean``, ``sd``, ``runs`` and ``n``,
@@ -77,41 +122,28 @@ def collect(indicators: Sequence[pd.DataFrame]) -> pd.DataFrame:
         the mean (95 %, over other donors of the same cohort; of several runs the mean of their bounds), ``note`` says
         why a mean is missing. Order of appearance is kept.
     """
-    single = pd.concat(indicators, ignore_index=True)
-    single["note"] = single["note"].fillna("")
     runs = single.groupby([*KEYS, "run"], sort=False)
     within = runs.agg(mean=("value", "mean"), std=("value", "std"), low=("low", "first"), high=("high", "first"))
-    by_row = within.groupby(KEYS, sort=False)
+    by_row, by_metric = within.groupby(KEYS, sort=False), single.groupby(KEYS, sort=False)
     table = by_row["mean"].agg(mean="mean", sd="std", runs="size")
     table["sd"] = table["sd"].where(table["runs"] > 1, by_row["std"].first())
-    # a bound that one run lacks, the row lacks
-    table["low"], table["high"] = (by_row[side].agg(lambda part: part.mean(skipna=False)) for side in ("low", "high"))
-    by_metric = single.groupby(KEYS, sort=False)
-    table["n"], table["note"] = by_metric["n"].first(), by_metric["note"].agg(lambda part: max(part, key=len))
+    bounds = by_row[["low", "high"]]
+    # where one run has no bound, the row has none
+    table[["low", "high"]] = bounds.mean().where(bounds.count().eq(table["runs"], axis=0))
+    notes = single[single["note"].fillna("") != ""].groupby(KEYS)["note"].agg(lambda part: max(part, key=len))
+    table["n"], table["note"] = by_metric["n"].first(), notes.reindex(table.index).fillna("")
     return table.reset_index()[COLUMNS]
 
 
 def row_names(scorecard: pd.DataFrame) -> pd.Series:
     """What a reader calls a row: the generator, and how its landmarks became transcriptomes, ``ddpm + ridge``."""
-    rebuilt = scorecard["reconstructor"] != NO_WAY
+    rebuilt = scorecard["reconstructor"] != NO_RECONSTRUCTOR
     return scorecard["generator"].where(~rebuilt, scorecard["generator"] + " + " + scorecard["reconstructor"])
 
 
 def role(row: str) -> str:
-    """What a row is there for, if it is no generator under test; floors are floors by every way."""
+    """The role of a row that is no generator under test, whatever its reconstructor; else empty."""
     return REFERENCE_ROWS.get(row.partition(" + ")[0], "")
-
-
-def as_rows(privacy: pd.DataFrame) -> pd.DataFrame:
-    """The table ``privacy`` in the scorecard's shape, where its numbers stand beside ``copying``.
-
-    Values are means over runs, ``sd`` is their deviation between runs, empty with one; ``low`` and ``high`` are the
-    means of the bounds.
-    """
-    by = privacy.groupby(["generator", "metric"], sort=False)
-    table = by["value"].agg(mean="mean", sd="std", runs="size").join(by[["low", "high"]].mean())
-    table = table.join(by.agg(n=("n", "first"), note=("note", "first"))).reset_index()
-    return table.assign(space="landmarks", reference="train", reconstructor=NO_WAY)
 
 
 def wide(
@@ -137,53 +169,52 @@ def deviations(
     """How uncertain the means of ``wide`` are, in standard deviations.
 
     ``sd`` where there is one: between trainings or, with one training, between matched draws or classifier seeds.
-    Single draws deviate more than their mean, so that ``sd`` errs to the wide side there; but one training says
-    nothing of how much another would differ. Without
-    ``sd``, the half width of the 95 % interval over 1.96. Without either, empty: nothing can then be told apart.
+    Single draws deviate more than their mean, so that ``sd`` is too large there; but one training does not show how
+    much another would differ. Without ``sd``, the half width of the 95 % interval over 1.96. Without either, empty:
+    nothing is then distinguishable.
     """
     sd, low, high = (wide(scorecard, space, reference, what, metrics) for what in ("sd", "low", "high"))
     return sd.astype(float).fillna((high.astype(float) - low.astype(float)) / (2 * NORMAL))
 
 
-def told_apart(difference: Any, sd: Any, other_sd: Any) -> Any:
+def distinguishable(difference: Any, sd: Any, other_sd: Any) -> Any:
     """Whether two values differ by more than the noise, ``NOISE`` √(sd² + sd'²); never where that is unknown."""
     return np.abs(difference) > NOISE * np.hypot(sd, other_sd)
 
 
 def marks(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None) -> pd.DataFrame:
-    """Which generators lie closest to ``real``, as far as the noise allows to say so.
+    """Which generators lie closest to ``real``, as far as the noise allows a statement.
 
     A generator is marked where it lies closer to the row ``real`` than every floor does, by more than the noise,
-    and cannot be told from the closest generator: ``best`` if it is the only one, else ``shared``. Beyond the ceiling
-    is not better: a precision above that of real profiles means shrunken samples. ``real`` marks cells of any other row
-    that cannot be told from the real one; it goes with the two others, as in ``best real``. p-values are not marked.
+    and is not distinguishable from the closest generator: ``best`` if it is the only one, else ``shared``. A value
+    beyond the ceiling is not better: a precision above that of real profiles means samples that vary too little.
+    ``real`` marks cells of any other row that are not distinguishable from the real one; it goes with the two others,
+    as in ``best real``. p-values are not marked.
 
     Returns:
         (rows, indicators) of text, empty where nothing is marked.
     """
     means = wide(scorecard, space, reference, metrics=metrics).astype(float)
     sd = deviations(scorecard, space, reference, metrics)
-    found = pd.DataFrame("", index=means.index, columns=means.columns)
-    if "real" not in means.index:
-        return found
-    distance = (means - means.loc["real"]).abs()
+    if "real" not in means.index or means.empty:
+        return pd.DataFrame("", index=means.index, columns=means.columns)
     roles = means.index.map(role)
-    generators, floors = means.index[roles == ""], means.index[roles == "floor"]
-    for metric in [m for m in map(str, means) if not m.endswith("_p")]:
-        away, noise = distance[metric], sd[metric]
-        same = away.notna() & noise.notna() & ~told_apart(away, noise, noise["real"])
-        found.loc[same & (found.index != "real"), metric] = "real"
-        present = away[generators].dropna()
-        if present.empty or away[floors].isna().all():
-            continue
-        closest = str(present.idxmin())
-        alike = present.index[~told_apart(present - present[closest], noise[present.index], noise[closest])]
-        for row in map(str, alike):
-            margin = away[floors].dropna() - away[row]
-            if ((margin > 0) & told_apart(margin, noise[margin.index], noise[row])).all():
-                mark = "best" if len(alike) == 1 else "shared"
-                found.loc[row, metric] = " ".join([mark, str(found.loc[row, metric])]).strip()
-    return found
+    tested = ~means.columns.astype(str).str.endswith("_p")
+    distance, noise = (means - means.loc["real"]).abs().to_numpy(), sd.to_numpy()
+    unknown = np.isnan(distance)
+    best = np.full(distance.shape, "", dtype=object)
+    if (generators := np.flatnonzero(roles == "")).size:
+        away, own, floors = distance[generators], noise[generators], roles == "floor"
+        closest = np.where(unknown[generators], np.inf, away).argmin(axis=0), np.arange(len(tested))
+        alike = ~unknown[generators] & ~distinguishable(away - away[closest], own, own[closest])
+        margin = distance[floors, None] - away  # (floors, generators, indicators)
+        ahead = (margin > 0) & distinguishable(margin, noise[floors, None], own)
+        ahead = (ahead | unknown[floors, None]).all(axis=0) & ~unknown[floors].all(axis=0)
+        best[generators] = np.where(alike & ahead & tested, np.where(alike.sum(axis=0) == 1, "best", "shared"), "")
+    real = means.index.to_numpy() == "real"
+    same = ~unknown & ~np.isnan(noise) & ~distinguishable(distance, noise, noise[real]) & tested & ~real[:, None]
+    found = np.where(same, np.where(best == "", "real", best + " real"), best)
+    return pd.DataFrame(found, index=means.index, columns=means.columns)
 
 
 def cells(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None) -> pd.DataFrame:
@@ -196,17 +227,27 @@ def cells(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable
     return pd.DataFrame(text, index=means.index, columns=means.columns)
 
 
-def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test") -> str:
-    """The scorecard of one space as a plain table for the log: mean ± s.d."""
-    sizes = scorecard.query("space == @space and reference == @reference")["n"]
-    short = {
-        "adversarial_accuracy": "adv_acc",
-        "two_sample_boosted": "boosted",
-        "within_class_correlation": "within_corr",
-        "balanced_accuracy_mlp": "bal_acc_mlp",
-    }
-    table = cells(scorecard, space, reference).rename(columns=short)
-    return f"{space} against {reference}, {int(sizes.min())} profiles a side\n{table.to_string()}"
+def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test", width: int | None = None) -> str:
+    """The scorecard of one space as a plain table: mean ± s.d., no line longer than ``width`` characters.
+
+    Columns are those of ``HEADLINE``. Where ``width`` does not suffice for all, the indicators that ``HEADS`` names
+    first are shown, at least one.
+
+    Args:
+        width: of a line; None: that of the terminal.
+    """
+    width = get_terminal_size().columns if width is None else width
+    size = scorecard.query("space == @space and reference == @reference")["n"].min()
+    table = cells(scorecard, space, reference).replace(r"±0\.", "±.", regex=True)
+    least_telling = sorted(map(str, table), key=lambda metric: [*HEADS, metric].index(metric))
+    table = table.rename_axis(index=None, columns=None)
+    while (text := _plain(table)) and len(text.partition("\n")[0]) > width and table.shape[1] > 1:
+        table = table.drop(columns=least_telling.pop())
+    return f"{space} against {reference}, {int(size)} profiles a side\n{text}"
+
+
+def _plain(table: pd.DataFrame) -> str:
+    return table.rename(columns=lambda metric: HEADS.get(metric) or label(metric)).to_string()
 
 
 def cell(mean: float, sd: float) -> str:

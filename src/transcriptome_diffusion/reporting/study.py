@@ -14,7 +14,6 @@ All are long: a row per value, shares (not per cent), mean and standard deviatio
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -23,10 +22,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from transcriptome_diffusion import __version__
-from transcriptome_diffusion.reporting.page import page
-from transcriptome_diffusion.reporting.scorecard import NO_WAY, REFERENCE_ROWS, collect
-from transcriptome_diffusion.reporting.style import PALETTE
+from transcriptome_diffusion.reporting.guide import label
+from transcriptome_diffusion.reporting.page import number, render
+from transcriptome_diffusion.reporting.scorecard import NO_RECONSTRUCTOR, REFERENCE_ROWS, summarise
+from transcriptome_diffusion.reporting.style import PALETTE, finish
 
 #: the paper's indicators, in its order, and the Fréchet distance that needs no classifier
 INDICATORS = (
@@ -38,8 +37,8 @@ INDICATORS = (
     "frechet_classifier",
     "frechet_pca",
 )
-#: the paper's ways to all genes: linear regression, perceptron, generation without landmarks
-WAYS = ("ols", "mlp", "direct")
+#: how the paper makes all genes: linear regression, perceptron, generation without landmarks
+RECONSTRUCTORS = ("ols", "mlp", "direct")
 ACCURACIES = ("accuracy_mlp", "balanced_accuracy_mlp", "macro_f1_mlp")
 ERRORS = ("mae_standardised", "mae", "rmse", "r2_median", "r2_mean", "pearson_median")
 COSTS = ("parameters", "steps", "seconds")
@@ -59,13 +58,13 @@ def landmarks(scorecard: pd.DataFrame) -> pd.DataFrame:
 
 
 def transcriptome(scorecard: pd.DataFrame) -> pd.DataFrame:
-    """The same on all genes, with the column reconstructor: real profiles and the paper's ways."""
+    """The same on all genes, with the column reconstructor: real profiles and the paper's reconstructors."""
     part = _indicators(scorecard, "transcriptome")
     return part[["generator", "reconstructor", "reference", "metric", *VALUES]].reset_index(drop=True)
 
 
 def _indicators(scorecard: pd.DataFrame, space: str) -> pd.DataFrame:
-    known = scorecard["metric"].isin(INDICATORS) & scorecard["reconstructor"].isin([*WAYS, NO_WAY])
+    known = scorecard["metric"].isin(INDICATORS) & scorecard["reconstructor"].isin([*RECONSTRUCTORS, NO_RECONSTRUCTOR])
     return scorecard[known & (scorecard["space"] == space)]
 
 
@@ -89,7 +88,7 @@ def reverse_validation(draws: pd.DataFrame) -> pd.DataFrame:
     Args:
         draws: the scorecard's single values; a draw of an accuracy is a classifier seed.
     """
-    known = draws["metric"].isin(ACCURACIES) & draws["reconstructor"].isin([*WAYS, NO_WAY])
+    known = draws["metric"].isin(ACCURACIES) & draws["reconstructor"].isin([*RECONSTRUCTORS, NO_RECONSTRUCTOR])
     by = draws[known & (draws["reference"] == "test")].groupby(
         ["space", "generator", "reconstructor", "metric"], sort=False
     )
@@ -112,23 +111,23 @@ def samplers(draws: Sequence[pd.DataFrame], scorecard: pd.DataFrame) -> pd.DataF
     for sampler in draws:
         for steps in sampler["steps"].unique():
             part = sampler[sampler["steps"] == steps]
-            part = part.assign(reconstructor=NO_WAY, space="landmarks", low=np.nan, high=np.nan, note="")
-            tables.append(collect([part]).assign(steps=int(steps), device=str(part["device"].iloc[0])))
+            part = part.assign(reconstructor=NO_RECONSTRUCTOR, space="landmarks", low=np.nan, high=np.nan, note="")
+            tables.append(summarise(part).assign(steps=int(steps), device=str(part["device"].iloc[0])))
     table = pd.concat(tables, ignore_index=True)
     return table.astype({"steps": "Int64"})[["generator", "steps", "reference", "metric", *VALUES, "device"]]
 
 
-def cost(summaries: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def cost(summary: pd.DataFrame) -> pd.DataFrame:
     """Parameters, training steps and seconds of every trained generator: mean and sd between trainings, and the device.
 
     Args:
-        summaries: a row per training, ``reporting.training_log.summary``.
+        summary: a row per training of all generators, ``reporting.training_log.summary``.
     """
     rows = []
-    for summary in summaries:
-        name, device = (", ".join(dict.fromkeys(summary[column].astype(str))) for column in ("generator", "device"))
+    for name, part in summary.groupby("generator", sort=False):
+        device = ", ".join(dict.fromkeys(part["device"].astype(str)))
         for metric in COSTS:
-            values = summary[metric].astype(float)
+            values = part[metric].astype(float)
             rows.append((name, metric, values.mean(), values.std(), len(values), device))
     return pd.DataFrame(rows, columns=["generator", "metric", "mean", "sd", "runs", "device"])
 
@@ -158,7 +157,7 @@ def published() -> pd.DataFrame:
 
 # ------------------------------------------------------------------------------------------ the figures
 def steps_figure(table: pd.DataFrame, reference: str = "train") -> go.Figure:
-    """What more steps buy: recall, adversarial accuracy, Fréchet distance and seconds of each sampler by steps.
+    """The effect of more steps: recall, adversarial accuracy, Fréchet distance and seconds of each sampler by steps.
 
     Args:
         table: of ``samplers``; published values are drawn as open markers.
@@ -166,7 +165,7 @@ def steps_figure(table: pd.DataFrame, reference: str = "train") -> go.Figure:
     wanted = ("recall", "adversarial_accuracy", "frechet_classifier", "frechet_pca", "seconds_per_1000")
     table = table[table["reference"].isin([reference, NO_REFERENCE])]
     panels = {metric: table[table["metric"] == metric] for metric in wanted if (table["metric"] == metric).any()}
-    titles = [metric.replace("_", " ") for metric in panels]
+    titles = [label(metric) for metric in panels]
     figure = make_subplots(1, len(panels), subplot_titles=titles, horizontal_spacing=0.06)
     for column, panel in enumerate(panels.values(), 1):
         place: dict[str, Any] = {"row": 1, "col": column}
@@ -189,11 +188,8 @@ def steps_figure(table: pd.DataFrame, reference: str = "train") -> go.Figure:
         for real in panel.loc[panel["generator"] == "real", "mean"]:
             figure.add_hline(real, line={"dash": "dash", "color": "#888"}, annotation_text="real", **place)
         figure.update_xaxes(type="log", title_text="steps", tickvals=sorted(set(panel["steps"].dropna())), **place)
-    figure.update_layout(
-        template="plotly_white", height=380, legend={"orientation": "h", "y": -0.25},
-        title=f"Samplers by number of steps, against {AGAINST[reference]}",
-    )  # fmt: skip
-    return figure
+    title = f"Samplers by number of steps, against {AGAINST[reference]}"
+    return finish(figure, title, 400, legend={"orientation": "h", "y": -0.25})
 
 
 def cost_figure(table: pd.DataFrame) -> go.Figure:
@@ -210,39 +206,15 @@ def cost_figure(table: pd.DataFrame) -> go.Figure:
             )
         )  # fmt: skip
     devices = ", ".join(dict.fromkeys(table["device"]))
-    figure.update_layout(
-        template="plotly_white", height=430, showlegend=False, title=f"Parameters and training time, on {devices}",
+    return finish(
+        figure, f"Parameters and training time, on {devices}", 430, showlegend=False,
         xaxis={"title": "parameters", "type": "log", "dtick": "D2"},
         yaxis={"title": "seconds per training", "type": "log", "dtick": "D2"},
     )  # fmt: skip
-    return figure
 
 
 # ------------------------------------------------------------------------------------------ the report
-TITLES = {
-    "landmarks": "Landmark genes",
-    "transcriptome": "All genes, by way",
-    "reconstruction": "Reconstruction from real landmarks",
-    "reverse_validation": "Reverse validation",
-    "samplers": "Samplers and steps",
-    "cost": "Parameters and training time",
-}
-NOTES = {
-    "landmarks": "The paper compares with training profiles, where a generator that hands them out again (memoriser) "
-    "wins; read the held-out table for quality. Closer to real is better, higher is not.",
-    "transcriptome": "Landmarks rebuilt by the paper's linear regression (ols) or perceptron (mlp), without residual "
-    "noise, or all genes generated directly. The whole scorecard has further ways.",
-    "reconstruction": "Real landmarks of held-out donors to all other genes: what is rebuilt from synthetic landmarks "
-    "can hardly be better. ols and mlp are the paper's. Standardised errors are in training standard deviations.",
-    "reverse_validation": "Tissue classifiers that learned from synthetic profiles alone, tested on held-out donors; "
-    "those of real learned from real ones. Median, and quartiles, over trainings and classifier seeds.",
-    "samplers": "The same trainings sampled by DDPM (eta = 1) and DDIM (eta = 0). Of Fréchet distances the smaller is "
-    "better. The column seconds is the time for one profile per training sample.",
-    "cost": "Numbers that are trained, optimiser steps, and wall-clock time of a training; direct generators make all "
-    "genes.",
-}
 AGAINST = {"train": "training profiles (the paper's protocol)", "test": "held-out donors"}
-OWN_STYLE = "td small{color:#8a5a00} nav a{margin-right:1.2rem} .warn{background:#fff3e6;padding:.5rem .7rem}"
 
 
 def build_report(
@@ -257,21 +229,15 @@ def build_report(
         tables: by name, with or without ``published``. figures: by the name of the table they stand below.
         facts: shown at the top. warning: what keeps the published values from being comparable.
     """
-    parts = [
-        "<h1>The study: the experiment of Lacan et al. (2026) on this cohort</h1>",
-        f'<p class="note">{" · ".join(f"{escape(str(k))}: {escape(str(v))}" for k, v in facts.items())} · '
-        f"transcriptome-diffusion {escape(__version__)}</p>",
-        "<p>Mean ± s.d. between trainings; rows without a training (real, memoriser, oracle) have the spread between "
-        "matched draws. Values that the paper publishes (doi:10.1186/s12859-026-06470-8) stand below ours where the "
-        "cohort is the paper's. Every table is a CSV file in <code>08_reporting/study</code>.</p>",
-        f'<p class="warn">{escape(warning)}</p>' if warning else "",
-        "<nav>" + "".join(f'<a href="#{name}">{escape(TITLES[name])}</a>' for name in tables) + "</nav>",
-    ]
-    for name, table in tables.items():
-        parts.append(f'<h2 id="{name}">{escape(TITLES[name])}</h2><p>{escape(NOTES[name])}</p>')
-        parts += [f"<h3>{escape(title)}</h3>{_wide(part)}" for title, part in _blocks(table)]
-        parts += [figure.to_html(full_html=False, include_plotlyjs=False) for figure in figures.get(name, ())]
-    return page("The study", "".join(parts), OWN_STYLE)
+    return render(
+        "study.html",
+        title="The study",
+        heading="The study: the experiment of Lacan et al. (2026) on this cohort",
+        tables={name: [_wide(*block) for block in _blocks(table)] for name, table in tables.items()},
+        figures=figures,
+        facts=facts,
+        warning=warning,
+    )
 
 
 def _blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -286,41 +252,40 @@ def _blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [("", table)]
 
 
-def _wide(part: pd.DataFrame) -> str:
-    """A long table as an HTML one, a column per metric."""
+def _wide(title: str, part: pd.DataFrame) -> dict[str, Any]:
+    """A long table for the template, a column per metric."""
     metrics = [metric for metric in dict.fromkeys([*INDICATORS, *part["metric"]]) if (part["metric"] == metric).any()]
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, dict[str, str]]] = {}
     for row in part.to_dict("records"):
         rows.setdefault(_name(row), {})[row["metric"]] = _cell(row)
-    body = ""
-    for name, cells in rows.items():
-        role = REFERENCE_ROWS.get(name, "").partition(":")[0]
-        style = {"ceiling": "real", "floor": "floor", "warning": "warning"}.get(role, "")
-        values = "".join(f"<td>{cells.get(metric, '')}</td>" for metric in metrics)
-        body += f'<tr class="{style}"><td>{escape(name)}</td>{values}</tr>'
-    head = "".join(f"<th>{escape(metric.replace('_', ' '))}</th>" for metric in metrics)
-    return f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    empty = {"text": "", "paper": ""}
+    return {
+        "title": title,
+        "heads": [label(metric) for metric in metrics],
+        "rows": [
+            {
+                "name": name,
+                "role": REFERENCE_ROWS.get(name, ""),
+                "cells": [own.get(metric, empty) for metric in metrics],
+            }
+            for name, own in rows.items()
+        ],
+    }
 
 
 def _name(row: Mapping[Hashable, Any]) -> str:
     """What a reader calls a row: ``wgan_gp + mlp``, ``ddim, 50 steps``, ``ols``."""
-    name = " + ".join(row[key] for key in ("generator", "reconstructor") if row.get(key, NO_WAY) != NO_WAY)
+    parts = [row.get(key, NO_RECONSTRUCTOR) for key in ("generator", "reconstructor")]
+    name = " + ".join(part for part in parts if part != NO_RECONSTRUCTOR)
     return name if pd.isna(row.get("steps", pd.NA)) else f"{name}, {int(row['steps'])} steps"
 
 
-def _cell(row: Mapping[Hashable, Any]) -> str:
-    """The median with its quartiles, the mean with its deviation, or the value; below it what the paper has."""
+def _cell(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    """The median with its quartiles, the mean with its deviation, or the value; beside it what the paper has."""
     if "median" in row:
-        text = f"{_number(row['median'])} ({_number(row['q25'])} to {_number(row['q75'])})"
+        text = f"{number(row['median'])} ({number(row['q25'])} to {number(row['q75'])})"
     else:
-        text = _number(row["mean"] if "mean" in row else row["value"])
-        text += f" ±{_number(row['sd'])}" if row.get("sd", 0) > 0 else ""
+        text = number(row["mean"] if "mean" in row else row["value"])
+        text += f" ±{number(row['sd'])}" if row.get("sd", 0) > 0 else ""
     paper = row.get("published", np.nan)
-    return text if pd.isna(paper) else f"{text}<small>paper {_number(paper)}</small>"
-
-
-def _number(value: float) -> str:
-    if not np.isfinite(value):
-        return "–"
-    digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 and value % 1 else 0
-    return f"{value:,.{digits}f}"
+    return {"text": text, "paper": "" if pd.isna(paper) else number(paper)}

@@ -1,4 +1,4 @@
-"""What all figures share: colours, fonts, margins, and how many points a reader's browser is given."""
+"""What all figures share: colours, fonts, margins, and how many points are drawn at most."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ ROW_COLOURS = {
     "flow_matching": "#7b5fc4",
     "ddpm": "#1f5fa8",
     "ddim": "#5aa9e6",
-    "denoiser": "#1f5fa8",
 }
 #: profiles of a set in one panel of a map
 MOST_POINTS = 800
@@ -40,7 +39,7 @@ def row_colours(names: Iterable[str]) -> dict[str, str]:
 
 
 def finish(figure: go.Figure, title: str, height: int, **layout: Any) -> go.Figure:
-    """The common layout; ``layout`` has the last word."""
+    """The common layout; ``layout`` overrides it."""
     common = {
         "template": "plotly_white",
         "title": {"text": title, "font": {"size": 15}},
