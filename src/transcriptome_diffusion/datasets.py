@@ -19,6 +19,7 @@ from transcriptome_diffusion.artefacts import read_description, replaced_when_wh
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from pandas import DataFrame
 
 # kedro-viz recognises a preview by the name of its return annotation
 TablePreview = NewType("TablePreview", dict)
@@ -259,6 +260,36 @@ class GeneSetsDataset(AbstractDataset[None, Any]):
 
     def save(self, data: None) -> None:
         raise DatasetError("gene sets are read, never written.")
+
+    def _exists(self) -> bool:
+        return self._path is None or self._path.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._path}
+
+
+class LandmarkTableDataset(AbstractDataset[None, Any]):
+    """The landmark panel: the L1000 table that comes with the package, or a CSV file of the user's.
+
+    Args:
+        filepath: a table with the columns ``entrez_id``, ``symbol`` and ``ensembl_id``; null for L1000.
+    """
+
+    def __init__(self, *, filepath: str | None = None, metadata: dict[str, Any] | None = None) -> None:
+        self._path = None if filepath is None else Path(filepath).expanduser()
+        self.metadata = metadata
+
+    def load(self) -> DataFrame:
+        from transcriptome_diffusion.expression.landmarks import load_panel
+
+        return load_panel(self._path)
+
+    def preview(self, nrows: int = 20) -> TablePreview:
+        """The first genes."""
+        return TablePreview(self.load().head(nrows).to_dict(orient="split"))
+
+    def save(self, data: None) -> None:
+        raise DatasetError("the landmark panel is read, never written.")
 
     def _exists(self) -> bool:
         return self._path is None or self._path.exists()

@@ -18,7 +18,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from command_line import copied, kedro
-from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset
+from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, LandmarkTableDataset
 from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.pipelines import ingestion
 
@@ -64,9 +64,11 @@ class Cohort:
                 "raw_cohort": CohortDataset(reader="own", filepath=str(self.folder / self.name), options=options),
                 "params:ingestion": MemoryDataset(IngestionOptions(min_samples_per_tissue=10, **ingestion_options)),
                 "params:split": MemoryDataset(SplitOptions()),
+                "landmark_genes": LandmarkTableDataset(),
+                "ingestion.cohort": AnnDataDataset(filepath=str(self.results / "cohort.h5ad")),
                 **{
                     name: AnnDataDataset(filepath=str(self.results / f"{name}.h5ad"))
-                    for name in ("cohort", "expression_train", "expression_validation", "expression_test")
+                    for name in ("expression_train", "expression_validation", "expression_test")
                 },
             }
         )
@@ -193,6 +195,10 @@ CASES = {
         other_samples,
         r"the sample table matches no sample of .*expression\.tsv: it begins with \['patient 0', 'patient 1'\]",
     ),
+    "unknown label column": (
+        lambda c: c.columns.pop("tissue"),
+        r"no column 'tissue' for the class label but \['donor', 'study'\]\. Set `ingestion\.label`.*`columns`",
+    ),
     "unknown tissue column": (
         lambda c: c.columns.update(tissue="tissue_name"),
         r"the sample table .*samples\.tsv has no column 'tissue_name' for tissue; its columns are \['organ', ",
@@ -211,7 +217,7 @@ CASES = {
         r"the unit cannot be told from values from .*Declare it, for instance `unit: TPM`",
     ),
     "classes that are too small": (small_classes, r"no tissue has 10 samples; the cohort has organ 0 \(1\)"),
-    "a class without a sample": (no_class, r"no sample of .*expression\.tsv has a tissue in column 'organ'"),
+    "a class without a sample": (no_class, r"no sample has a label in column 'tissue' of the cohort"),
     "one donor only": (
         one_donor,
         r"too few donors to split into 10 folds: lung has 1\. Lower n_folds, raise min_samples_per_tissue",

@@ -42,8 +42,8 @@ def test_gzip_and_the_dialect_of_ensembl_are_understood(tmp_path):
         (b"", "is no gene model"),
         (b"gene_id\tgene_type\nENSG1\tprotein_coding\n", "is no gene model"),
         (GENCODE.replace("protein_coding", "lncRNA").encode(), r"no gene of .* is protein_coding; .*lncRNA"),
-        (gzip.compress(GENCODE.encode())[:200], "is truncated or broken"),
-        (b"\xff\xfe" + GENCODE.encode("utf-16-le"), "is truncated or broken"),
+        (gzip.compress(GENCODE.encode())[:200], "is truncated: the gzip stream ends too early"),
+        (b"\xff\xfe" + GENCODE.encode("utf-16-le"), "is not UTF-8"),
     ],
 )
 def test_what_is_no_gene_model_is_refused(tmp_path, content, message):

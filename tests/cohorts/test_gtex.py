@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from transcriptome_diffusion.cohorts.gtex import read_gtex
 from transcriptome_diffusion.cohorts.options import GTExOptions
-from transcriptome_diffusion.expression.landmarks import load_panel, match_panel
+from transcriptome_diffusion.expression.labels import label_samples
+from transcriptome_diffusion.expression.landmarks import load_panel
 from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
-from transcriptome_diffusion.pipelines.ingestion.nodes import prepare_cohort, split_by_donor
+from transcriptome_diffusion.pipelines.ingestion.nodes import filter_genes, prepare_cohort, split_samples
 
 V8 = "GTEx_Analysis_2017-06-05_v8_RNASeQCv1.1.9_gene_tpm.gct.gz"
 V10 = "GTEx_Analysis_v10_RNASeQCv2.4.2_gene_tpm.gct.gz"
@@ -107,7 +108,8 @@ def test_a_release_becomes_linear_profiles_of_coding_genes_with_their_covariates
     assert cohort.uns["unit"] == "TPM"
     assert cohort.obs.to_dict("list") == {
         "tissue": ["Adipose Tissue", "Muscle", "Adipose Tissue", "Blood"],
-        "source": ["Adipose - Subcutaneous", "Muscle - Skeletal", "Adipose - Visceral (Omentum)", "Whole Blood"],
+        "SMTS": ["Adipose Tissue", "Muscle", "Adipose Tissue", "Blood"],
+        "SMTSD": ["Adipose - Subcutaneous", "Muscle - Skeletal", "Adipose - Visceral (Omentum)", "Whole Blood"],
         "donor": ["GTEX-1117F", "GTEX-1117F", "GTEX-111CU", "GTEX-WXYG"],
         "study": ["GTEX"] * 4,
         "sample_type": ["normal"] * 4,
@@ -130,9 +132,13 @@ def test_every_gene_needs_no_gene_model_and_still_no_copies_on_y(release):
 
 
 def test_the_tissue_is_the_column_that_is_named(release):
-    assert read(release, tissue="SMTSD").obs["tissue"].tolist() == read(release).obs["source"].tolist()
-    with pytest.raises(ValueError, match=r"no column 'SMTX' for the tissue, but SAMPID.*SMTSD.*Set `tissue`.*SMTS or"):
-        read(release, tissue="SMTX")
+    raw = read(release)
+    for column in ("SMTS", "SMTSD"):
+        assert label_samples(raw, IngestionOptions(label=column)).obs["tissue"].tolist() == raw.obs[column].tolist()
+    with pytest.raises(ValueError, match=r"no column 'SMTX' for the class label but \['tissue', 'SMTS', 'SMTSD'"):
+        label_samples(raw, IngestionOptions(label="SMTX"))
+    with pytest.raises(ValidationError, match=r"a reader takes no `tissue`.*ingestion: \{label: SMTSD\}"):
+        read(release, tissue="SMTSD")
     with pytest.raises(ValidationError, match="tisue"):
         read(release, tisue="SMTS")
 
@@ -161,7 +167,7 @@ def test_two_releases_in_a_folder_ask_which_one_is_meant(release):
     (release / second).write_text(TABLE.replace("Whole Blood", "Blood!"))
     with pytest.raises(ValueError, match="several files for `attributes`"):
         read(release / V10)
-    assert read(release / V10, attributes=second).obs["source"].tolist()[-1] == "Blood!"
+    assert read(release / V10, attributes=second).obs["SMTSD"].tolist()[-1] == "Blood!"
     with pytest.raises(FileNotFoundError, match=r"gone\.txt, set as `attributes`"):
         read(release / V10, attributes="gone.txt")
 
@@ -178,9 +184,9 @@ def test_a_missing_file_is_named_with_where_it_is_published(release, name):
 def test_only_samples_with_rna_seq_and_a_tissue_are_read(release):
     rows = TABLE.replace("11907\tRNASEQ", "11907\tEXCLUDE").replace("8\tBlood\tWhole", "8\t\tWhole")
     write(release, attributes=rows)
-    assert list(read(release).obs_names) == [SAMPLES[0], SAMPLES[2]]
+    assert list(label_samples(read(release), IngestionOptions()).obs_names) == [SAMPLES[0], SAMPLES[2]]
     write(release, attributes=TABLE.replace("RNASEQ", "WGS"))
-    with pytest.raises(ValueError, match="lists no sample with SMAFRZE RNASEQ and SMTS"):
+    with pytest.raises(ValueError, match="lists no sample with SMAFRZE RNASEQ"):
         read(release)
     write(release, attributes=TABLE.replace("SM-", "XX-"))
     with pytest.raises(ValueError, match=r"none of the 4 samples of .*GTEX-1117F-0226-SM-5GZZ7.*sample table"):
@@ -196,7 +202,7 @@ def test_samples_that_the_attributes_lack_are_counted_in_a_warning(release, capl
     write(release, attributes=TABLE[: TABLE.index("GTEX-WXYG-0005")])
     with caplog.at_level(logging.WARNING):
         assert list(read(release).obs_names) == SAMPLES[:3]
-    assert "Left out 1 of 4 samples without a row with SMAFRZE RNASEQ and SMTS" in caplog.text
+    assert "Left out 1 of 4 samples without a row with SMAFRZE RNASEQ" in caplog.text
     assert "GTEX-WXYG-0005-SM-3NB37" in caplog.text
 
 
@@ -256,7 +262,14 @@ def test_a_cohort_is_prepared_split_by_donor_and_matched_to_the_panel(tmp_path):
     assert cohort.uns["unit"] == "log2(TPM + 1)"
     place = list(cohort.var_names).index(panel[5])
     np.testing.assert_allclose(cohort.X[:, place], np.log2(values[5, :200] + 1), atol=1e-3)
-    train, validation, test, _ = split_by_donor(cohort, SplitOptions(), IngestionOptions())
+    table, summary = split_samples(cohort, SplitOptions())
+    train, validation, test, panel_table = filter_genes(cohort, table, load_panel(), IngestionOptions())
+    assert summary.set_index(["tissue", "split"])["samples"]["all"].to_dict() == {
+        "train": train.n_obs,
+        "validation": validation.n_obs,
+        "test": test.n_obs,
+    }
     assert not set(train.obs["donor"]) & set(test.obs["donor"])
     assert train.n_obs + validation.n_obs + test.n_obs == 200
-    assert match_panel(train.var, load_panel())["matched_by"].eq("ensembl_id").all()
+    assert panel_table["matched_by"].eq("ensembl_id").all()
+    assert all(part.var["is_landmark"].all() for part in (train, validation, test))

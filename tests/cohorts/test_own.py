@@ -13,7 +13,9 @@ import pytest
 from scipy import sparse
 
 from transcriptome_diffusion.cohorts.readers import read_cohort
+from transcriptome_diffusion.expression.labels import label_samples
 from transcriptome_diffusion.expression.landmarks import load_panel, match_panel
+from transcriptome_diffusion.expression.options import IngestionOptions
 
 SAMPLES = [f"S-{i}" for i in range(6)]
 PANEL = load_panel().head(4)
@@ -42,10 +44,16 @@ def folder(tmp_path):
     return tmp_path
 
 
+def label(cohort):
+    """As the ingestion does it."""
+    return label_samples(cohort, IngestionOptions())
+
+
 def read(folder, name, **options):
+    """The labelled cohort."""
     columns = {"sample": "id", "tissue": "organ", "donor": "patient"}
     settings = {"samples": "samples.csv", "columns": columns, "unit": "TPM"} | options
-    return read_cohort("own", folder / name, settings)
+    return label(read_cohort("own", folder / name, settings))
 
 
 def write(matrix, path):
@@ -181,8 +189,8 @@ def test_samples_without_a_row_or_a_tissue_are_left_out_by_name(folder, matrix, 
     write(matrix.assign(extra=1.0), folder / "m.tsv")
     with caplog.at_level(logging.WARNING):
         assert read(folder, "m.tsv").n_obs == 5
-    assert "Left out 2 of 7 samples" in caplog.text
-    assert "extra, S-5" in caplog.text
+    assert "Left out 1 of 7 samples without a row in the sample table: extra" in caplog.text
+    assert "Left out 1 of 6 samples without a label in column 'tissue': S-5" in caplog.text
 
 
 def test_what_r_writes_for_a_missing_label_is_no_class_and_no_donor(folder, matrix):
@@ -193,7 +201,7 @@ def test_what_r_writes_for_a_missing_label_is_no_class_and_no_donor(folder, matr
     assert list(cohort.obs_names) == SAMPLES[1:5]
     assert cohort.obs["tissue"].tolist() == ["liver", "lung, left", "lung, left", "lung, left"]
     (folder / "samples.csv").write_text(text.replace("p3", "NA"))
-    with pytest.raises(ValueError, match="1 samples have no donor in column 'patient', for instance 'S-3'"):
+    with pytest.raises(ValueError, match="1 samples have no donor, for instance 'S-3'"):
         read(folder, "m.tsv")
 
 
@@ -259,7 +267,7 @@ class TestWhatDoesNotBelongTogether:
         ("columns", "message"),
         [
             ({"sample": "id", "tissue": "tissu"}, r"no column 'tissu' for tissue; its columns are \['organ'"),
-            ({"sample": "id"}, r"no column 'tissue' for tissue.*columns: \{tissue: \.\.\.\}"),
+            ({"sample": "id"}, r"no column 'tissue' for the class label.*columns: \{tissue: \.\.\.\}"),
             ({"sample": "sample_id", "tissue": "organ"}, r"no column \['sample_id'\]; its columns are \['id'"),
         ],
     )
@@ -302,7 +310,7 @@ class TestWhatDoesNotBelongTogether:
         write(matrix, folder / "m.tsv")
         text = (folder / "samples.csv").read_text()
         (folder / "samples.csv").write_text(text.replace("p3", ""))
-        with pytest.raises(ValueError, match="1 samples have no donor in column 'patient', for instance 'S-3'"):
+        with pytest.raises(ValueError, match="1 samples have no donor, for instance 'S-3'"):
             read(folder, "m.tsv")
 
     def test_a_parquet_file_with_too_many_texts(self, folder, matrix):

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from transcriptome_diffusion.cohorts.options import RNAseqDBOptions
 from transcriptome_diffusion.cohorts.rnaseqdb import read_rnaseqdb
-from transcriptome_diffusion.expression.filters import assign_tissues, drop_small_tissues
+from transcriptome_diffusion.expression.filters import drop_small_tissues
+from transcriptome_diffusion.expression.labels import label_samples
 from transcriptome_diffusion.expression.landmarks import load_panel, match_panel, select_landmarks
-from transcriptome_diffusion.expression.options import LandmarkOptions, SplitOptions
-from transcriptome_diffusion.expression.splitting import split_profiles
+from transcriptome_diffusion.expression.options import IngestionOptions, LandmarkOptions, SplitOptions
+from transcriptome_diffusion.expression.splitting import assign_splits, take_splits
 from transcriptome_diffusion.expression.units import to_log2
 
 GTEX, TCGA, TUMOUR = (f"bl-rsem-fpkm-{kind}.txt.gz" for kind in ("gtex", "tcga", "tcga-t"))
@@ -116,14 +117,18 @@ def test_a_missing_and_an_empty_folder_are_told_apart_and_say_where_the_data_are
     ("text", "message"),
     [
         pytest.param(GTEX_TEXT.replace(HEADER, "gene\tid"), "lacks the id columns.*'gene', 'id'", id="id columns"),
-        pytest.param(HEADER + "\nTES\t26136\n", "but no sample", id="no samples"),
+        pytest.param(HEADER + "\nTES\t26136\n", "has no sample: its header is", id="no samples"),
         pytest.param(GTEX_TEXT.splitlines()[0] + "\n", "but no gene", id="no genes"),
         pytest.param("", "is empty", id="empty"),
         pytest.param(GTEX_TEXT.replace("\t0.68", ""), "line 3: 3 cells, but the header has 4", id="short row"),
         pytest.param(GTEX_TEXT.replace("0.68", "0.68\t3"), "line 3: 5 cells", id="long row"),
-        pytest.param(GTEX_TEXT + "\n", "line 5: 1 cells", id="blank row"),
-        pytest.param(GTEX_TEXT.replace("A1BG\t1\t", "\t1\t"), "line 4: a gene without Hugo_Symbol", id="no symbol"),
-        pytest.param(GTEX_TEXT.replace("S32W-1126", "S3XE-1226").replace("4AD5V", "4AD4L"), "2 times", id="twice"),
+        pytest.param(GTEX_TEXT.replace("\nAL", "\n\nAL"), "line 3: empty, but genes follow", id="blank row"),
+        pytest.param(GTEX_TEXT.replace("A1BG\t1\t", "\t1\t"), "line 4: a gene without a name", id="no symbol"),
+        pytest.param(
+            GTEX_TEXT.replace("S32W-1126", "S3XE-1226").replace("4AD5V", "4AD4L"),
+            "samples have several columns: GTEX-S3XE",
+            id="twice",
+        ),
         pytest.param(GTEX_TEXT.replace("GTEX-S32W", "S32W"), "'S32W-1126-SM-4AD5V' is not a GTEX", id="barcode"),
         *(
             pytest.param(
@@ -146,7 +151,7 @@ def test_truncated_and_corrupt_gzip_files_are_refused(folder):
     (folder / GTEX).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=f"{GTEX} is truncated"):
         read(folder)
-    for broken in (b"plain text", whole[:12] + bytes([whole[12] ^ 255]) + whole[13:], whole[:-8] + b"\0" * 8):
+    for broken in (whole[:12] + bytes([whole[12] ^ 255]) + whole[13:], whole[:-8] + b"\0" * 8):
         (folder / GTEX).write_bytes(broken)
         with pytest.raises(ValueError, match=f"{GTEX} is not a sound gzip file"):
             read(folder)
@@ -171,7 +176,9 @@ def test_the_real_cohort_is_read_labelled_matched_and_split(rnaseqdb_folder, cap
         assert cohort.obs["donor"].nunique() == 779
         assert cohort.X.max() > 1e9
 
-        labelled = to_log2(drop_small_tissues(assign_tissues(cohort, TISSUES), 20))
+        labelled = to_log2(
+            drop_small_tissues(label_samples(cohort, IngestionOptions(label="source", tissues=TISSUES)), 20)
+        )
     assert labelled.n_obs == 859
     assert labelled.obs["tissue"].nunique() == 14
     assert "cervix (10), esca (7)" in caplog.text
@@ -183,7 +190,7 @@ def test_the_real_cohort_is_read_labelled_matched_and_split(rnaseqdb_folder, cap
     # the source gives CALM3 the Entrez id of CALM1, and HDGFRP3 none
     assert sorted(panel.loc[panel["matched_by"] == "symbol", "gene"]) == ["CALM3", "HDGFRP3"]
 
-    splits = split_profiles(labelled, SplitOptions())
+    splits = take_splits(labelled, assign_splits(labelled.obs, SplitOptions()))
     donors = [set(part.obs["donor"]) for part in splits.values()]
     assert sum(map(len, donors)) == len(set.union(*donors))
     assert {name: round(part.n_obs / 859, 1) for name, part in splits.items()} == {

@@ -72,7 +72,7 @@ class TestGDC:
     def test_leukaemia_and_melanoma_are_tumours_too(self, gdc):
         obs = read_cohort("tcga", gdc).obs
         assert obs["sample_type"].tolist() == ["tumor", "normal", "tumor", "tumor"]
-        assert obs["source"].tolist() == obs["tissue"].tolist() == ["ACC", "BRCA", "LAML", "SKCM"]
+        assert obs["cancer_type"].tolist() == obs["tissue"].tolist() == ["ACC", "BRCA", "LAML", "SKCM"]
         assert obs["donor"].tolist() == ["TCGA-OR-A5J1", "TCGA-BH-A0AU", "TCGA-AB-2803", "TCGA-D3-A1QA"]
         assert set(obs["study"]) == {"TCGA"}
 
@@ -103,7 +103,7 @@ class TestGDC:
 
     def test_a_row_without_a_cancer_type_leaves_that_of_the_patients_other_rows(self, gdc):
         quality(gdc, (TUMOUR, "ACC", "False"), (TUMOUR, "", "False"))
-        assert read_cohort("tcga", gdc).obs["source"].tolist() == ["ACC"]
+        assert read_cohort("tcga", gdc).obs["cancer_type"].tolist() == ["ACC"]
 
     def test_tables_of_another_cohort_are_an_error_that_says_why_nothing_is_left(self, gdc):
         quality(gdc, ("TCGA-XX-XXXX-01A-11R-A29S-07", "ACC", "False"))
@@ -150,7 +150,7 @@ class TestXena:
         assert "SLC35E2" in caplog.text
 
     def test_diseases_become_abbreviations(self, folder):
-        assert read_cohort("tcga", folder).obs["source"].tolist() == ["SKCM", "LUSC", "BRCA"]
+        assert read_cohort("tcga", folder).obs["cancer_type"].tolist() == ["SKCM", "LUSC", "BRCA"]
         assert len(set(DISEASES.values())) == 33
 
     def test_either_spelling_of_the_plus_signs_is_found(self, folder):
@@ -166,7 +166,7 @@ class TestXena:
         )
         obs = read_cohort("tcga", folder).obs
         # the third is in the phenotype table alone
-        assert obs["source"].tolist() == ["SKCM", "LUSC", "BRCA"]
+        assert obs["cancer_type"].tolist() == ["SKCM", "LUSC", "BRCA"]
         assert obs["sex"].tolist() == ["male", "female", "unknown"]
         assert obs["age"].iloc[0] == 57
         assert np.isnan(obs["age"].iloc[1:]).all()
@@ -209,7 +209,7 @@ class TestFirehose:
     def test_cohorts_are_stacked_without_their_second_header_and_without_unions(self, folder, caplog):
         with caplog.at_level(logging.INFO):
             cohort = read_cohort("tcga", folder)
-        assert cohort.obs["source"].tolist() == ["ACC", "STAD"]
+        assert cohort.obs["cancer_type"].tolist() == ["ACC", "STAD"]
         assert cohort.X[:, [0, 1, 3]].tolist() == [[5, 6, 8], [0, 1, pytest.approx(16.3305)]]
         assert np.isnan(cohort.X[0, 2])
         assert cohort.var["entrez_id"].tolist() == ["100130426", "728661", "9906", "1"]
@@ -218,7 +218,7 @@ class TestFirehose:
 
     def test_a_cohort_without_a_wanted_sample_is_passed_over_and_none_at_all_is_an_error(self, folder):
         quality(folder, (TUMOUR, "ACC", "True"))
-        assert read_cohort("tcga", folder).obs["source"].tolist() == ["STAD"]
+        assert read_cohort("tcga", folder).obs["cancer_type"].tolist() == ["STAD"]
         with pytest.raises(ValueError, match=r"is left: 1 not normal"):
             read_cohort("tcga", folder, {"sample_types": ["normal"]})
 

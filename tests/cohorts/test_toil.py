@@ -48,17 +48,17 @@ def test_the_logarithm_is_undone_and_an_unexpressed_gene_is_zero(folder):
     cohort = read_cohort("toil", folder)
     assert cohort.uns["unit"] == "TPM"
     gene = cohort[:, "ENSG00000223972"].X[:, 0]
-    np.testing.assert_allclose(gene, [0, 9.999, 0, 3.999], atol=1e-3)
+    np.testing.assert_allclose(gene, [0, 9.999, 0, 3.999, 7.999], atol=1e-3)
     assert (gene >= 0).all()
 
 
 def test_the_latin_phenotype_gives_studies_donors_and_types(folder):
     obs = read_cohort("toil", folder).obs
-    assert obs["study"].tolist() == ["TCGA", "TCGA", "GTEX", "TARGET"]
-    assert obs["sample_type"].tolist() == ["tumor", "normal", "normal", "tumor"]
-    assert obs["donor"].tolist() == ["TCGA-V4-A9EE", "TCGA-BH-A0AU", "GTEX-145MG", "TARGET-20-PAEIKD"]
-    assert obs["tissue"].tolist() == ["Eye", "Breast", "Brain", "White blood cell"]
-    assert obs["sex"].tolist() == ["male", "female", "male", "unknown"]
+    assert obs["study"].tolist() == ["TCGA", "TCGA", "GTEX", "TARGET", "TCGA"]
+    assert obs["sample_type"].tolist() == ["tumor", "normal", "normal", "tumor", "tumor"]
+    assert obs["donor"].tolist() == ["TCGA-V4-A9EE", "TCGA-BH-A0AU", "GTEX-145MG", "TARGET-20-PAEIKD", "TCGA-AA-0000"]
+    assert obs["tissue"].tolist() == ["Eye", "Breast", "Brain", "White blood cell", ""]
+    assert obs["sex"].tolist() == ["male", "female", "male", "unknown", "male"]
 
 
 def test_the_y_copy_in_the_spelling_of_gencode_23_is_dropped_by_name(folder, caplog):
@@ -71,7 +71,9 @@ def test_studies_sample_types_and_the_tissue_column_are_choices(folder):
     assert set(read_cohort("toil", folder, {"studies": ["GTEX"]}).obs["study"]) == {"GTEX"}
     lines = read_cohort("toil", folder, {"sample_types": ["cell_line"]}).obs
     assert list(lines.index) == ["GTEX-XYZ12-0001-SM-ABCDE"]
-    detailed = read_cohort("toil", folder, {"tissue": "detailed_category", "studies": ["TCGA"]}).obs["tissue"]
+    obs = read_cohort("toil", folder, {"studies": ["TCGA"]}).obs
+    assert obs["_primary_site"].tolist() == obs["tissue"].tolist()
+    detailed = obs["detailed_category"]
     assert "Sjögren’s".encode("cp1252").decode("latin-1") in set(detailed)
 
 
@@ -90,7 +92,7 @@ def test_underscores_that_r_has_rewritten_are_read_as_well(folder):
     path = folder / "TcgaTargetGTEX_phenotype.txt.gz"
     text = gzip.decompress(path.read_bytes()).decode("latin-1").replace("\t_", "\tX_")
     gz(path, text, "latin-1")
-    assert read_cohort("toil", folder).n_obs == 4
+    assert read_cohort("toil", folder).n_obs == 5
 
 
 def test_symbols_come_from_the_probe_map_and_coding_genes_from_a_gene_model(folder):
@@ -117,7 +119,7 @@ def test_another_matrix_than_that_of_tpm_is_refused(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tissue": "site"}, r"no column \['site'\]; its columns are \['sample', 'detailed_category'"),
+        ({"tissue": "site"}, r"a reader takes no `tissue`.*ingestion: \{label: site\}"),
         ({"studies": ["TARGET"], "sample_types": ["normal"]}, "no sample of .* is left: of 7, 1 of TARGET, 2 normal"),
     ],
 )

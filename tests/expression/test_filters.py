@@ -1,4 +1,4 @@
-"""Tissues and expressed genes."""
+"""Small tissues and expressed genes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transcriptome_diffusion.expression.filters import assign_tissues, drop_small_tissues, expressed_genes
+from transcriptome_diffusion.expression.filters import drop_small_tissues, expressed_genes
 from transcriptome_diffusion.expression.profiles import make_profiles
 
 
@@ -19,33 +19,6 @@ def cohort():
     values = np.arange(21).reshape(7, 3) * [0, 1, 2]
     values[:5, 1] = values[0, 2] = 0
     return make_profiles(values, obs, pd.DataFrame(index=["silent", "rare", "common"]), "FPKM")
-
-
-def test_sources_become_tissues_and_those_without_one_are_dropped_and_named(cohort, caplog):
-    with caplog.at_level(logging.INFO):
-        labelled = assign_tissues(cohort, {"blca": "bladder", "bladder": "bladder", "other": "lung"})
-    assert labelled.obs["tissue"].tolist() == ["bladder"] * 5
-    assert "2 samples" in caplog.text
-    assert "cervix (2)" in caplog.text
-    assert "tissue" not in cohort.obs
-
-
-def test_a_cohort_with_tissues_of_its_own_keeps_them(cohort):
-    cohort.obs["tissue"] = "a"
-    assert assign_tissues(cohort, None).obs["tissue"].eq("a").all()
-
-
-def test_a_cohort_without_the_column_to_read_from_is_refused(cohort):
-    with pytest.raises(ValueError, match=r"no column 'tissue'.*source.*name each source's tissue"):
-        assign_tissues(cohort, None)
-    del cohort.obs["source"]
-    with pytest.raises(ValueError, match=r"no column 'source'.*set `tissues` to null"):
-        assign_tissues(cohort, {"blca": "bladder"})
-
-
-def test_a_map_that_names_no_source_of_the_cohort_is_refused(cohort):
-    with pytest.raises(ValueError, match=r"none of .*'blca'.*\['luad'\]"):
-        assign_tissues(cohort, {"luad": "lung"})
 
 
 def test_small_tissues_are_dropped_and_named(cohort, caplog):

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from transcriptome_diffusion.datasets import LandmarkTableDataset
 from transcriptome_diffusion.expression.landmarks import (
     load_panel,
     match_panel,
     select_landmarks,
 )
-from transcriptome_diffusion.expression.options import LandmarkOptions
+from transcriptome_diffusion.expression.options import IngestionOptions, LandmarkOptions, SplitOptions
 from transcriptome_diffusion.expression.profiles import make_profiles
+from transcriptome_diffusion.pipelines.ingestion.nodes import filter_genes, split_samples
 
 PANEL = pd.DataFrame(
     [("10", "TEN", "ENSG00000000010"), ("20", "TWENTY", "ENSG00000000020"), ("30", "THIRTY", "ENSG00000000030")],
@@ -111,3 +113,35 @@ def test_a_panel_table_of_other_genes_is_refused():
     match = match_panel(cohort.var, PANEL)
     with pytest.raises(ValueError, match="lack 1 genes of the panel table"):
         select_landmarks(cohort[:, ["row 0", "row 1"]].copy(), match, LandmarkOptions())
+
+
+class TestTable:
+    def test_the_packaged_table_is_found_from_any_folder_and_one_of_the_users_in_its_place(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        packaged = LandmarkTableDataset().load()
+        assert packaged.shape == (978, 3)
+        assert packaged["entrez_id"].is_unique
+        PANEL.to_csv(tmp_path / "mine.csv", index=False)
+        mine = LandmarkTableDataset(filepath="mine.csv").load()
+        pd.testing.assert_frame_equal(mine[PANEL.columns.to_list()], PANEL, check_dtype=False)
+        assert LandmarkTableDataset().preview(2)["data"][0] == packaged.iloc[0].to_list()
+
+    def test_a_table_without_the_columns_is_refused(self, tmp_path):
+        (tmp_path / "mine.csv").write_text("gene,symbol\n1,A\n")
+        with pytest.raises(Exception, match=r"mine\.csv lacks \['entrez_id', 'ensembl_id'\].*or null for the L1000"):
+            LandmarkTableDataset(filepath=str(tmp_path / "mine.csv")).load()
+
+
+def test_ingestion_marks_the_landmarks_in_every_part_and_leaves_the_gene_names_to_the_cohort():
+    genes = gene_table(("X", "99", ""), ("TEN", "10", ""), ("SILENT", "20", ""), ("THIRTY", "30", ""))
+    obs = pd.DataFrame({"tissue": "lung", "donor": [f"d{i}" for i in range(20)], "study": "own"})
+    obs.index = [f"s{i}" for i in range(20)]
+    values = np.ones((20, 4)) * [1, 1, 0, 1]
+    cohort = make_profiles(values, obs, genes, "log2(TPM + 1)")
+    table, _ = split_samples(cohort, SplitOptions())
+    *parts, panel = filter_genes(cohort, table, PANEL, IngestionOptions(min_expressed_share=0.5))
+    for part in parts:
+        assert part.var["is_landmark"].to_dict() == {"row 0": False, "row 1": True, "row 3": True}
+    # a landmark that no training sample expresses is filtered out, and so is not found
+    assert panel.set_index("symbol")["found"].to_dict() == {"TEN": True, "TWENTY": False, "THIRTY": True}
+    assert not cohort.var["is_landmark"].any()

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from transcriptome_diffusion.expression import profiles
-from transcriptome_diffusion.expression.filters import assign_tissues, drop_small_tissues
+from transcriptome_diffusion.expression.filters import drop_small_tissues
+from transcriptome_diffusion.expression.labels import label_samples
 from transcriptome_diffusion.expression.missing import resolve_missing
+from transcriptome_diffusion.expression.options import IngestionOptions
 from transcriptome_diffusion.expression.profiles import blocks_of, find_unsound, make_profiles
 from transcriptome_diffusion.expression.units import to_log2
 
@@ -48,7 +50,8 @@ def test_tissues_and_logarithm_never_hold_the_values_more_than_once_beside_the_c
     obs = pd.DataFrame({"source": ["a"] * 100 + ["b"] * 900 + ["c"] * 1000}, index=[f"s{i}" for i in range(2000)])
     cohort = make_profiles(np.full((2000, 1000), 127), obs, pd.DataFrame(index=[f"g{i}" for i in range(1000)]), "TPM")
     tracemalloc.start()
-    kept = drop_small_tissues(assign_tissues(cohort, {"a": "lung", "b": "liver", "c": "liver"}), 200)
+    options = IngestionOptions(label="source", tissues={"a": "lung", "b": "liver", "c": "liver"})
+    kept = drop_small_tissues(label_samples(cohort, options), 200)
     logged = to_log2(resolve_missing(kept, "refuse"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

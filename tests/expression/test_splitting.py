@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from transcriptome_diffusion.expression.options import SplitOptions, SplitSizes
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.splitting import split_profiles, summarise_splits
+from transcriptome_diffusion.expression.splitting import assign_splits, summarise_splits, take_splits
 
 
 def make_cohort(donors: dict[str, list[str]]):
@@ -18,6 +18,11 @@ def make_cohort(donors: dict[str, list[str]]):
     rows = [(tissue, donor) for tissue, names in donors.items() for donor in names]
     obs = pd.DataFrame(rows, columns=["tissue", "donor"]).set_index(pd.Index([f"s{i}" for i in range(len(rows))]))
     return make_profiles(np.zeros((len(rows), 2)), obs, pd.DataFrame(index=["a", "b"]), "FPKM")
+
+
+def split_profiles(profiles, options):
+    """The parts by name."""
+    return take_splits(profiles, assign_splits(profiles.obs, options))
 
 
 @pytest.fixture
@@ -117,12 +122,21 @@ def test_folds_have_to_leave_something_to_train_on():
         SplitOptions(n_folds=3, test_folds=2, validation_folds=1)
 
 
+def test_a_table_made_for_another_cohort_is_refused(cohort):
+    table = assign_splits(cohort.obs, SplitOptions())
+    with pytest.raises(ValueError, match=r"names 1 samples that the cohort lacks, for instance 's7'"):
+        take_splits(cohort[[name for name in cohort.obs_names if name != "s7"]], table)
+
+
 def test_the_summary_counts_samples_and_donors():
-    parts = {
-        "train": make_cohort({"lung": ["a", "a", "b"], "liver": ["a"]}),
-        "test": make_cohort({"lung": ["c"], "liver": ["c", "d"]}),
-    }
-    assert summarise_splits(parts).to_numpy().tolist() == [
+    rows = [
+        *[("lung", donor, "train") for donor in "aab"],
+        ("liver", "a", "train"),
+        ("lung", "c", "test"),
+        *[("liver", donor, "test") for donor in "cd"],
+    ]
+    table = pd.DataFrame(rows, columns=["tissue", "donor", "split"]).rename_axis("sample").reset_index()
+    assert summarise_splits(table).to_numpy().tolist() == [
         ["all", "train", 4, 2],
         ["all", "test", 3, 2],
         ["liver", "train", 1, 1],

@@ -105,8 +105,9 @@ def test_another_release_or_packaging_is_a_parameter(configured, environment, ch
 
 
 def test_the_54_sites_of_gtex_are_a_parameter(configured):
-    for choice, column in (({}, "SMTS"), ({"tissue": "SMTSD"}, "SMTSD")):
-        assert configured("gtex", **choice)["catalog"]["raw_cohort"]["options"]["tissue"] == column
+    for choice, column in (({}, "SMTS"), ({"ingestion": {"label": "SMTSD"}}, "SMTSD")):
+        block = configured("gtex", **choice)["parameters"]["ingestion"]
+        assert (block["label"], block["min_samples_per_tissue"]) == (column, 100)
 
 
 # Lacan et al. (2026), doi:10.1186/s12859-026-06470-8
@@ -197,10 +198,10 @@ def test_a_preset_on_the_command_line_wins_over_that_of_the_environment(configur
         assert ours[name] != theirs[name]
 
 
-def test_the_papers_cohorts_are_cut_as_in_the_paper(validated, configured):
+def test_the_papers_cohorts_are_cut_as_in_the_paper(validated):
     gtex, tcga = validated("gtex_paper")["ingestion"], validated("tcga_paper")["ingestion"]
     assert gtex.min_samples_per_tissue == 100
-    assert configured("gtex_paper")["catalog"]["raw_cohort"]["options"]["tissue"] == "SMTS"
+    assert gtex.label == "SMTS"
     assert len(set(tcga.tissues.values())) == 24
     assert tcga.tissues == validated("tcga")["ingestion"].tissues
     assert tcga.missing == "zero"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import polars as pl
 
-from transcriptome_diffusion.cohorts.tables import refuse_foreign
+from transcriptome_diffusion.cohorts.tables import text_blocks
 
 
 def read_annotations(
@@ -39,28 +38,22 @@ def read_annotations(
     """
     if not path.is_file():
         raise FileNotFoundError(f"the table {path} does not exist. {mend}")
-    with path.open("rb") as file:
-        head = file.read(8)
-    if path.suffix != ".parquet":
-        refuse_foreign(path, head)
+    text = b"" if path.suffix == ".parquet" else b"".join(text_blocks(path))
     try:
         if path.suffix == ".parquet":
             texts = pl.read_parquet(path).select(pl.all().cast(pl.String).fill_null(""))
             table = pd.DataFrame(texts.to_dict(as_series=False), dtype=object)
         else:
-            with gzip.open(path) if head.startswith(b"\x1f\x8b") else path.open("rb") as file:
-                table = pd.read_csv(
-                    file,
-                    sep=separator,
-                    dtype=str,
-                    keep_default_na=False,
-                    quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-                    encoding=encoding,
-                    header=None,  # so that the first line says how long the others may be
-                ).fillna("")
+            table = pd.read_csv(
+                io.BytesIO(text),
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+                encoding=encoding,
+                header=None,  # so that the first line says how long the others may be
+            ).fillna("")
             table = table[1:].reset_index(drop=True).set_axis(list(table.iloc[0]), axis=1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is truncated or broken ({error}). {mend}") from error
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not {encoding}: byte {error.object[error.start]:#04x} cannot be read. "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from transcriptome_diffusion.cohorts.tables import text_blocks
 from transcriptome_diffusion.expression.identifiers import is_par_y, without_version
 
 CODING = "protein_coding"
@@ -34,12 +33,10 @@ def coding_genes(path: str | Path) -> set[str]:
 
 def _genes(path: Path) -> Iterator[tuple[str, str]]:
     """Id and type of one gene after the other."""
-    with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
     found = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as lines:
-            for line in lines:
+        for block in text_blocks(path):
+            for line in block.decode().splitlines():
                 cells = line.split("\t", 8)
                 if len(cells) < 9 or cells[2] != "gene":
                     continue
@@ -48,8 +45,8 @@ def _genes(path: Path) -> Iterator[tuple[str, str]]:
                 if gene and kind and not is_par_y(gene):
                     found += 1
                     yield without_version(gene), kind
-    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is truncated or broken ({error}). Fetch the file again.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason}). Fetch the file again.") from error
     if not found:
         raise ValueError(
             f"{path} is no gene model: expected lines of GTF with the feature 'gene', a gene_id and a gene_type."

@@ -37,14 +37,14 @@ _GENE_MODEL = re.compile(r"gencode\..*\.gtf(\.gz)?")
 def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
     """Read a release from the folder of its published files, or from its matrix with the others beside it.
 
-    Kept are the samples that the attributes list with ``SMAFRZE`` ``RNASEQ`` and a tissue, and the coding genes of
-    the gene model; genes are named by their Ensembl id without version, since symbols repeat. Y copies of
-    pseudoautosomal genes (``_PAR_Y``), zero as a rule, are dropped with a line in the log.
+    Kept are the samples that the attributes list with ``SMAFRZE`` ``RNASEQ``, and the coding genes of the gene model;
+    genes are named by their Ensembl id without version, since symbols repeat. Y copies of pseudoautosomal genes
+    (``_PAR_Y``), zero as a rule, are dropped with a line in the log.
 
     Returns:
-        (n_samples, n_genes), linear TPM. ``obs``: ``tissue`` as ``options.tissue`` says, ``source`` (``SMTSD``, the
-        site), ``donor`` (first two fields of the sample id), ``study``, ``sample_type``, ``sex`` (``male``,
-        ``female``) and ``age_bracket`` (``60-69``), ``unknown`` where the phenotypes say nothing.
+        (n_samples, n_genes), linear TPM. ``obs``: ``SMTS`` (30 tissues, also as ``tissue``), ``SMTSD`` (54 sites),
+        ``donor`` (first two fields of the sample id), ``study``, ``sample_type``, ``sex`` (``male``, ``female``) and
+        ``age_bracket`` (``60-69``), ``unknown`` where the phenotypes say nothing.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -56,7 +56,7 @@ def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
             f"the GTEx folder or matrix {path} does not exist. The files are published at {PUBLISHED_AT}; set their "
             "folder as `filepath` of the cohort in the catalog."
         )
-    samples = _sample_table(_beside(matrix_path, _ATTRIBUTES, "attributes", options), options.tissue)
+    samples = _sample_table(_beside(matrix_path, _ATTRIBUTES, "attributes", options))
     donors = _donor_table(_beside(matrix_path, _PHENOTYPES, "phenotypes", options))
     coding = None if options.genes == "all" else coding_genes(_beside(matrix_path, _GENE_MODEL, "gene_model", options))
     copies: list[str] = []
@@ -83,11 +83,10 @@ def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
     )
     if unlisted:  # there is none in a release as published
         logger.warning(
-            "Left out %d of %d samples without a row with SMAFRZE RNASEQ and %s in the attributes, such as %s. Are the "
+            "Left out %d of %d samples without a row with SMAFRZE RNASEQ in the attributes, such as %s. Are the "
             "attributes whole, and of this release?",
             len(unlisted),
             len(unlisted) + len(matrix.samples),
-            options.tissue,
             ", ".join(unlisted[:3]),
         )
     if copies:
@@ -147,19 +146,14 @@ def _beside(matrix: Path, name: re.Pattern[str], option: str, options: GTExOptio
     return path
 
 
-def _sample_table(path: Path, tissue: str) -> pd.DataFrame:
-    """``tissue`` and ``source`` of every sample with RNA-seq."""
+def _sample_table(path: Path) -> pd.DataFrame:
+    """``tissue``, ``SMTS`` and ``SMTSD`` of every sample with RNA-seq."""
     # SMPTHNTS holds unbalanced quotation marks, which read_annotations takes for what they are
     table = read_annotations(path, ["SAMPID", "SMTS", "SMTSD", "SMAFRZE"])
-    if tissue not in table:
-        raise ValueError(
-            f"{path} has no column {tissue!r} for the tissue, but {', '.join(map(str, table))}. Set `tissue` of the "
-            "cohort in the catalog to SMTS or SMTSD."
-        )
-    table = table[(table["SMAFRZE"] == "RNASEQ") & (table[tissue] != "")]
+    table = table[table["SMAFRZE"] == "RNASEQ"]
     if table.empty:
-        raise ValueError(f"{path} lists no sample with SMAFRZE RNASEQ and {tissue}.")
-    samples = pd.DataFrame({"tissue": table[tissue], "source": table["SMTSD"]})
+        raise ValueError(f"{path} lists no sample with SMAFRZE RNASEQ.")
+    samples = pd.DataFrame({"tissue": table["SMTS"], "SMTS": table["SMTS"], "SMTSD": table["SMTSD"]})
     samples.index = pd.Index(table["SAMPID"], name="sample")
     if not samples.index.is_unique:
         raise ValueError(

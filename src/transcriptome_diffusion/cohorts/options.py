@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from transcriptome_diffusion.options import Options
+
+
+def refuse_tissue(options: Any) -> Any:
+    """Say where the class label is chosen, instead of calling the option unknown."""
+    if isinstance(options, dict) and "tissue" in options:
+        raise ValueError(
+            f"a reader takes no `tissue`: the class label is chosen in conf/<env>/parameters_ingestion.yml, as "
+            f"ingestion: {{label: {options['tissue']}}}, or with --params ingestion.label={options['tissue']}."
+        )
+    return options
+
 
 #: how a source names its genes
 GeneIds = Literal["ensembl", "entrez", "symbol", "symbol|entrez"]
@@ -25,13 +36,12 @@ class RNAseqDBOptions(Options):
 class GTExOptions(Options):
     """What of a GTEx release is read; the further files stand beside the matrix, or where they are said to."""
 
-    tissue: str = Field(
-        default="SMTS", description="column of the sample attributes: SMTS (30 tissues) or SMTSD (54 sites)"
-    )
     genes: Literal["coding", "all"] = Field(default="coding", description="all needs no gene model")
     attributes: str | None = Field(default=None, description="path from the matrix's folder; null: by published name")
     phenotypes: str | None = Field(default=None, description="likewise")
     gene_model: str | None = Field(default=None, description="likewise, a GTF file")
+
+    _tissue = model_validator(mode="before")(refuse_tissue)
 
 
 class TCGAOptions(Options):
@@ -49,14 +59,15 @@ class TCGAOptions(Options):
 
 
 class ToilOptions(Options):
-    """Which samples of the Toil recompute are read, and what names their tissue."""
+    """Which samples and genes of the Toil recompute are read."""
 
     studies: list[Literal["TCGA", "TARGET", "GTEX"]] = Field(default=["TCGA", "TARGET", "GTEX"], min_length=1)
     sample_types: list[Literal["tumor", "normal", "cell_line"]] = Field(default=["tumor", "normal"], min_length=1)
-    tissue: str = Field(default="_primary_site", description="column of the phenotype table")
     genes: Literal["coding", "all"] = Field(
         default="all", description="coding needs a gene model (GTF) beside the matrix, such as GENCODE 23"
     )
+
+    _tissue = model_validator(mode="before")(refuse_tissue)
 
 
 class OwnOptions(Options):

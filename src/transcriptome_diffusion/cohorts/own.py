@@ -20,13 +20,14 @@ from transcriptome_diffusion.cohorts.annotations import read_annotations
 from transcriptome_diffusion.cohorts.options import OwnOptions
 from transcriptome_diffusion.cohorts.tables import MISSING, Matrix, read_gct, read_matrix
 from transcriptome_diffusion.expression.identifiers import identify, without_version
+from transcriptome_diffusion.expression.labels import as_text
 from transcriptome_diffusion.expression.profiles import dense, make_profiles
 from transcriptome_diffusion.expression.units import detect_unit, undo_log
 
 logger = logging.getLogger(__name__)
 
 #: columns of the sample table that are read under these names unless others are named
-KNOWN_COLUMNS = ("donor", "study", "source", "sample_type")
+KNOWN_COLUMNS = ("tissue", "donor", "study", "sample_type")
 GENE_COLUMNS = ("symbol", "entrez_id", "ensembl_id")
 
 _KIND = re.compile(r"\.(csv|gct|parquet|h5ad)(\.gz)?$", re.IGNORECASE)
@@ -47,13 +48,13 @@ class _Matrix:
 def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     """Read a matrix and the tables beside it, and bring them into the project's shape.
 
-    Samples of the matrix without a row or a tissue (empty, ``NA``) in the sample table are left out and named. Without
-    a column for ``donor`` every sample counts as a donor of its own. Gene identifiers are recognised
+    Samples of the matrix without a row in the sample table are left out and named. Without a column for ``donor``
+    every sample counts as a donor of its own. Gene identifiers are recognised
     (``expression.identifiers``), and no gene is made up: what is not measured is not there.
 
     Returns:
-        (n_samples, n_genes), linear, NaN where a cell is empty. ``obs``: ``tissue``, ``donor``, ``study`` (``own``
-        unless a column is named), ``source`` (the tissue unless one is named) and every further named column.
+        (n_samples, n_genes), linear, NaN where a cell is empty. ``obs``: ``donor``, ``study`` (``own`` unless a
+        column is named) and every further named column, the class label among them.
 
     Raises:
         FileNotFoundError: if the matrix or a table is missing.
@@ -75,10 +76,9 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     unit = options.unit or matrix.unit or detect_unit(values)
     linear = undo_log(values, unit)
     logger.info(
-        "Read %d samples of %d donors and %d tissues, %d genes, in %s from %s",
+        "Read %d samples of %d donors, %d genes, in %s from %s",
         len(obs),
         obs["donor"].nunique(),
-        obs["tissue"].nunique(),
         len(var),
         unit,
         path,
@@ -118,11 +118,11 @@ def _samples_go_down(path: Path, across: list[str], down: list[str], table: pd.D
     """Whether the sample table's ids are the file's rows and not its columns."""
     found_across, found_down = (table.index.isin(names).sum() for names in (across, down))
     if found_across == found_down == 0:
-        raise _strangers(path, [*across[:2], *down[:2]], table)
+        raise _no_shared_sample(path, [*across[:2], *down[:2]], table)
     return bool(found_down > found_across)
 
 
-def _strangers(path: Path, names: list[str], table: pd.DataFrame) -> ValueError:
+def _no_shared_sample(path: Path, names: list[str], table: pd.DataFrame) -> ValueError:
     """Matrix and sample table have no sample in common."""
     spelling = {re.sub(r"\W|_", "", name).lower() for name in table.index}
     alike = [name for name in names if re.sub(r"\W|_", "", name).lower() in spelling]
@@ -197,7 +197,7 @@ def _sample_table(path: Path, matrix: _Matrix, table: pd.DataFrame | None, optio
     if table is None:
         table = pd.DataFrame() if matrix.obs is None else matrix.obs
     columns = {name: name for name in KNOWN_COLUMNS if name in table}
-    columns |= {"tissue": "tissue"} | {ours: yours for ours, yours in options.columns.items() if ours != "sample"}
+    columns |= {ours: yours for ours, yours in options.columns.items() if ours != "sample"}
     if missing := {ours: yours for ours, yours in columns.items() if yours not in table}:
         ours, yours = next(iter(missing.items()))
         raise ValueError(
@@ -213,31 +213,20 @@ def _sample_table(path: Path, matrix: _Matrix, table: pd.DataFrame | None, optio
             )
     shared = pd.Index([sample for sample in matrix.samples if sample in table.index], name="sample")
     if shared.empty:
-        raise _strangers(path, matrix.samples[:2], table)
+        raise _no_shared_sample(path, matrix.samples[:2], table)
     obs = pd.DataFrame({ours: table.loc[shared, yours].to_numpy() for ours, yours in columns.items()}, index=shared)
-    for column in {"tissue", *KNOWN_COLUMNS}.intersection(obs):
-        text = obs[column].astype(object).where(obs[column].notna(), "").astype(str).str.strip()
-        obs[column] = text.replace(list(MISSING), "")  # R writes NA
-    labelled = obs["tissue"] != ""
-    unknown = [*pd.Index(matrix.samples).difference(shared), *obs.index[~labelled]]
-    if unknown:
+    for column in obs.columns.intersection(list(KNOWN_COLUMNS)):
+        obs[column] = as_text(obs[column])
+    if len(unknown := pd.Index(matrix.samples).difference(shared)):
         logger.warning(
-            "Left out %d of %d samples without a row or a tissue in the sample table: %s",
+            "Left out %d of %d samples without a row in the sample table: %s",
             len(unknown),
             len(matrix.samples),
             ", ".join(unknown[:10]),
         )
-    obs = obs[labelled]
-    if obs.empty:
-        raise ValueError(f"no sample of {path} has a tissue in column {columns['tissue']!r} of the sample table.")
-    for column, fallback in (("donor", obs.index), ("study", "own"), ("source", obs["tissue"])):
+    for column, fallback in (("donor", obs.index), ("study", "own")):
         if column not in obs:
             obs[column] = fallback
-    if (nameless := obs["donor"] == "").any():
-        raise ValueError(
-            f"{nameless.sum()} samples have no donor in column {columns['donor']!r}, for instance "
-            f"{obs.index[nameless][0]!r}; donors keep samples of one person on one side of the split."
-        )
     if "donor" not in columns:
         logger.warning("No column for the donor is named: every sample counts as a donor of its own")
     return obs

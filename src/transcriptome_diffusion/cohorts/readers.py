@@ -73,9 +73,9 @@ def read_cohort(name: str, path: str | Path | None, options: Mapping[str, Any] |
 
     Returns:
         Linear profiles (n_samples, n_genes): ``uns["unit"]`` such as ``FPKM``; NaN where a value was not measured;
-        ``obs`` with ``donor``, ``study``, ``source``, ``sample_type`` (``tumor`` or ``normal``, where it is known)
-        and further covariates; ``var`` with ``symbol``, ``entrez_id`` and ``ensembl_id`` ("" where unknown) and
-        ``is_landmark`` (false until matched).
+        ``obs`` with ``donor``, ``study``, ``sample_type`` (``tumor`` or ``normal``, where it is known), the columns
+        that may serve as class label (the usual one also as ``tissue``) and further covariates; ``var`` with
+        ``symbol``, ``entrez_id`` and ``ensembl_id`` ("" where unknown) and ``is_landmark`` (false until matched).
 
     Raises:
         ValueError: if the reader is unknown, a path is missing, or an option is unknown or impossible.

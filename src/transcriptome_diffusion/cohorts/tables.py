@@ -125,8 +125,8 @@ def read_matrix(
     """
     path, delimiter = Path(path), separator.encode()
     seen = Progress(title or path.name, path.stat().st_size, "read")
-    with seen, closing(_ahead(_blocks(path, seen))) as blocks:
-        lines = _lines(blocks)
+    with seen, closing(_ahead(text_blocks(path, seen))) as blocks:
+        lines = text_lines(blocks)
         for _ in range(skip_lines):
             next(lines, None)
         header = [_unquoted(cell) for cell in _text(path, next(lines, None)).split(separator)]
@@ -175,7 +175,7 @@ def read_gct(path: str | Path, **options: Any) -> Matrix:
         ValueError: as ``read_matrix``, and if the file is not GCT 1.2.
     """
     path = Path(path)
-    lines = _lines(_blocks(path))
+    lines = text_lines(text_blocks(path))
     version, sizes, header = (_text(path, next(lines, None)) for _ in range(3))
     if version.strip() != "#1.2":
         hint = " Its metadata would be read as expression: save it as GCT 1.2." if version.startswith("#1.3") else ""
@@ -198,7 +198,7 @@ def refuse_foreign(path: Path, head: bytes) -> None:
             raise ValueError(f"{path} is {what}; expected a table of text, plain or gzip.")
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """A line of a block, without its end."""
 
     number: int
@@ -279,7 +279,7 @@ class _Rows:
         self.seen = 0
         self.values = _Columns(len(columns))
 
-    def read(self, lines: Iterable[_Line], keep: Callable[[str], bool] | None) -> None:
+    def read(self, lines: Iterable[Line], keep: Callable[[str], bool] | None) -> None:
         """Take in all lines; wanted rows are parsed by threads, as polars needs no lock for it."""
         with ThreadPoolExecutor(PARSERS) as pool:
             pending: deque[Future[np.ndarray]] = deque()
@@ -290,7 +290,7 @@ class _Rows:
             for values in pending:
                 self.values.append(values.result())
 
-    def _batches(self, lines: Iterable[_Line], keep: Callable[[str], bool] | None) -> Iterator[list[_Row]]:
+    def _batches(self, lines: Iterable[Line], keep: Callable[[str], bool] | None) -> Iterator[list[_Row]]:
         """The wanted rows, so many at once as make up a block."""
         cells = self.id_columns + len(self.samples)
         batch: list[_Row] = []
@@ -321,7 +321,7 @@ class _Rows:
         if batch:
             yield batch
 
-    def _ids(self, line: _Line) -> tuple[list[str], int]:
+    def _ids(self, line: Line) -> tuple[list[str], int]:
         """The id cells of a line, and where its values start."""
         ids, start = [], line.start
         for _ in range(self.id_columns):
@@ -414,8 +414,12 @@ def _wanted_samples(path: Path, samples: list[str], keep: Callable[[str], bool] 
     return columns
 
 
-def _blocks(path: Path, advance: Callable[[int], None] = lambda position: None) -> Iterator[bytes]:
-    """The text of a file in pieces of whole lines."""
+def text_blocks(path: Path, advance: Callable[[int], None] = lambda position: None) -> Iterator[bytes]:
+    """The text of a file, plain or gzip, in pieces of whole lines.
+
+    Raises:
+        ValueError: if the gzip stream is cut off or broken, or the file is of another format.
+    """
     with path.open("rb") as file:
         head = file.read(8)
         refuse_foreign(path, head)
@@ -460,8 +464,8 @@ def _ahead(blocks: Iterator[bytes], depth: int = 2) -> Generator[bytes]:
             yield block
 
 
-def _lines(blocks: Iterable[bytes]) -> Iterator[_Line]:
-    """Every line, without its end, which may be that of Windows."""
+def text_lines(blocks: Iterable[bytes]) -> Iterator[Line]:
+    """Every line of ``text_blocks``, without its end, which may be that of Windows."""
     number = 0
     for block in blocks:
         start = 0
@@ -469,11 +473,11 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[_Line]:
             end = block.find(b"\n", start)
             end = len(block) if end < 0 else end
             number += 1
-            yield _Line(number, block, start, end - block.startswith(b"\r", end - 1))
+            yield Line(number, block, start, end - block.startswith(b"\r", end - 1))
             start = end + 1
 
 
-def _count(line: _Line, delimiter: bytes) -> int:
+def _count(line: Line, delimiter: bytes) -> int:
     """How many cells a line has."""
     length = line.stop - line.start
     if length < LONG:
@@ -481,7 +485,7 @@ def _count(line: _Line, delimiter: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(line.block, np.uint8, length, line.start) == delimiter[0])) + 1
 
 
-def _text(path: Path, line: _Line | None) -> str:
+def _text(path: Path, line: Line | None) -> str:
     if line is None:
         raise ValueError(f"{path} is empty, or ends before its header. Fetch the file again.")
     return _decoded(path, line.number, line.block[line.start : line.stop]).removeprefix("\ufeff")

@@ -113,7 +113,7 @@ def read_tcga(folder: Path, options: TCGAOptions) -> ad.AnnData:
 
     Returns:
         (n_samples, n_genes), linear RSEM, NaN where a gene was not measured. ``obs``: ``donor`` (the patient),
-        ``study`` (``TCGA``), ``sample_type``, ``source`` and ``tissue``, both the cancer type such as ``BRCA``, and
+        ``study`` (``TCGA``), ``sample_type``, ``cancer_type`` such as ``BRCA`` (also as ``tissue``), and
         ``age`` and ``sex`` where Xena's survival table is in the folder.
 
     Raises:
@@ -143,7 +143,7 @@ def read_tcga(folder: Path, options: TCGAOptions) -> ad.AnnData:
         "became 0",
         len(obs),
         obs["donor"].nunique(),
-        obs["source"].nunique(),
+        obs["cancer_type"].nunique(),
         len(var),
         int(np.isnan(values.sum(axis=0)).sum()),
         negative,
@@ -305,11 +305,11 @@ def _read(path: Path, samples: _Samples, options: TCGAOptions) -> _Part | str:
             "donor": [barcodes.donor(sample) for sample in matrix.samples],
             "study": "TCGA",
             "sample_type": [barcodes.sample_type(sample) for sample in matrix.samples],
-            "source": [samples.cancer(sample) for sample in matrix.samples],
+            "cancer_type": [samples.cancer(sample) for sample in matrix.samples],
         },
         index=pd.Index(matrix.samples, name="sample"),
     )
-    obs["tissue"] = obs["source"]
+    obs["tissue"] = obs["cancer_type"]
     if samples.covariates is not None:
         known = samples.covariates.reindex(obs.index.str[:15])
         for name in known:

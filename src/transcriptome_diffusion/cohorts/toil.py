@@ -37,13 +37,13 @@ NORMAL, CELL_LINE, NEITHER = "Normal", "Cell Line", ("", "Control Analyte")
 def read_toil(folder: Path, options: ToilOptions) -> ad.AnnData:
     """Read the TPM matrix and the phenotype table of a folder; symbols come from the probe map where it is there.
 
-    Columns without a phenotype or a tissue, of other studies and of other sample types are left out and counted in
+    Columns without a phenotype, of other studies and of other sample types are left out and counted in
     the log. The whole matrix has 60,498 genes and some 19,000 samples, 4.6 GB: ``genes: coding`` reads a third of it.
 
     Returns:
         (n_samples, n_genes), linear TPM. ``obs``: ``donor``, ``study`` (``TCGA``, ``TARGET``, ``GTEX``),
-        ``sample_type`` (``tumor``, ``normal``, ``cell_line``), ``source`` and ``tissue``, the wanted column of the
-        phenotype table, and ``sex``.
+        ``sample_type`` (``tumor``, ``normal``, ``cell_line``), ``sex``, and the other columns of the phenotype
+        table under their names, ``_primary_site`` also as ``tissue``.
 
     Raises:
         FileNotFoundError: if the matrix or the phenotype table is missing.
@@ -96,11 +96,9 @@ def _read_phenotype(path: Path, options: ToilOptions) -> pd.DataFrame:
     table = read_annotations(path, encoding="latin-1")
     # R turns a leading underscore into X_
     table.columns = table.columns.str.replace(r"^X_", "_", regex=True)
-    needed = ["sample", "_sample_type", "_gender", "_study", options.tissue]
+    needed = ["sample", "_sample_type", "_gender", "_study", "_primary_site"]
     if missing := [column for column in needed if column not in table]:
-        raise ValueError(
-            f"{path} has no column {missing}; its columns are {list(table)}. Set `tissue` of the reader to one of them."
-        )
+        raise ValueError(f"{path} has no column {missing}; its columns are {list(table)}. Is it that of the recompute?")
     table = table.drop_duplicates("sample").set_index("sample")
     said = table["_sample_type"]
     kinds = {"cell_line": said == CELL_LINE, "normal": said.str.contains(NORMAL), "": said.isin(NEITHER)}
@@ -109,16 +107,14 @@ def _read_phenotype(path: Path, options: ToilOptions) -> pd.DataFrame:
             "donor": [barcodes.donor(sample) or sample for sample in table.index],
             "study": table["_study"].str.upper(),
             "sample_type": np.select(list(kinds.values()), list(kinds), "tumor"),
-            "source": table[options.tissue],
-            "tissue": table[options.tissue],
+            "tissue": table["_primary_site"],
             "sex": table["_gender"].str.lower().replace("", "unknown"),
         },
         index=table.index,
-    )
+    ).join(table.drop(columns=["_sample_type", "_gender", "_study"]))
     wanted = {
         f"of {' or '.join(options.studies)}": obs["study"].isin(options.studies),
         f"{' or '.join(options.sample_types)}": obs["sample_type"].isin(options.sample_types),
-        f"with {options.tissue}": obs["source"] != "",
     }
     kept = pd.concat(wanted, axis=1).all(axis=1)
     counts = ", ".join(f"{rows.sum()} {what}" for what, rows in wanted.items())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from importlib.resources import files
+from pathlib import Path
 
 import anndata as ad
 import pandas as pd
@@ -17,10 +18,27 @@ from transcriptome_diffusion.expression.options import LandmarkOptions
 logger = logging.getLogger(__name__)
 
 
-def load_panel() -> pd.DataFrame:
-    """The panel, 978 rows: ``entrez_id``, ``symbol`` and ``ensembl_id`` (without version), all strings."""
-    with files(__package__).joinpath("l1000_landmarks.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
+#: columns of the panel's table
+ID_COLUMNS = ["entrez_id", "symbol", "ensembl_id"]
+
+
+def load_panel(path: str | Path | None = None) -> pd.DataFrame:
+    """The panel: ``entrez_id``, ``symbol`` and ``ensembl_id`` (without version), all strings; L1000 has 978 rows.
+
+    Args:
+        path: a CSV file with these columns; None: the L1000 table that comes with the package.
+
+    Raises:
+        ValueError: if the file lacks one of the columns.
+    """
+    with (files(__package__) / "l1000_landmarks.csv" if path is None else Path(path)).open(encoding="utf-8") as file:
+        panel = pd.read_csv(file, dtype=str, keep_default_na=False)
+    if missing := [column for column in ID_COLUMNS if column not in panel]:
+        raise ValueError(
+            f"the landmark table {path} lacks {missing}; it has {list(panel)}. Name a table with the columns "
+            f"{ID_COLUMNS} as `filepath` of `landmark_genes` in the catalog, or null for the L1000 panel."
+        )
+    return panel
 
 
 def match_panel(var: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
@@ -43,9 +61,9 @@ def match_panel(var: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: if an id column is missing, or one gene matches two panel genes.
     """
-    if absent := [column for column in ("symbol", "entrez_id", "ensembl_id") if column not in var]:
+    if absent := [column for column in ID_COLUMNS if column not in var]:
         raise ValueError(f"the gene table lacks {absent}; it has {list(var)}. Mend the cohort's reader.")
-    genes = var[["symbol", "entrez_id", "ensembl_id"]].astype(str).sort_index().rename_axis(None)
+    genes = var[ID_COLUMNS].astype(str).sort_index().rename_axis(None)
     # ENSG00000228572.7_PAR_Y is the Y copy of an X gene and would collide with it once the version is cut
     genes = genes[~genes["ensembl_id"].str.endswith("_PAR_Y")]
     genes["ensembl_id"] = genes["ensembl_id"].str.partition(".")[0]

@@ -10,10 +10,11 @@ from transcriptome_diffusion.options import Options
 
 
 class IngestionOptions(Options):
-    """How samples get their tissue, and which tissues and genes are kept."""
+    """How samples get their class label, and which tissues and genes are kept."""
 
+    label: str = Field(default="tissue", description="column of the cohort's sample table that is the class label")
     tissues: dict[str, str] | None = Field(
-        default=None, description="source to tissue; null where the cohort brings a column `tissue`"
+        default=None, description="values of that column to tissue names; null keeps the values"
     )
     min_samples_per_tissue: int = Field(default=20, ge=1)
     min_expressed_share: float = Field(

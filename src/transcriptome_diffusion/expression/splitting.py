@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 
 
-def split_profiles(profiles: ad.AnnData, options: SplitOptions) -> dict[str, ad.AnnData]:
-    """Split profiles into ``train``, ``validation`` and ``test``; samples keep their order within each.
+def assign_splits(obs: pd.DataFrame, options: SplitOptions) -> pd.DataFrame:
+    """Which samples are for training, validation and test; only their labels and donors are looked at.
 
     ``donor`` keeps all samples of a donor together and balances the tissues over the folds
     (scikit-learn's StratifiedGroupKFold). ``random`` is the paper's split of samples: Lacan et al. (2026),
@@ -25,31 +25,48 @@ def split_profiles(profiles: ad.AnnData, options: SplitOptions) -> dict[str, ad.
     draws as the authors' code does, the test part first: scikit-learn's train_test_split twice, not stratified.
 
     Args:
-        profiles: (n_samples, n_genes) with ``obs["tissue"]`` and ``obs["donor"]``.
+        obs: the sample table of a cohort, with ``tissue`` and ``donor``.
         options: number of folds, how many of them are test and validation, or the sizes, and the seed.
 
     Returns:
-        Views of the profiles, which copy nothing until they are copied.
+        One row per sample, in order: ``sample``, ``tissue``, ``donor`` and ``split`` (``train``, ``validation``,
+        ``test``). Samples beyond the sizes are left out.
 
     Raises:
         ValueError: if a tissue has fewer donors (``random``: samples) than folds, or is absent from a split; if
             the sizes do not add up to the cohort.
     """
-    tissue, donor = (profiles.obs[column].astype(str) for column in ("tissue", "donor"))
-    rows = _by_folds(profiles, tissue, donor, options) if options.sizes is None else _by_sizes(profiles.n_obs, options)
-    splits = {name: profiles[rows[name]] for name in SPLITS}
-    _check(splits, tissue, options)
+    table = obs[["tissue", "donor"]].astype(str).rename_axis("sample").reset_index()
+    table["split"] = _by_folds(table, options) if options.sizes is None else _by_sizes(len(table), options)
+    _check(table, options)
+    table = table[table["split"] != ""].reset_index(drop=True)
+    sizes = table["split"].value_counts()
     logger.info(
         "Split %d samples by %s: %s",
-        profiles.n_obs,
+        len(obs),
         options.strategy,
-        ", ".join(f"{name} {part.n_obs}" for name, part in splits.items()),
+        ", ".join(f"{name} {sizes[name]}" for name in SPLITS),
     )
-    return splits
+    return table
 
 
-def _by_sizes(n_samples: int, options: SplitOptions) -> dict[str, np.ndarray]:
-    """Rows of each part, in their order, for a split of samples into parts of given sizes."""
+def take_splits(profiles: ad.AnnData, table: pd.DataFrame) -> dict[str, ad.AnnData]:
+    """The parts of ``profiles`` that the table of ``assign_splits`` names, as views, which copy nothing.
+
+    Raises:
+        ValueError: if the table names a sample that is not in the profiles.
+    """
+    if len(absent := pd.Index(table["sample"]).difference(profiles.obs_names)):
+        raise ValueError(
+            f"the split names {len(absent)} samples that the cohort lacks, for instance {absent[0]!r}. It was made for "
+            "another cohort: run the ingestion from its first node."
+        )
+    rows = profiles.obs_names.get_indexer(table["sample"])
+    return {name: profiles[rows[table["split"] == name]] for name in SPLITS}
+
+
+def _by_sizes(n_samples: int, options: SplitOptions) -> np.ndarray:
+    """The part of each sample ("" for none), for a split of samples into parts of given sizes."""
     sizes = options.sizes
     assert sizes is not None
     if n_samples < sizes.total or (n_samples > sizes.total and sizes.surplus == "refuse"):
@@ -68,14 +85,16 @@ def _by_sizes(n_samples: int, options: SplitOptions) -> dict[str, np.ndarray]:
     train, validation = train_test_split(
         rest, test_size=sizes.validation, train_size=sizes.train, random_state=options.seed
     )
-    return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+    part = np.full(n_samples, "", dtype=object)
+    for name, rows in (("train", train), ("validation", validation), ("test", test)):
+        part[rows] = name
+    return part
 
 
-def _by_folds(
-    profiles: ad.AnnData, tissue: pd.Series, donor: pd.Series, options: SplitOptions
-) -> dict[str, np.ndarray]:
-    """A mask of rows for each part, for a split of donors or samples into folds."""
-    unit = donor if options.strategy == "donor" else pd.Series(profiles.obs_names, profiles.obs_names)
+def _by_folds(table: pd.DataFrame, options: SplitOptions) -> np.ndarray:
+    """The part of each sample, for a split of donors or samples into folds."""
+    tissue, donor = table["tissue"], table["donor"]
+    unit = donor if options.strategy == "donor" else table["sample"]
     what = "donors" if options.strategy == "donor" else "samples"
     available = unit.groupby(tissue).nunique()
     scarce = available[available < options.n_folds]
@@ -88,38 +107,29 @@ def _by_folds(
     splitter = StratifiedGroupKFold if options.strategy == "donor" else KFold
     folds = splitter(options.n_folds, shuffle=True, random_state=options.seed)
     groups = donor if options.strategy == "donor" else None
-    member = np.empty(profiles.n_obs, dtype=int)
+    member = np.empty(len(table), dtype=int)
     for fold, (_, held_out) in enumerate(folds.split(tissue, tissue, groups)):
         member[held_out] = fold
-    held = options.test_folds + options.validation_folds
-    return {
-        "train": member >= held,
-        "validation": (member >= options.test_folds) & (member < held),
-        "test": member < options.test_folds,
-    }
+    held_out_folds = options.test_folds + options.validation_folds
+    return np.select([member < options.test_folds, member < held_out_folds], ["test", "validation"], "train")
 
 
-def summarise_splits(splits: dict[str, ad.AnnData]) -> pd.DataFrame:
+def summarise_splits(table: pd.DataFrame) -> pd.DataFrame:
     """One row per tissue and split, and per split over all tissues (``all``): ``samples`` and ``donors``."""
-    rows = []
-    for name, part in splits.items():
-        groups = [("all", part.obs), *part.obs.groupby(part.obs["tissue"].astype(str))]
-        rows += [(tissue, name, len(obs), obs["donor"].nunique()) for tissue, obs in groups]
-    table = pd.DataFrame(rows, columns=["tissue", "split", "samples", "donors"])
-    order = {name: place for place, name in enumerate(splits)}
-    return table.sort_values(["tissue", "split"], key=lambda column: column.map(order).fillna(column)).reset_index(
-        drop=True
+    both = pd.concat([table.assign(tissue="all"), table])
+    counts = both.groupby(["tissue", "split"]).agg(samples=("sample", "size"), donors=("donor", "nunique"))
+    order = {name: place for place, name in enumerate(SPLITS)}
+    return counts.reset_index().sort_values(
+        ["tissue", "split"], key=lambda column: column.map(order).fillna(column), ignore_index=True
     )
 
 
-def _check(splits: dict[str, ad.AnnData], tissue: pd.Series, options: SplitOptions) -> None:
-    for name, part in splits.items():
-        if missing := sorted(set(tissue) - set(part.obs["tissue"].astype(str))):
+def _check(table: pd.DataFrame, options: SplitOptions) -> None:
+    for name in SPLITS:
+        if missing := sorted(set(table["tissue"]) - set(table.loc[table["split"] == name, "tissue"])):
             raise ValueError(
                 f"no sample of {missing} fell into {name}; lower n_folds (or change sizes), or take another seed than "
                 f"{options.seed}."
             )
-    if options.strategy == "donor":
-        seen = pd.concat([part.obs["donor"].astype(str).drop_duplicates() for part in splits.values()])
-        if seen.duplicated().any():
-            raise AssertionError(f"donors in two splits: {sorted(seen[seen.duplicated()])[:3]}")
+    if options.strategy == "donor" and (table.groupby("donor")["split"].nunique() > 1).any():
+        raise AssertionError("a donor is in two splits")

@@ -1,4 +1,4 @@
-"""Match the L1000 panel to the cohort's genes and keep it, each split in a node of its own."""
+"""Keep the L1000 panel, as ingestion matched it to the cohort's genes; each split in a node of its own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from . import nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """The panel is matched on the training data's gene table; every split is then cut to it separately."""
-    match = Node(nodes.match_panel, ["expression_train", "landmark_genes"], "gene_panel", name="match_panel")
+    """One node per split, so that held-out donors reach evaluation alone."""
     select = [
         Node(
             nodes.select_landmarks,
@@ -21,4 +20,4 @@ def create_pipeline(**_: Any) -> Pipeline:
         )
         for split in ("train", "validation", "test")
     ]
-    return Pipeline([match, *select], namespace="feature_landmarks", prefix_datasets_with_namespace=False)
+    return Pipeline(select, namespace="feature_landmarks", prefix_datasets_with_namespace=False)

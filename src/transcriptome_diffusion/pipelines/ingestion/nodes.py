@@ -1,4 +1,4 @@
-"""Nodes of the ingestion: tissue, filters and logarithm, then the split by donor."""
+"""Nodes of the ingestion: label and logarithm, the split by donor, then what the training part decides of the genes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ SMALLER = "Read fewer samples or genes (the options of `raw_cohort` in the catal
 
 
 def prepare_cohort(raw: AnnData, options: IngestionOptions) -> AnnData:
-    """The cohort in log2(x + 1), every sample with its tissue, without tissues that are too small."""
-    from transcriptome_diffusion.expression.filters import assign_tissues, drop_small_tissues
+    """The cohort in log2(x + 1), every sample with its class label, without classes that are too small."""
+    from transcriptome_diffusion.expression.filters import drop_small_tissues
+    from transcriptome_diffusion.expression.labels import label_samples
     from transcriptome_diffusion.expression.missing import resolve_missing
     from transcriptome_diffusion.expression.units import to_log2
     from transcriptome_diffusion.memory import require_memory
@@ -20,26 +21,39 @@ def prepare_cohort(raw: AnnData, options: IngestionOptions) -> AnnData:
     require_memory(
         f"taking the logarithm of {raw.n_obs} x {raw.n_vars} values", 4.2 * copies * raw.n_obs * raw.n_vars, SMALLER
     )
-    labelled = drop_small_tissues(assign_tissues(raw, options.tissues), options.min_samples_per_tissue)
-    cohort = to_log2(resolve_missing(labelled, options.missing))
-    cohort.var["is_landmark"] = False  # until the panel is matched
-    return cohort
+    labelled = drop_small_tissues(label_samples(raw, options), options.min_samples_per_tissue)
+    return to_log2(resolve_missing(labelled, options.missing))
 
 
-def split_by_donor(
-    cohort: AnnData, options: SplitOptions, ingestion: IngestionOptions
+def split_samples(cohort: AnnData, options: SplitOptions) -> tuple[DataFrame, DataFrame]:
+    """Which samples are for training, validation and test, and how many of each label these are."""
+    from transcriptome_diffusion.expression.splitting import assign_splits, summarise_splits
+
+    table = assign_splits(cohort.obs, options)
+    return table, summarise_splits(table)
+
+
+def filter_genes(
+    cohort: AnnData, split: DataFrame, landmark_genes: DataFrame, options: IngestionOptions
 ) -> tuple[AnnData, AnnData, AnnData, DataFrame]:
-    """Train, validation, test and their sizes; genes are filtered and missing values filled by what train shows."""
+    """Train, validation and test with the genes that train shows, missing values filled from train, landmarks marked.
+
+    The last result is the table of the landmark panel: which genes were found, and how.
+    """
     from transcriptome_diffusion.expression.filters import expressed_genes
+    from transcriptome_diffusion.expression.landmarks import match_panel
     from transcriptome_diffusion.expression.missing import impute_from_train
-    from transcriptome_diffusion.expression.splitting import split_profiles, summarise_splits
+    from transcriptome_diffusion.expression.splitting import take_splits
     from transcriptome_diffusion.memory import require_memory
 
     # the parts, and while training profiles are copied those of its samples with all genes; medians take more
-    size = 12.0 if ingestion.missing == "impute" else 6.5
+    size = 12.0 if options.missing == "impute" else 6.5
     what = f"splitting {cohort.n_obs} x {cohort.n_vars} values"
     require_memory(what, size * cohort.n_obs * cohort.n_vars, SMALLER)
-    splits = impute_from_train(split_profiles(cohort, options))
-    genes = expressed_genes(splits["train"], ingestion.min_expressed_share)
+    splits = impute_from_train(take_splits(cohort, split))
+    genes = expressed_genes(splits["train"], options.min_expressed_share)
     kept = {name: part[:, genes].copy() for name, part in splits.items()}
-    return kept["train"], kept["validation"], kept["test"], summarise_splits(kept)
+    gene_panel = match_panel(kept["train"].var, landmark_genes)
+    for part in kept.values():
+        part.var["is_landmark"] = part.var_names.isin(gene_panel["gene"])
+    return kept["train"], kept["validation"], kept["test"], gene_panel

@@ -10,17 +10,18 @@ from . import nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Label, filter and transform the cohort, then split it once for everybody downstream."""
-    return Pipeline(
-        [
-            Node(nodes.prepare_cohort, ["raw_cohort", "params:ingestion"], "cohort", name="prepare_cohort"),
-            Node(
-                nodes.split_by_donor,
-                ["cohort", "params:split", "params:ingestion"],
-                ["expression_train", "expression_validation", "expression_test", "cohort_summary"],
-                name="split_by_donor",
-            ),
-        ],
-        namespace="ingestion",
-        prefix_datasets_with_namespace=False,
+    """Label and transform the cohort, split it once for everybody downstream, keep the genes that train shows."""
+    prepare = Node(nodes.prepare_cohort, ["raw_cohort", "params:ingestion"], "ingestion.cohort", name="prepare")
+    split = Node(
+        nodes.split_samples,
+        ["ingestion.cohort", "params:split"],
+        ["ingestion.split_table", "cohort_summary"],
+        name="split",
     )
+    filtered = Node(
+        nodes.filter_genes,
+        ["ingestion.cohort", "ingestion.split_table", "landmark_genes", "params:ingestion"],
+        ["expression_train", "expression_validation", "expression_test", "gene_panel"],
+        name="filter",
+    )
+    return Pipeline([prepare, split, filtered], namespace="ingestion", prefix_datasets_with_namespace=False)
