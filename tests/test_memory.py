@@ -24,8 +24,8 @@ from transcriptome_diffusion.memory import NotEnoughMemoryError, available_memor
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.evaluation.nodes import fit_yardsticks
 from transcriptome_diffusion.pipelines.ingestion.nodes import prepare_cohort, split_by_donor
-from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
-from transcriptome_diffusion.reconstruction.options import ReconstructionOptions
+from transcriptome_diffusion.reconstruction.linear import RidgeReconstructor
+from transcriptome_diffusion.reconstruction.options import RidgeOptions
 
 GB = 10**9
 
@@ -178,13 +178,13 @@ def test_a_generator_takes_what_it_says(name, monkeypatch):
 
 
 def test_a_reconstruction_takes_what_it_says(monkeypatch):
-    options = ReconstructionOptions()
+    options = RidgeOptions()
     train, validation = cohort(2500, 6000, "a", classes=12), cohort(300, 6000, "bb", classes=12)
     pairs = [(part[:, :600].copy(), part) for part in (train, validation)]
-    model = LinearReconstructor.fit(pairs[0][0][:200], train[:200], *pairs[1], options)
+    model = RidgeReconstructor.fit(pairs[0][0][:200], train[:200], *pairs[1], options)
 
     def fit():
-        LinearReconstructor.fit(*pairs[0], *pairs[1], options)
+        RidgeReconstructor.fit(*pairs[0], *pairs[1], options)
 
     def rebuild():
         model.reconstruct(pairs[0][0], noise_seed=0)

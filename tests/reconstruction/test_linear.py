@@ -7,16 +7,16 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from toy_cohort import cohort, fitted, panel
 
 from transcriptome_diffusion.reconstruction import base, linear
-from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
-from transcriptome_diffusion.reconstruction.options import ReconstructionOptions
-from transcriptome_diffusion.reconstruction.ridge import search_least
+from transcriptome_diffusion.reconstruction.linear import OLSReconstructor, RidgeReconstructor
+from transcriptome_diffusion.reconstruction.options import OLSOptions, RidgeOptions
+from transcriptome_diffusion.reconstruction.ridge import search_minimum
 
-RIDGE = ReconstructionOptions()
-OLS = ReconstructionOptions(method="ols")
+RIDGE = RidgeOptions()
+OLS = OLSOptions()
 
 
 def fit(train, options=RIDGE):
-    return fitted(LinearReconstructor, train, options)
+    return fitted(OLSReconstructor if options is OLS else RidgeReconstructor, train, options)
 
 
 def standardised(train):
@@ -48,7 +48,7 @@ def test_predictions_are_those_of_ridge_in_scikit_learn(n, monkeypatch):
 @pytest.mark.parametrize("n", [15, 21, 30, 200], ids=["fewer profiles than landmarks", "as many", "more", "many more"])
 def test_leave_one_out_errors_are_those_of_leaving_one_out(n, monkeypatch):
     monkeypatch.setattr(linear, "BLOCK", 7)
-    model = fit(cohort(n), ReconstructionOptions(penalties=[1e-4, 0.03, 1.0, 50.0]))
+    model = fit(cohort(n), RidgeOptions(penalties=[1e-4, 0.03, 1.0, 50.0]))
     x, y, _ = standardised(cohort(n))
     for penalty, error in model.record["leave_one_out_error"]:
         ridge = Ridge(alpha=penalty * model.record["penalty_unit"], solver="svd")
@@ -74,7 +74,7 @@ def test_penalties_of_their_own_are_those_of_ridgecv_with_alpha_per_target(n, mo
     # targets that follow the landmarks closely, loosely and not at all want different penalties
     train.X[:, 1] = np.random.default_rng(5).normal(size=n)
     train.X[:, 2] = train.X[:, 0] + train.X[:, 3]
-    model = fit(train, ReconstructionOptions(penalty_per="target"))
+    model = fit(train, RidgeOptions(penalty_per="target"))
     x, y, targets = standardised(train)
     unit = model.record["penalty_unit"]
     reference = RidgeCV(alphas=[p * unit for p in RIDGE.penalties], alpha_per_target=True).fit(x, y)
@@ -90,23 +90,23 @@ def test_penalties_of_their_own_are_those_of_ridgecv_with_alpha_per_target(n, mo
 
 def test_one_penalty_for_each_of_alike_targets_leaves_the_same_residuals():
     one = [0.3]  # a single candidate: both ways have to end at the same model
-    shared, own = (fit(cohort(40), ReconstructionOptions(penalties=one, penalty_per=per)) for per in ("all", "target"))
+    shared, own = (fit(cohort(40), RidgeOptions(penalties=one, penalty_per=per)) for per in ("all", "target"))
     np.testing.assert_array_equal(shared.weights, own.weights)
-    np.testing.assert_array_equal(shared.residuals.rows, own.residuals.rows)
+    np.testing.assert_array_equal(shared.residuals.samples, own.residuals.samples)
     assert own.record["leave_one_out_error"][0][1] == pytest.approx(shared.record["leave_one_out_error"][0][1])
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 25])
-def test_the_search_finds_the_least_of_a_valley_wherever_it_lies(count):
-    for least in range(count):
-        tried = search_least(lambda i, least=least: abs(i - least) ** 1.5, count)
-        assert min(tried, key=tried.get) == least
+def test_the_search_finds_the_only_minimum_wherever_it_lies(count):
+    for lowest in range(count):
+        tried = search_minimum(lambda i, lowest=lowest: abs(i - lowest) ** 1.5, count)
+        assert min(tried, key=tried.get) == lowest
         assert len(tried) <= count / 4 + 9
 
 
 def test_a_penalty_at_the_end_of_the_list_is_reported(caplog):
     with caplog.at_level(logging.WARNING):
-        fit(cohort(40), ReconstructionOptions(penalties=[1e-6, 1e-5]))
+        fit(cohort(40), RidgeOptions(penalties=[1e-6, 1e-5]))
     assert "widen the list" in caplog.text
 
 
@@ -130,11 +130,16 @@ def test_least_squares_interpolates_few_profiles_and_says_so_and_ridge_does_bett
 
 def test_validation_profiles_move_no_weight():
     train = cohort(40)
-    models = [fitted(LinearReconstructor, train, RIDGE, cohort(20, seed=seed)) for seed in (5, 6)]
+    models = [fitted(RidgeReconstructor, train, RIDGE, cohort(20, seed=seed)) for seed in (5, 6)]
     np.testing.assert_array_equal(models[0].weights, models[1].weights)
-    assert not np.array_equal(models[0].residuals.rows, models[1].residuals.rows)
+    assert not np.array_equal(models[0].residuals.samples, models[1].residuals.samples)
 
 
 def test_penalties_must_be_positive():
-    with pytest.raises(ValueError, match='set method to "ols"'):
-        ReconstructionOptions(penalties=[0.0, 1.0])
+    with pytest.raises(ValueError, match="without a penalty is `reconstruction_ols`"):
+        RidgeOptions(penalties=[0.0, 1.0])
+
+
+def test_an_old_method_is_refused_with_the_name_of_the_block():
+    with pytest.raises(ValueError, match=r"`method: ols` is no option .* `reconstruction_ols`"):
+        RidgeOptions.model_validate({"method": "ols"})

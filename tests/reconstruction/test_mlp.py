@@ -7,9 +7,9 @@ from toy_cohort import cohort, fitted, panel
 
 from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.options import TrainingOptions
-from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
+from transcriptome_diffusion.reconstruction.linear import RidgeReconstructor
 from transcriptome_diffusion.reconstruction.mlp import MLPReconstructor, Perceptron, Regression
-from transcriptome_diffusion.reconstruction.options import MLPReconstructionOptions, ReconstructionOptions
+from transcriptome_diffusion.reconstruction.options import MLPOptions, RidgeOptions
 
 SHORT = TrainingOptions(max_steps=150, validate_every=10, batch_size=64, learning_rate=3e-3, device="cpu")
 
@@ -23,13 +23,13 @@ def bent(n, seed):
 
 
 def options(**changes):
-    return MLPReconstructionOptions(**{"hidden": [64, 32], "dropout": 0.0, "training": SHORT, **changes})
+    return MLPOptions(**{"hidden": [64, 32], "dropout": 0.0, "training": SHORT, **changes})
 
 
 def test_it_learns_what_no_line_can():
     train, validation, test = bent(600, 0), bent(60, 1), bent(200, 2)
     mlp = fitted(MLPReconstructor, train, options(), validation)
-    ridge = fitted(LinearReconstructor, train, ReconstructionOptions(), validation)
+    ridge = fitted(RidgeReconstructor, train, RidgeOptions(), validation)
     targets = mlp.targets
     total = np.square(test.X - test.X.mean(axis=0))[:, targets].sum()
     mlp_r2, ridge_r2 = (

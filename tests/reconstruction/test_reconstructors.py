@@ -9,23 +9,22 @@ from toy_cohort import cohort, fitted, panel
 
 from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.options import TrainingOptions
-from transcriptome_diffusion.reconstruction import base, load_reconstructor
-from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
-from transcriptome_diffusion.reconstruction.mlp import MLPReconstructor
-from transcriptome_diffusion.reconstruction.options import MLPReconstructionOptions, ReconstructionOptions
+from transcriptome_diffusion.reconstruction import (
+    RECONSTRUCTORS,
+    base,
+    fit_reconstructor,
+    load_reconstructor,
+    reconstruct,
+)
+from transcriptome_diffusion.reconstruction.options import MLPOptions, OLSOptions, RidgeOptions
 
 TINY = TrainingOptions(max_steps=4, validate_every=2, batch_size=16, device="cpu")
-EVERY = {
-    "ridge": (LinearReconstructor, ReconstructionOptions()),
-    "ols": (LinearReconstructor, ReconstructionOptions(method="ols")),
-    "mlp": (MLPReconstructor, MLPReconstructionOptions(hidden=[8, 4], training=TINY)),
-}
-every = pytest.mark.parametrize("name", EVERY)
+OPTIONS = {"ridge": RidgeOptions(), "ols": OLSOptions(), "mlp": MLPOptions(hidden=[8, 4], training=TINY)}
+every = pytest.mark.parametrize("name", RECONSTRUCTORS)
 
 
 def fit(name, train, validation=None):
-    model, options = EVERY[name]
-    return fitted(model, train, options, validation)
+    return fitted(RECONSTRUCTORS[name].load_class(), train, OPTIONS[name], validation)
 
 
 @every
@@ -41,7 +40,7 @@ def test_landmarks_pass_unchanged_and_genes_samples_unit_and_generator_are_kept(
         assert whole.X.dtype == np.float32
         assert whole.uns["unit"] == "log2(FPKM + 1)"
         assert whole.uns["generator"] == {"name": "real", "seed": 1}
-        assert whole.uns["reconstructor"]["name"] == model.name
+        assert whole.uns["reconstructor"]["name"] == name
         assert whole.uns["reconstructor"].get("noise_seed") == seed
 
 
@@ -90,7 +89,7 @@ def test_constant_genes_are_given_back_as_their_constant(name):
 @every
 def test_a_panel_that_does_not_fit_is_refused_with_the_genes_names(name):
     train, validation = cohort(40), cohort(20, seed=1)
-    model, options = EVERY[name]
+    model, options = RECONSTRUCTORS[name].load_class(), OPTIONS[name]
     with pytest.raises(ValueError, match=r"1 of 20 landmark genes are not in.*g57"):
         model.fit(panel(train), train[:, train.var_names != "g57"].copy(), panel(validation), validation, options)
     with pytest.raises(ValueError, match=r"1 genes of the model are missing.*g57"):
@@ -109,7 +108,7 @@ def test_a_panel_that_does_not_fit_is_refused_with_the_genes_names(name):
 @every
 def test_samples_units_and_values_have_to_fit(name):
     train, validation = cohort(40), cohort(20, seed=1)
-    model, options = EVERY[name]
+    model, options = RECONSTRUCTORS[name].load_class(), OPTIONS[name]
     with pytest.raises(ValueError, match="same samples in the same order"):
         model.fit(panel(train)[::-1].copy(), train, panel(validation), validation, options)
     with pytest.raises(ValueError, match=r"validation landmarks \(20 samples\)"):
@@ -147,7 +146,7 @@ def test_values_that_are_not_finite_are_refused_with_the_gene(name, bad):
         model.reconstruct(panel(train))
 
 
-def test_labels_are_no_matter_without_noise_and_unknown_or_missing_ones_scatter_as_all_do():
+def test_noise_of_unknown_and_missing_labels_is_that_of_all_labels():
     train = cohort(80, tissues=("liver", "lung"))
     model, test = fit("ridge", train), panel(cohort(10, seed=1))
     noisy = []
@@ -158,13 +157,39 @@ def test_labels_are_no_matter_without_noise_and_unknown_or_missing_ones_scatter_
     np.testing.assert_array_equal(noisy[1], noisy[2])
 
 
+@every
+def test_a_given_spectrum_of_the_landmarks_changes_nothing(name):
+    train, validation = cohort(80), cohort(20, seed=1)
+    inputs = (panel(train), train, panel(validation), validation, OPTIONS[name])
+    alone = fit_reconstructor(name, *inputs)
+    shared = fit_reconstructor(name, *inputs, spectrum=base.decompose_landmarks(panel(train)))
+    np.testing.assert_array_equal(*(model.reconstruct(panel(validation), 0).X for model in (alone, shared)))
+
+
+def test_names_on_the_scorecard_say_which_model_and_whether_noise_is_added():
+    train, test = cohort(80), panel(cohort(10, seed=1))
+    # a block of parameters will do for options
+    blocks = {"ridge": {}, "mlp": OPTIONS["mlp"].model_dump()}
+    inputs = (panel(train), train, panel(cohort(20, seed=2)), cohort(20, seed=2))
+    models = {name: fit_reconstructor(name, *inputs, block) for name, block in blocks.items()}
+    for name, model in models.items():
+        np.testing.assert_array_equal(reconstruct(name, models, test, seed=5).X, model.reconstruct(test).X)
+        np.testing.assert_array_equal(
+            reconstruct(f"{name}_noise", models, test, seed=5).X, model.reconstruct(test, 5).X
+        )
+    with pytest.raises(ValueError, match=r"'ols_noise' needs reconstructor 'ols', found \['mlp', 'ridge'\]"):
+        reconstruct("ols_noise", models, test, seed=5)
+    with pytest.raises(ValueError, match="unknown reconstructor 'lasso'; expected one of"):
+        fit_reconstructor("lasso", *inputs, {})
+
+
 def test_noise_asks_for_held_out_profiles(caplog):
     train = cohort(40)
     nobody = cohort(20, seed=1)[:0].copy()
     model = fit("ols", train, nobody)
     assert "too few to learn residual noise" in caplog.text
     assert model.reconstruct(panel(train)).shape == train.shape
-    with pytest.raises(ValueError, match="'linear' knows no residual noise"):
+    with pytest.raises(ValueError, match="'ols' has no residual noise"):
         model.reconstruct(panel(train), 0)
     with pytest.raises(ValueError, match="the mlp needs validation profiles"):
         fit("mlp", train, nobody)

@@ -8,10 +8,10 @@ from toy_cohort import cohort, fitted, panel
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.metrics.copying import spread
 from transcriptome_diffusion.reconstruction import residuals
-from transcriptome_diffusion.reconstruction.linear import LinearReconstructor
-from transcriptome_diffusion.reconstruction.options import ReconstructionOptions, ResidualOptions
+from transcriptome_diffusion.reconstruction.linear import RidgeReconstructor
+from transcriptome_diffusion.reconstruction.options import ResidualOptions, RidgeOptions
 from transcriptome_diffusion.reconstruction.residuals import ResidualModel, thin
-from transcriptome_diffusion.reconstruction.ridge import decompose, hat_root, leave_donors_out
+from transcriptome_diffusion.reconstruction.ridge import decompose, hat_factor, leave_donors_out
 
 
 def standard(n, genes, seed):
@@ -19,7 +19,7 @@ def standard(n, genes, seed):
 
 
 def model_of(values, labels, pooling=0.0, landmarks=4):
-    """A model of held-out residuals whose landmarks say nothing of their loudness."""
+    """A model of held-out residuals whose landmarks say nothing of their log scale."""
     train = standard(50, landmarks, 1)
     train -= train.mean(axis=0)
     held_out = np.tile(standard(1, landmarks, 2), (len(values), 1))
@@ -39,12 +39,12 @@ def test_draws_have_the_ledoit_wolf_covariance_of_the_residuals(monkeypatch):
     monkeypatch.setattr(residuals, "BLOCK", 5)
     values = standard(30, 12, 0) @ standard(12, 12, 3)
     model, landmarks = model_of(values, np.full(30, "liver"))
-    unit = np.sqrt(np.square(values).mean(axis=0))
-    expected = LedoitWolf(assume_centered=True).fit(values / unit).covariance_ * np.outer(unit, unit)
+    scale = np.sqrt(np.square(values).mean(axis=0))
+    expected = LedoitWolf(assume_centered=True).fit(values / scale).covariance_ * np.outer(scale, scale)
     drawn = draw(model, landmarks, "liver").astype(float)
     error = np.cov(drawn, rowvar=False) - expected
-    assert np.abs(error / np.outer(unit, unit)).max() < 0.03
-    assert np.abs(drawn.mean(axis=0) / unit).max() < 0.03
+    assert np.abs(error / np.outer(scale, scale)).max() < 0.03
+    assert np.abs(drawn.mean(axis=0) / scale).max() < 0.03
 
 
 def test_every_label_has_its_own_correlations_and_an_unknown_one_those_of_all():
@@ -62,7 +62,7 @@ def test_every_label_has_its_own_correlations_and_an_unknown_one_those_of_all():
     assert correlations(mixed, "lung") == pytest.approx([0.9, -0.45], abs=0.1)
 
 
-def test_a_residual_is_as_loud_as_the_landmarks_are_strange():
+def test_residuals_are_as_large_as_the_leverage_of_the_landmarks_says():
     """Targets linear in landmarks, too few profiles: the true error of new donors, against that of the draws."""
     landmarks, targets = 40, 300
     weights = standard(landmarks, targets, 9) / np.sqrt(landmarks)
@@ -83,13 +83,13 @@ def test_a_residual_is_as_loud_as_the_landmarks_are_strange():
     assert found is not None
     drawn = found[0].draw(standardise(new), np.full(400, "liver"), np.random.default_rng(0))
     real = unseen - model.predict(new)
-    loud, drawn_loud = (np.log(np.square(part).mean(axis=1)) for part in (real, drawn))
-    assert spearmanr(loud, drawn_loud).statistic > 0.9
-    assert (drawn_loud - loud).mean() == pytest.approx(0, abs=0.1)
-    assert found[1]["loudness_deviation_unexplained"] < 0.5 * found[1]["loudness_deviation"]
+    log_scale, drawn_log_scale = (np.log(np.square(part).mean(axis=1)) for part in (real, drawn))
+    assert spearmanr(log_scale, drawn_log_scale).statistic > 0.9
+    assert (drawn_log_scale - log_scale).mean() == pytest.approx(0, abs=0.1)
+    assert found[1]["log_scale_sd_unexplained"] < 0.5 * found[1]["log_scale_sd"]
 
 
-def test_landmarks_stranger_than_any_seen_are_no_louder_than_the_loudest():
+def test_beyond_the_highest_leverage_seen_residuals_grow_no_further():
     model, landmarks = model_of(standard(30, 12, 0) * np.exp(standard(30, 1, 5)), np.full(30, "liver"))
     assert np.abs(draw(model, 1e6 * landmarks, "liver", n=50)).max() < 100
 
@@ -102,7 +102,7 @@ def test_leaving_a_donor_out_is_fitting_without_it(n):
     x -= x.mean(axis=0)
     left, singular, _ = decompose(x)
     fit = Ridge(alpha=penalty).fit(x, y)
-    root = hat_root(left, singular**2 / (singular**2 + penalty))
+    root = hat_factor(left, singular**2 / (singular**2 + penalty))
     found = leave_donors_out(y - fit.predict(x), root, donors)
     for donor in np.unique(donors):
         mine = donors == donor
@@ -129,8 +129,8 @@ def test_the_decomposition_gives_back_the_centred_profiles_in_as_few_directions_
 def test_ridge_learns_its_noise_from_training_donors_each_left_out(per):
     train = cohort(30, tissues=("liver", "lung"))
     train.obs["donor"] = [f"d{i // 2}" for i in range(30)]
-    options = ReconstructionOptions(penalty_per=per)
-    model = fitted(LinearReconstructor, train, options)
+    options = RidgeOptions(penalty_per=per)
+    model = fitted(RidgeReconstructor, train, options)
     targets = model.targets
     x, y = model.inputs(panel(train).X.astype(float)), model.outputs(train.X[:, targets].astype(float))
     candidates = [penalty * model.record["penalty_unit"] for penalty in options.penalties]
@@ -140,9 +140,9 @@ def test_ridge_learns_its_noise_from_training_donors_each_left_out(per):
         mine = (train.obs["donor"] == donor).to_numpy()
         ridge = Ridge(alpha=penalties).fit(x[~mine], y[~mine])
         expected.append(y[mine] - ridge.predict(x[mine]))
-    # rows are kept over loudness and unit: their direction is what is left of the residuals
-    expected = np.concatenate(expected) / model.residuals.unit
-    found = model.residuals.rows[:30].astype(float)
+    # rows are kept divided by both scales: their direction is what is left of the residuals
+    expected = np.concatenate(expected) / model.residuals.gene_scale
+    found = model.residuals.samples[:30].astype(float)
     cosine = (found * expected).sum(1) / np.sqrt((found**2).sum(1) * (expected**2).sum(1))
     assert cosine.min() > 0.999
     assert model.record["residuals"]["profiles"] == {"liver": 15 + 20, "lung": 15}
@@ -150,7 +150,7 @@ def test_ridge_learns_its_noise_from_training_donors_each_left_out(per):
 
 def test_noisy_profiles_spread_as_real_ones_do_and_plain_ones_less():
     train, test = cohort(120), cohort(400, seed=1)
-    model = fitted(LinearReconstructor, train, ReconstructionOptions())
+    model = fitted(RidgeReconstructor, train, RidgeOptions())
     scaler = GeneScaler.fit(train.X)
     labels = test.obs["tissue"].to_numpy()
     plain, noisy = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -33,8 +33,13 @@ logger = logging.getLogger(__name__)
 BATCH = 1024
 
 
+#: called with (rows, out): writes the standardised residuals (k, n_targets) of the training profiles ``rows`` (k,) into
+#: ``out``, each from a model that did not see the profile's donor
+TrainingResiduals = Callable[[np.ndarray, np.ndarray], None]
+
+
 @dataclass(frozen=True, eq=False)
-class Paired:
+class PairedProfiles:
     """Landmarks and whole transcriptomes of the same profiles, in the log unit.
 
     Attributes:
@@ -49,7 +54,7 @@ class Paired:
 
     @classmethod
     def of(cls, landmarks: ad.AnnData, expression: ad.AnnData, label: str) -> Self:
-        """Without copies; donors and labels that are not in the sample table are all different and all alike."""
+        """Without copies. Without a column of donors every profile is its own; without labels all have the same."""
         donors = expression.obs.get("donor", expression.obs_names.to_series()).astype(str).to_numpy()
         return cls(dense(landmarks), dense(expression), donors, labels_of(expression, label))
 
@@ -61,21 +66,28 @@ def labels_of(profiles: ad.AnnData, label: str) -> np.ndarray:
     return np.full(profiles.n_obs, "", dtype=object)
 
 
+def decompose_landmarks(landmarks: ad.AnnData) -> Spectrum:
+    """The spectrum of the standardised training landmarks, for ``fit``: reconstructors of the same cohort share it."""
+    values = dense(landmarks)
+    return decompose(GeneScaler.fit(values)(values.astype(np.float64)))
+
+
 @dataclass(eq=False)
 class Reconstructor(ABC):
     """A fitted map from landmark genes to the remaining (target) genes.
 
-    A subclass names itself and implements ``_train``, ``_predict``, ``_state`` and ``_restore``. Landmarks and
-    targets are standardised gene by gene around it, by training profiles.
+    To add one, subclass it, set ``name``, write ``train``, ``predict``, ``state`` and ``restore``, and add a line to
+    ``registry.RECONSTRUCTORS``. ``fit``, ``reconstruct``, ``save`` and ``load`` then do checks, standardisation gene by
+    gene (by training profiles), residual noise and files.
 
     Attributes:
         genes: the gene table of the whole transcriptome, in the order of the training data.
         landmarks: names of the landmark genes, in the order of the landmark profiles.
-        unit: the unit of profiles taken and given.
+        unit: the unit of the profiles it takes and gives.
         settings: the options it was fitted with, as plain JSON.
         record: what happened in training, as plain JSON.
         inputs, outputs: the standardisation of landmarks and of targets.
-        residuals: what it leaves unexplained; None if there were too few held-out profiles to tell.
+        residuals: the distribution of what it leaves unexplained; None if there were too few held-out profiles.
     """
 
     name: ClassVar[str]
@@ -90,37 +102,35 @@ class Reconstructor(ABC):
     residuals: ResidualModel | None = field(init=False, default=None)
 
     @abstractmethod
-    def _train(
-        self,
-        train: Paired,
-        validation: Paired,
-        rows: np.ndarray,
-        residuals: np.ndarray,
-        spectrum: Spectrum,
-        options: Any,
-    ) -> bool:
-        """Fit on training profiles and write ``record``.
+    def train(
+        self, training: PairedProfiles, validation: PairedProfiles, spectrum: Spectrum, options: Any
+    ) -> TrainingResiduals | None:
+        """Fit on training profiles and write ``record``; everything but the model's own weights is already set.
 
         Args:
+            training, validation: in the log unit; ``inputs`` and ``outputs`` standardise them.
             spectrum: of the standardised training landmarks.
-            residuals: (len(rows), n_targets), to fill with the standardised residuals of the training profiles
-                ``rows``, each from a model that did not see its donor.
 
         Returns:
-            Whether it did so; not where that would cost another training.
+            What gives residuals of training profiles as if their donors had been left out; None where that would
+            cost another training. Residuals of validation donors are learnt from either way.
         """
 
     @abstractmethod
-    def _predict(self, landmarks: np.ndarray) -> np.ndarray:
+    def predict(self, landmarks: np.ndarray) -> np.ndarray:
         """Targets (n, n_targets) for landmarks (n, n_landmarks), both standardised."""
 
     @abstractmethod
-    def _state(self) -> dict[str, np.ndarray]:
-        """Every array ``_predict`` needs."""
+    def state(self) -> dict[str, np.ndarray]:
+        """Every array that ``predict`` needs, by name."""
 
     @abstractmethod
-    def _restore(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take the arrays of ``_state`` back; everything else is already set."""
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+        """Take the arrays of ``state`` back; everything else is already set.
+
+        Raises:
+            ArtefactError: if they do not fit the settings.
+        """
 
     @classmethod
     def fit(
@@ -130,50 +140,77 @@ class Reconstructor(ABC):
         validation_landmarks: ad.AnnData,
         validation_expression: ad.AnnData,
         options: Any,
+        spectrum: Spectrum | None = None,
     ) -> Self:
-        """Fit on the training profiles' landmarks and their whole transcriptomes, row for row.
+        """Fit on the training profiles' landmarks (n, n_landmarks) and whole transcriptomes (n, n_genes), row for row.
 
         Validation profiles, of other donors, say when to stop (where that means something) and what
         reconstruction leaves unexplained; no weight is fitted to them.
 
+        Args:
+            spectrum: ``decompose_landmarks(landmarks)``; None to compute it here.
+
         Raises:
             ValueError: if samples, units or genes do not fit together, or values are not finite.
+            NotEnoughMemoryError: if it would take more memory than there is.
         """
-        model = cls(**cls._common(landmarks, expression, validation_expression, options))
+        unit = str(expression.uns["unit"])
+        if landmarks.n_obs < 2:
+            raise ValueError(f"reconstruction needs two or more training profiles, found {landmarks.n_obs}.")
+        if len(missing := landmarks.var_names.difference(expression.var_names)):
+            raise ValueError(
+                f"{len(missing)} of {landmarks.n_vars} landmark genes are not in the expression profiles: "
+                f"{list(missing[:5])}; select the landmarks from these profiles."
+            )
+        _require_pairs("", landmarks, expression, unit)
+        needed = cls._memory_to_fit(expression, validation_expression, landmarks.n_vars, options)
+        what = f"fitting reconstructor {cls.name!r} to {expression.n_obs} x {expression.n_vars} values"
+        require_memory(
+            what, needed, "Lower `residuals.profiles_per_label`, or raise `min_expressed_share` of the ingestion."
+        )
         require_same_genes(validation_landmarks, landmarks.var_names, f"reconstructor {cls.name!r}")
         require_same_genes(validation_expression, expression.var_names, f"reconstructor {cls.name!r}")
-        _require_pairs("validation ", validation_landmarks, validation_expression, model.unit)
-        label = options.residuals.label
-        train = Paired.of(landmarks, expression, label)
-        validation = Paired.of(validation_landmarks, validation_expression, label)
-        model.inputs = GeneScaler.fit(train.landmarks)
-        if (train.landmarks.max(axis=0) == train.landmarks.min(axis=0)).all():
+        _require_pairs("validation ", validation_landmarks, validation_expression, unit)
+        model = cls(
+            genes=expression.var.assign(is_landmark=expression.var_names.isin(landmarks.var_names)),
+            landmarks=landmarks.var_names.copy(),
+            unit=unit,
+            settings=options.model_dump(mode="json"),
+        )
+        label, targets = options.residuals.label, np.flatnonzero(model.targets)
+        training = PairedProfiles.of(landmarks, expression, label)
+        validation = PairedProfiles.of(validation_landmarks, validation_expression, label)
+        if (training.landmarks.max(axis=0) == training.landmarks.min(axis=0)).all():
             raise ValueError("no landmark gene varies among the training profiles; nothing can be learnt.")
-        whole, targets = GeneScaler.fit(train.expression), np.flatnonzero(model.targets)
         if not len(targets):
             raise ValueError(
                 f"all {len(model.genes)} genes of the expression profiles are landmarks; nothing is left to "
                 "reconstruct. Hand in the whole transcriptome, not the panel."
             )
+        model.inputs, whole = GeneScaler.fit(training.landmarks), GeneScaler.fit(training.expression)
         model.outputs = GeneScaler(whole.mean[targets], whole.scale[targets])
-        model._fit_residuals(train, validation, options)
+        spectrum = spectrum or decompose(model.inputs(training.landmarks.astype(np.float64)))
+        model._fit_residuals(training, validation, spectrum, options)
         return model
 
-    def _fit_residuals(self, train: Paired, validation: Paired, options: Any) -> None:
-        """Train, and learn how held-out profiles differ from what they are reconstructed to."""
+    def _fit_residuals(
+        self, training: PairedProfiles, validation: PairedProfiles, spectrum: Spectrum, options: Any
+    ) -> None:
+        """Train, and learn how held-out profiles differ from their reconstructions."""
+        training_residuals = self.train(training, validation, spectrum, options)
         most, targets = options.residuals.profiles_per_label, np.flatnonzero(self.targets)
-        rows, held_out = thin(train.labels, most), thin(validation.labels, most)
+        rows, held_out = thin(training.labels, most), thin(validation.labels, most)
+        if training_residuals is None:
+            rows = rows[:0]
         residuals = np.empty((len(rows) + len(held_out), len(targets)), dtype=np.float32)
-        spectrum = decompose(self.inputs(train.landmarks.astype(np.float64)))
-        if not self._train(train, validation, rows, residuals[: len(rows)], spectrum, options):
-            residuals, rows = residuals[len(rows) :], rows[:0]
-        landmarks = self.inputs(validation.landmarks[held_out])
-        others = residuals[len(rows) :]
+        if training_residuals is not None:
+            training_residuals(rows, residuals[: len(rows)])
+        landmarks, others = self.inputs(validation.landmarks[held_out]), residuals[len(rows) :]
         others[:] = validation.expression[np.ix_(held_out, targets)]
-        others -= self.outputs.undo(self._predict(landmarks))
+        others -= self.outputs.undo(self.predict(landmarks))
         others /= self.outputs.scale
-        labels = np.concatenate([train.labels[rows], validation.labels[held_out]])
-        found = ResidualModel.fit(spectrum, train.donors, rows, landmarks, residuals, labels, options.residuals)
+        labels = np.concatenate([training.labels[rows], validation.labels[held_out]])
+        found = ResidualModel.fit(spectrum, training.donors, rows, landmarks, residuals, labels, options.residuals)
         if found is not None:
             self.residuals, self.record["residuals"] = found
 
@@ -195,35 +232,6 @@ class Reconstructor(ABC):
         weights, spectrum = (4 + precision) * landmarks * genes, 3 * 8 * n * landmarks
         return weights + spectrum + 4 * kept * genes + 2 * precision * n * min(genes, 2048)
 
-    @classmethod
-    def _common(
-        cls, landmarks: ad.AnnData, expression: ad.AnnData, validation_expression: ad.AnnData, options: Any
-    ) -> dict[str, Any]:
-        """The constructor's public arguments, after the checks every ``fit`` needs.
-
-        Raises:
-            ValueError: if samples, units or genes of the two do not fit together, or values are not finite.
-        """
-        if landmarks.n_obs < 2:
-            raise ValueError(f"reconstruction needs two or more training profiles, found {landmarks.n_obs}.")
-        if len(missing := landmarks.var_names.difference(expression.var_names)):
-            raise ValueError(
-                f"{len(missing)} of {landmarks.n_vars} landmark genes are not in the expression profiles: "
-                f"{list(missing[:5])}; select the landmarks from these profiles."
-            )
-        _require_pairs("", landmarks, expression, str(expression.uns["unit"]))
-        needed = cls._memory_to_fit(expression, validation_expression, landmarks.n_vars, options)
-        what = f"fitting reconstructor {cls.name!r} to {expression.n_obs} x {expression.n_vars} values"
-        require_memory(
-            what, needed, "Lower `residuals.profiles_per_label`, or raise `min_expressed_share` of the ingestion."
-        )
-        return {
-            "genes": expression.var.assign(is_landmark=expression.var_names.isin(landmarks.var_names)),
-            "landmarks": landmarks.var_names.copy(),
-            "unit": str(expression.uns["unit"]),
-            "settings": options.model_dump(mode="json"),
-        }
-
     def reconstruct(self, profiles: ad.AnnData, noise_seed: int | None = None) -> ad.AnnData:
         """Whole transcriptomes (n, n_genes) in the original gene order; the landmarks pass through unchanged.
 
@@ -231,13 +239,14 @@ class Reconstructor(ABC):
 
         Args:
             profiles: (n, n_landmarks) in the unit of training; any sample table, but see ``noise_seed``.
-            noise_seed: None for the model's best guess, which varies less than real profiles do; with a seed,
-                targets get residuals as held-out profiles have them, by the label the options name. Profiles
-                of a label that is unknown or not there scatter as all do.
+            noise_seed: None for the conditional mean, which varies less than real profiles do; with a seed,
+                residuals as held-out profiles have them are added to the targets, by the label that the options
+                name. Profiles of an unknown or missing label get residuals with the covariance of all labels.
 
         Raises:
             ValueError: if genes or unit are not those of training, values are not finite, or noise is asked of
                 a model that had too few held-out profiles to learn it.
+            NotEnoughMemoryError: if the result would take more memory than there is.
         """
         require_same_genes(profiles, self.landmarks, f"reconstructor {self.name!r}")
         if (found := profiles.uns.get("unit")) != self.unit:
@@ -248,7 +257,7 @@ class Reconstructor(ABC):
         _require_finite("landmark profiles", profiles)
         if noise_seed is not None and self.residuals is None:
             raise ValueError(
-                f"reconstructor {self.name!r} knows no residual noise: it was fitted with fewer than three held-out "
+                f"reconstructor {self.name!r} has no residual noise: it was fitted with fewer than three held-out "
                 "profiles. Fit it with more validation donors, or reconstruct without a noise seed."
             )
         needed = (4 * profiles.n_obs + 14 * min(profiles.n_obs, BATCH)) * len(self.genes)
@@ -263,7 +272,7 @@ class Reconstructor(ABC):
         for start in range(0, profiles.n_obs, BATCH):
             rows = slice(start, start + BATCH)
             standardised = self.inputs(landmarks[rows])
-            predicted = self._predict(standardised)
+            predicted = self.predict(standardised)
             if noise_seed is not None and self.residuals is not None:
                 predicted += self.residuals.draw(standardised, labels[rows], rng)
             values[rows, targets] = self.outputs.undo(predicted)
@@ -290,7 +299,7 @@ class Reconstructor(ABC):
             "input_scale": self.inputs.scale,
             "output_mean": self.outputs.mean,
             "output_scale": self.outputs.scale,
-            **{f"model.{name}": value for name, value in self._state().items()},
+            **{f"model.{name}": value for name, value in self.state().items()},
         }
         if self.residuals is not None:
             description["residuals"] = {"label": self.residuals.label, "labels": list(self.residuals.labels)}
@@ -316,7 +325,7 @@ class Reconstructor(ABC):
         model.outputs = GeneScaler(tensors["output_mean"], tensors["output_scale"])
         if (description := found["residuals"]) is not None:
             model.residuals = ResidualModel.restore(description, _named("residuals.", tensors))
-        model._restore(_named("model.", tensors))
+        model.restore(_named("model.", tensors))
         return model
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from transcriptome_diffusion.artefacts import ArtefactError
-from transcriptome_diffusion.reconstruction.base import Paired, Reconstructor
-from transcriptome_diffusion.reconstruction.options import MLPReconstructionOptions
+from transcriptome_diffusion.reconstruction.base import PairedProfiles, Reconstructor
+from transcriptome_diffusion.reconstruction.options import MLPOptions
 from transcriptome_diffusion.reconstruction.ridge import Spectrum
 
 
@@ -25,7 +25,7 @@ class Perceptron(nn.Module):
         n_in, hidden, n_out: widths of landmarks, hidden layers and targets.
     """
 
-    def __init__(self, n_in: int, n_out: int, options: MLPReconstructionOptions) -> None:
+    def __init__(self, n_in: int, n_out: int, options: MLPOptions) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for n, width in pairwise([n_in, *options.hidden]):
@@ -85,16 +85,10 @@ class MLPReconstructor(Reconstructor):
 
     network: Perceptron = field(init=False)
 
-    def _train(
-        self,
-        train: Paired,
-        validation: Paired,
-        rows: np.ndarray,
-        residuals: np.ndarray,
-        spectrum: Spectrum,
-        options: MLPReconstructionOptions,
-    ) -> bool:
-        from transcriptome_diffusion import training
+    def train(
+        self, training: PairedProfiles, validation: PairedProfiles, spectrum: Spectrum, options: MLPOptions
+    ) -> None:
+        from transcriptome_diffusion.training import fit
 
         if not len(validation.landmarks):
             raise ValueError(
@@ -109,31 +103,30 @@ class MLPReconstructor(Reconstructor):
             "targets": np.flatnonzero(self.targets),
         }
 
-        def tensors(profiles: Paired) -> list[torch.Tensor]:
+        def tensors(profiles: PairedProfiles) -> list[torch.Tensor]:
             return [torch.from_numpy(values) for values in (profiles.landmarks, profiles.expression)]
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.network = Perceptron(len(self.landmarks), len(self.outputs.mean), options)
-            self.record = training.fit(
+            self.record = fit(
                 Regression(self.network, {name: torch.from_numpy(value) for name, value in constants.items()}),
-                tensors(train),
+                tensors(training),
                 tensors(validation),
                 options.training,
                 options.seed,
                 title="reconstruction, mlp",
             )
-        return False
 
     @torch.no_grad()
-    def _predict(self, landmarks: np.ndarray) -> np.ndarray:
+    def predict(self, landmarks: np.ndarray) -> np.ndarray:
         return self.network.eval()(torch.from_numpy(landmarks)).numpy()
 
-    def _state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, np.ndarray]:
         return {name: tensor.numpy() for name, tensor in self.network.state_dict().items()}
 
-    def _restore(self, tensors: dict[str, np.ndarray]) -> None:
-        options = MLPReconstructionOptions.model_validate(self.settings)
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+        options = MLPOptions.model_validate(self.settings)
         self.network = Perceptron(len(self.landmarks), int(self.targets.sum()), options)
         try:
             self.network.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})

@@ -1,4 +1,7 @@
-"""Ridge regression's hat matrix, and what it says of profiles that were left out; functions of arrays."""
+"""Ridge regression through a decomposition of its inputs: penalties and residuals without refitting; plain arrays.
+
+With centred inputs X = U S Vᵀ, ridge of penalty p predicts U diag(s² / (s² + p)) Uᵀ Y for its own training profiles.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def decompose(x: np.ndarray) -> Spectrum:
     """The spectrum of ``x`` (n, n_genes), after centring.
 
     Where profiles are many, the eigenvectors of XᵀX give the same as a singular value decomposition at a fraction of
-    the time, but for directions with S below 1e-7 of the first, which are left out: no regression misses them.
+    the time, except for directions with S below 1e-7 of the first. They are left out; no regression misses them.
     """
     x = x.astype(np.float64)
     x -= x.mean(axis=0)  # exactly, so that U is orthogonal to the ones
@@ -41,10 +44,10 @@ def leave_one_out_error(
 ) -> Callable[[float], float]:
     """For a penalty the mean over samples of the squared leave-one-out residuals of ridge, summed over all targets.
 
-    With X = U S Vᵀ and Y centred, the residual of a sample is that of the fit on all, e, over 1 - h
-    (Allen 1974, doi:10.1080/00401706.1974.10489157). Here |e|² over all targets comes from products that
-    no longer hold the targets, split into the part in the span of U and the part outside of it, so that
-    nothing cancels where the fit comes close to interpolation.
+    With centred Y the leave-one-out residual of a sample is that of the fit on all, e, over 1 - h, h its leverage
+    (Allen 1974, doi:10.1080/00401706.1974.10489157). Here |e|² over all targets comes from products that no longer
+    hold the targets, split into the part in the span of U and the part outside of it, so that nothing cancels where
+    the fit comes close to interpolation.
 
     Args:
         left: U (n, rank), orthogonal to the vector of ones. singular: S (rank,).
@@ -60,14 +63,14 @@ def leave_one_out_error(
     outside_norms = (norms - np.einsum("ij,ij->i", within, left) - 2 * np.einsum("ij,ij->i", outside, left)).clip(min=0)
     outside *= left
     squared_left = np.square(left)
-    outside_leverage = (1 - 1 / len(left) - squared_left.sum(axis=1)).clip(min=0)
+    rest = _outside_the_span(left)
 
     def error(penalty: float) -> float:
-        kept = (penalty / (singular**2 + penalty)).astype(left.dtype)  # the share of Y that ridge leaves over
-        scaled = left * kept
+        unexplained = (penalty / (singular**2 + penalty)).astype(left.dtype)
+        scaled = left * unexplained
         np.matmul(scaled, gram, out=within)
-        squared = np.einsum("ij,ij->i", within, scaled) + 2 * (outside @ kept) + outside_norms
-        return float(np.mean(squared / np.square(squared_left @ kept + outside_leverage), dtype=np.float64))
+        squared = np.einsum("ij,ij->i", within, scaled) + 2 * (outside @ unexplained) + outside_norms
+        return float(np.mean(squared / np.square(squared_left @ unexplained + rest), dtype=np.float64))
 
     return error
 
@@ -80,21 +83,25 @@ def leave_one_out_by_target(
     Args:
         within: UᵀY, (rank, n_targets). y: Y (n, n_targets), centred.
     """
-    outside = y - left @ within
-    leverage = 1 - 1 / len(left) - np.square(left).sum(axis=1)
+    outside, rest = y - left @ within, _outside_the_span(left)
     errors = np.empty((len(penalties), y.shape[1]))
     for i, penalty in enumerate(penalties):
-        kept = (penalty / (singular**2 + penalty)).astype(left.dtype)
-        left_over = np.square(left) @ kept + leverage.clip(min=0)
-        residuals = (left @ (kept[:, None] * within) + outside) / left_over[:, None]
+        unexplained = (penalty / (singular**2 + penalty)).astype(left.dtype)
+        residuals = left @ (unexplained[:, None] * within) + outside
+        residuals /= (np.square(left) @ unexplained + rest)[:, None]
         errors[i] = np.einsum("ij,ij->j", residuals, residuals) / len(left)
     return errors
 
 
-def search_least(error: Callable[[int], float], count: int, stride: int = 4) -> dict[int, float]:
-    """Errors at every ``stride``-th of ``count`` places, and at all those around the least of them.
+def _outside_the_span(left: np.ndarray) -> np.ndarray:
+    """The part of 1 - h that no penalty changes, (n,): the directions that are neither in U nor the intercept."""
+    return (1 - 1 / len(left) - np.square(left).sum(axis=1)).clip(min=0)
 
-    That finds the least of all where no two dips are nearer to each other than a stride.
+
+def search_minimum(error: Callable[[int], float], count: int, stride: int = 4) -> dict[int, float]:
+    """Errors at every ``stride``-th of ``count`` places, and at all places around the smallest of them.
+
+    That finds the smallest of all where no two minima are nearer to each other than a stride.
     """
     found = {i: error(i) for i in sorted({*range(0, count, stride), count - 1})}
     best = min(found, key=lambda i: found[i])
@@ -102,31 +109,31 @@ def search_least(error: Callable[[int], float], count: int, stride: int = 4) -> 
     return found | {i: error(i) for i in around if i not in found}
 
 
-def hat_root(left: np.ndarray, explained: np.ndarray) -> np.ndarray:
+def hat_factor(left: np.ndarray, explained: np.ndarray) -> np.ndarray:
     """R (n, rank + 1) with hat matrix H = R Rᵀ, intercept included.
 
     Args:
-        left: U (n, rank). explained: the share of Y that ridge explains along each vector of U, (rank,).
+        left: U (n, rank). explained: s² / (s² + p), the share of Y that ridge explains along each column of U, (rank,).
     """
     return np.column_stack([left * np.sqrt(explained), np.full(len(left), len(left) ** -0.5)])
 
 
-def leave_donors_out(residuals: np.ndarray, root: np.ndarray, donors: np.ndarray) -> np.ndarray:
+def leave_donors_out(residuals: np.ndarray, factor: np.ndarray, donors: np.ndarray) -> np.ndarray:
     """Residuals of profiles from ridge fitted without any profile of their donor, (n, n_targets).
 
     Those of the fit on all, solved donor by donor against I - H: leave-one-out (Allen 1974,
-    doi:10.1080/00401706.1974.10489157) for blocks of rows. Exact but for the standardisation, which stays.
+    doi:10.1080/00401706.1974.10489157) for blocks of rows. Exact except for the standardisation, which stays.
 
     Args:
-        residuals: (n, n_targets) of the fit on all. root: their rows of ``hat_root``. donors: (n,).
-            A donor's training profiles have to be there all or not at all.
+        residuals: (n, n_targets) of the fit on all. factor: their rows of ``hat_factor``. donors: (n,).
+            Either all training profiles of a donor are there, or none.
     """
-    kept = np.empty_like(residuals)
+    left_out = np.empty_like(residuals)
     _, codes, sizes = np.unique(donors, return_inverse=True, return_counts=True)
     alone = sizes[codes] == 1
-    left_over = 1 - np.einsum("ij,ij->i", root[alone], root[alone])
-    kept[alone] = residuals[alone] / left_over[:, None].astype(residuals.dtype)
+    rest = 1 - np.einsum("ij,ij->i", factor[alone], factor[alone])
+    left_out[alone] = residuals[alone] / rest[:, None].astype(residuals.dtype)
     for donor in np.flatnonzero(sizes > 1):
         rows = np.flatnonzero(codes == donor)
-        kept[rows] = np.linalg.solve(np.eye(len(rows)) - root[rows] @ root[rows].T, residuals[rows])
-    return kept
+        left_out[rows] = np.linalg.solve(np.eye(len(rows)) - factor[rows] @ factor[rows].T, residuals[rows])
+    return left_out
