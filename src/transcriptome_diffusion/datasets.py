@@ -92,7 +92,7 @@ class ModelDataset(_LocalDataset):
 
             return load_generator(folder)
         if kind == "reconstructor":
-            from transcriptome_diffusion.reconstruction import load_reconstructor
+            from transcriptome_diffusion.reconstruction.registry import load_reconstructor
 
             return load_reconstructor(folder)
         if kind == "evaluation_reference":

@@ -195,7 +195,7 @@ def reconstruction(name: str, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: if there is none of that name.
     """
-    from transcriptome_diffusion.reconstruction import load_reconstructor
+    from transcriptome_diffusion.reconstruction.registry import load_reconstructor
 
     base = name.removesuffix("_noise")
     if not (folder / base).is_dir():

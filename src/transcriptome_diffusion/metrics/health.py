@@ -7,7 +7,7 @@ import numpy as np
 from transcriptome_diffusion.metrics.copying import spread
 
 
-def complaints(
+def problems(
     real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, synthetic_labels: np.ndarray
 ) -> tuple[dict[str, float], list[str]]:
     """Compare drawn profiles with training profiles; nothing here needs held-out donors.

@@ -18,7 +18,10 @@ COLUMNS = [
     *("low", "high", "note"),
 ]
 #: of the single values behind the scorecard, and of the values of single tissues, contrasts and times
-DRAW_COLUMNS = ["generator", "reconstructor", "space", "run", "reference", "metric", "draw", "value", "n"]
+DRAW_COLUMNS = [
+    *("generator", "reconstructor", "space", "run", "reference", "metric", "draw", "value", "n"),
+    *("low", "high", "note"),
+]
 TISSUE_COLUMNS = ["generator", "reconstructor", "space", "metric", "label", "value", "low", "high", "n", "note"]
 
 #: in the column ``reconstructor``, of landmark profiles and of rows that are real transcriptomes
@@ -90,8 +93,8 @@ NOISE = 2.0
 NORMAL = 1.959964
 
 
-def collect(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The scorecard, the single values behind it, and the values of single tissues.
+def collect(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The single values behind the scorecard, and the values of single tissues.
 
     Args:
         tables: one per generator, with the columns generator, reconstructor, space, run, reference, metric, label,
@@ -100,13 +103,13 @@ def collect(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame,
             the loss attack, a time such as ``t=0.04``.
 
     Returns:
-        The scorecard as ``summarise`` makes it; the values without a label (``DRAW_COLUMNS``); the values with one
+        The values without a label (``DRAW_COLUMNS``), which ``summarise`` takes; the values with one
         (``TISSUE_COLUMNS``), of the first run only, since tissues differ by far more than runs do.
     """
     single = pd.concat([table for table in tables if len(table)], ignore_index=True)
     whole = single["label"].fillna("").eq("")
     by_tissue = single.loc[~whole & single["run"].eq(1), TISSUE_COLUMNS]
-    return summarise(single[whole]), single.loc[whole, DRAW_COLUMNS], by_tissue
+    return single.loc[whole, DRAW_COLUMNS], by_tissue
 
 
 def summarise(single: pd.DataFrame) -> pd.DataFrame:

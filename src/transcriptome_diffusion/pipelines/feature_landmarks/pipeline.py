@@ -6,6 +6,8 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from transcriptome_diffusion.pipelines.shared import boxed
+
 from . import nodes
 
 
@@ -20,4 +22,4 @@ def create_pipeline(**_: Any) -> Pipeline:
         )
         for split in ("train", "validation", "test")
     ]
-    return Pipeline(select, namespace="feature_landmarks", prefix_datasets_with_namespace=False)
+    return boxed(select, "feature_landmarks")

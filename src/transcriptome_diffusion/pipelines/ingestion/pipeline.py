@@ -6,22 +6,24 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from transcriptome_diffusion.pipelines.shared import boxed
+
 from . import nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Label and transform the cohort, split it once for everybody downstream, keep the genes that train shows."""
-    prepare = Node(nodes.prepare_cohort, ["raw_cohort", "params:ingestion"], "ingestion.cohort", name="prepare")
+    prepare = Node(nodes.prepare_cohort, ["raw_cohort", "params:ingestion"], "cohort", name="prepare")
     split = Node(
         nodes.split_samples,
-        ["ingestion.cohort", "params:split"],
-        ["ingestion.split_table", "cohort_summary"],
+        ["cohort", "params:split"],
+        ["split_table", "cohort_summary"],
         name="split",
     )
     filtered = Node(
         nodes.filter_genes,
-        ["ingestion.cohort", "ingestion.split_table", "landmark_genes", "params:ingestion"],
+        ["cohort", "split_table", "landmark_genes", "params:ingestion"],
         ["expression_train", "expression_validation", "expression_test", "gene_panel"],
         name="filter",
     )
-    return Pipeline([prepare, split, filtered], namespace="ingestion", prefix_datasets_with_namespace=False)
+    return boxed([prepare, split, filtered], "ingestion", internal=["cohort", "split_table"])

@@ -10,24 +10,34 @@ from transcriptome_diffusion.generators.options import SamplerOptions, SamplingO
 from transcriptome_diffusion.generators.registry import GENERATORS
 from transcriptome_diffusion.pipelines.generators import draw
 from transcriptome_diffusion.pipelines.shared import AnnData
-from transcriptome_diffusion.reconstruction.options import MLPReconstructionOptions, ReconstructionOptions
+from transcriptome_diffusion.reconstruction import registry
+from transcriptome_diffusion.reconstruction.registry import RECONSTRUCTORS, fit_reconstructor, reconstructor_of
 
 
-def fit_reconstructors(
-    landmarks: AnnData,
-    expression: AnnData,
-    other_landmarks: AnnData,
-    other_expression: AnnData,
-    ridge: ReconstructionOptions,
-    ols: ReconstructionOptions,
-    mlp: MLPReconstructionOptions,
-) -> dict[str, Callable[[], Any]]:
-    """The maps from landmarks to all genes, each fitted when it is saved; other donors show what they leave over."""
-    from transcriptome_diffusion.reconstruction import fit_reconstructor
+class FitReconstructors:
+    """Fits every reconstructor of the table; its annotations let Kedro validate their blocks of parameters."""
 
-    profiles = (landmarks, expression, other_landmarks, other_expression)
-    options = {"ridge": ridge, "ols": ols, "mlp": mlp}
-    return {name: partial(fit_reconstructor, name, *profiles, block) for name, block in options.items()}
+    def __init__(self) -> None:
+        self.__name__ = "fit_reconstructors"
+        self.__annotations__ = {name: spec.options for name, spec in RECONSTRUCTORS.items()}
+
+    def __call__(
+        self,
+        landmarks: AnnData,
+        expression: AnnData,
+        other_landmarks: AnnData,
+        other_expression: AnnData,
+        ridge: Any,
+        ols: Any,
+        mlp: Any,
+    ) -> dict[str, Callable[[], Any]]:
+        """The maps from landmarks to all genes, each fitted when it is saved; other donors show what they leave over."""
+        from transcriptome_diffusion.reconstruction.base import decompose_landmarks
+
+        profiles = (landmarks, expression, other_landmarks, other_expression)
+        spectrum = decompose_landmarks(landmarks)
+        options = {"ridge": ridge, "ols": ols, "mlp": mlp}
+        return {name: partial(fit_reconstructor, name, *profiles, block, spectrum) for name, block in options.items()}
 
 
 class Reconstruct:
@@ -61,9 +71,6 @@ class Reconstruct:
 
 
 def reconstruct(name: str, reconstructors: dict[str, Callable[[], Any]], profiles: AnnData, seed: int) -> AnnData:
-    """Whole transcriptomes for landmark profiles, which pass through unchanged.
-
-    Names that end in ``_noise`` add residuals as held-out donors have them.
-    """
-    model = reconstructors[name.removesuffix("_noise")]()
-    return model.reconstruct(profiles, noise_seed=seed if name.endswith("_noise") else None)
+    """Whole transcriptomes for landmark profiles, by a reconstructor that is loaded when it is needed."""
+    model, _ = reconstructor_of(name)
+    return registry.reconstruct(name, {model: reconstructors[model]()}, profiles, seed)

@@ -8,6 +8,7 @@ from kedro.pipeline import Node, Pipeline
 
 from transcriptome_diffusion.generators.registry import GENERATORS, model_name
 from transcriptome_diffusion.pipelines.shared import boxed
+from transcriptome_diffusion.reconstruction.registry import RECONSTRUCTORS
 
 from . import nodes
 
@@ -15,10 +16,10 @@ from . import nodes
 def create_pipeline(**_: Any) -> Pipeline:
     """Fit on real training donors, judge residuals on validation donors, apply to synthetic landmarks."""
     fit = Node(
-        nodes.fit_reconstructors,
+        nodes.FitReconstructors(),
         [
             *("landmarks_train", "expression_train", "landmarks_validation", "expression_validation"),
-            *(f"params:reconstruction_{name}" for name in ("ridge", "ols", "mlp")),
+            *(f"params:reconstruction_{name}" for name in RECONSTRUCTORS),
         ],
         "reconstructors",
         name="fit",
