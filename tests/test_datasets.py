@@ -122,12 +122,11 @@ def test_trainings_are_saved_one_by_one_and_read_back_as_a_sequence(tmp_path, pr
     data = {"landmarks": (profiles, profiles, ClassGaussianOptions())}
     for training in trainings(ClassGaussian, data, runs=3):
         assert not dataset.exists()
-        dataset.save(training)
+        dataset.save([training])
     assert dataset.exists()
     assert [found.record["run"] for found in dataset.load().landmarks] == [1, 2, 3]
     assert dataset.preview()["record"]["run"] == 1
-    for training in trainings(ClassGaussian, data, runs=1):
-        dataset.save(training)
+    dataset.save(trainings(ClassGaussian, data, runs=1))
     assert len(dataset.load().landmarks) == 1
 
 

@@ -116,8 +116,8 @@ class ModelDataset(_LocalDataset):
 class TrainedModelDataset(_LocalDataset):
     """All trainings of one model: a folder with ``run_1``, ``run_2``, ..., and ``transcriptome/run_1``, ...
 
-    It is saved one training at a time, as they end, and loaded as ``generators.runs.TrainedModel``, which reads a
-    training when it is asked for.
+    What is saved are trainings that are due, which are done and written one by one. It is loaded as
+    ``generators.runs.TrainedModel``, which reads a training when it is asked for.
     """
 
     def load(self) -> Any:
@@ -129,7 +129,9 @@ class TrainedModelDataset(_LocalDataset):
         return model
 
     def save(self, data: Any) -> None:
-        data.save(Path(str(self._get_save_path())))
+        folder = Path(str(self._get_save_path()))
+        for training in data:
+            training.save(folder)
 
     def _exists(self) -> bool:
         from transcriptome_diffusion.generators.runs import TrainedModel

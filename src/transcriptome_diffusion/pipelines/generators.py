@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 from kedro.pipeline import Node
@@ -38,14 +37,14 @@ class Fit:
         whole_train: AnnData = None,
         whole_validation: AnnData = None,
         whole_options: Any = None,
-    ) -> Iterator[Any]:
-        """The trainings that are due; each is done when it is saved, before the next one is asked for."""
+    ) -> list[Any]:
+        """The trainings that are due; each is done when it is saved."""
         from transcriptome_diffusion.generators.runs import trainings
 
         data = {"landmarks": (train, validation, options)}
         if whole_options is not None:
             data["transcriptome"] = (whole_train, whole_validation, whole_options)
-        yield from trainings(trained_models()[self.model].load_class(), data, runs, resume)
+        return list(trainings(trained_models()[self.model].load_class(), data, runs, resume))
 
 
 def fit_node(model: str, name: str) -> Node:

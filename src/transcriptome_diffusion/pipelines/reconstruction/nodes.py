@@ -31,7 +31,7 @@ class FitReconstructors:
         ols: Any,
         mlp: Any,
     ) -> dict[str, Callable[[], Any]]:
-        """The maps from landmarks to all genes, each fitted when it is saved; other donors show what they leave over."""
+        """Maps from landmarks to all genes, each fitted when it is saved; other donors show what they leave over."""
         from transcriptome_diffusion.reconstruction.base import decompose_landmarks
 
         profiles = (landmarks, expression, other_landmarks, other_expression)
