@@ -16,8 +16,8 @@ def copied(project, folder, *more):
     return folder
 
 
-def kedro(project, *arguments, **settings):
-    """The finished process; ``settings`` are those of ``subprocess.run``."""
+def kedro(project, *arguments, **variables):
+    """The finished process; ``variables`` are of its environment."""
     return subprocess.run(
         [sys.executable, "-m", "kedro", *arguments],
         cwd=project,
@@ -25,6 +25,5 @@ def kedro(project, *arguments, **settings):
         text=True,
         # without the path that a bootstrap in this process may have left: the copy's own source has to be the one;
         # and so wide that no message is broken
-        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "2000"},
-        **settings,
+        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "2000", **variables},
     )

@@ -13,8 +13,8 @@ from kedro.framework.startup import bootstrap_project
 
 from command_line import copied, kedro
 from transcriptome_diffusion.experiments.options import AugmentationOptions
-from transcriptome_diffusion.generators.registry import BASELINES, SAMPLERS
-from transcriptome_diffusion.pipelines.augmentation.nodes import refuse_unknown, train_references, training
+from transcriptome_diffusion.generators.registry import GENERATORS
+from transcriptome_diffusion.pipelines.augmentation.nodes import TrainClassifiers, refuse_unknown, train_references
 
 HELD_OUT = {"expression_test", "landmarks_test"}
 #: the experiment's evaluation node: the only one that may see held-out donors, as it fits nothing
@@ -45,8 +45,7 @@ def test_what_is_trained_reads_training_and_validation_donors_and_nothing_else_o
     trainers = [node for node in experiment.nodes if node.name.startswith("augmentation.train_")]
     assert {node.name.removeprefix("augmentation.train_") for node in trainers} == {
         "references",
-        *BASELINES,
-        *SAMPLERS,
+        *GENERATORS,
     }
     for node in trainers:
         read = {name for name in node.inputs if not name.startswith("params:")}
@@ -61,7 +60,7 @@ def test_it_is_no_part_of_the_default_run_nor_of_the_evaluation(experiment):
 
 def test_a_generator_that_is_not_listed_is_not_trained_and_an_unknown_one_is_named():
     options = AugmentationOptions(generators=["vae"])
-    assert training("class_kde", BASELINES["class_kde"])(None, None, None, options, None, None) == []
+    assert TrainClassifiers("class_kde")(None, None, None, options, None, None) == []
     refuse_unknown(options)
     with pytest.raises(ValueError, match=r"lists \['vea'\]; expected some of \['class_gaussian'"):
         train_references(None, None, AugmentationOptions(generators=["vea"]), None)

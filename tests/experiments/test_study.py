@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import anndata as ad
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 
 from transcriptome_diffusion.experiments.study import COLUMNS, FIDELITY, compare_steps, indicators
-from transcriptome_diffusion.expression.profiles import dense, make_profiles, split_runs
+from transcriptome_diffusion.expression.profiles import make_profiles, split_runs
 from transcriptome_diffusion.generators.diffusion.model import Diffusion
 from transcriptome_diffusion.generators.options import DiffusionOptions, SamplerOptions, SamplingOptions
 from transcriptome_diffusion.generators.runs import draw_runs
@@ -20,12 +19,18 @@ from transcriptome_diffusion.metrics.fidelity import LEAST, fidelity
 from transcriptome_diffusion.metrics.indicators import matched
 from transcriptome_diffusion.metrics.options import ClassifierOptions, EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
-from transcriptome_diffusion.metrics.yardsticks import Yardsticks
+from transcriptome_diffusion.metrics.reference import SpaceReference
 
 GENES = 6
 SAMPLING = SamplingOptions(seed=5, batch_size=64)
 FRECHET = ("frechet_classifier", "frechet_pca")
-EVALUATION = EvaluationOptions(seed=1, draws=2, neighbours={"landmarks": 5, "transcriptome": 5})
+EVALUATION = EvaluationOptions(
+    seed=1,
+    draws=2,
+    neighbours={"landmarks": 5, "transcriptome": 5},
+    components=GENES,
+    classifier=ClassifierOptions(hidden=[8], epochs=3),
+)
 
 
 def cohort(seed: int, n: int = 120) -> ad.AnnData:
@@ -50,23 +55,21 @@ def models() -> list[Diffusion]:
 
 
 @pytest.fixture(scope="module")
-def yardsticks() -> Yardsticks:
-    train, validation = (
-        ProfileSet(dense(p), p.obs["tissue"].astype(str).to_numpy()) for p in (cohort(0), cohort(1, 40))
-    )
-    return Yardsticks.fit(train, validation, cohort(0).var_names, GENES, ClassifierOptions(hidden=[8], epochs=3))
+def reference() -> SpaceReference:
+    profiles = {"train": cohort(0), "validation": cohort(1, 40), "test": cohort(2, 60)}
+    return SpaceReference.fit(profiles, {}, EVALUATION)
 
 
 @pytest.fixture(scope="module")
-def measured(yardsticks) -> Callable[[ad.AnnData], ProfileSet]:
-    return partial(yardsticks.measure, label="tissue")
+def measured(reference) -> Callable[[ad.AnnData], ProfileSet]:
+    return reference.measure
 
 
 @pytest.fixture
-def compared(yardsticks) -> Callable[[Any, list[int]], pd.DataFrame]:
+def compared(reference) -> Callable[[Any, list[int]], pd.DataFrame]:
     def compare(models: Any, steps: list[int]) -> pd.DataFrame:
         sampler = SamplerOptions(name="ddim", steps=7)
-        return compare_steps(models, sampler, steps, cohort(0), cohort(2, 60), yardsticks, SAMPLING, EVALUATION)
+        return compare_steps(models, sampler, steps, cohort(0), reference, SAMPLING, EVALUATION)
 
     return compare
 

@@ -16,7 +16,7 @@ from kedro.validation.parameter_validator import ParameterValidator
 from transcriptome_diffusion.cohorts.options import DownloadOptions
 from transcriptome_diffusion.cohorts.readers import READERS
 from transcriptome_diffusion.contracts import ExpressionContract
-from transcriptome_diffusion.generators.registry import BASELINES, DENOISER
+from transcriptome_diffusion.generators.registry import trained_models
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
@@ -54,8 +54,8 @@ def validated(configured, pipelines):
 def test_every_block_of_parameters_is_one_its_nodes_accept(validated, environment):
     block = validated(environment)
     assert block["tuning"].parameters_folder == f"conf/{'local' if environment == 'base' else environment}"
-    for name, entry in {**BASELINES, "denoiser": DENOISER}.items():
-        assert isinstance(block[name], entry.options), name
+    for name, spec in trained_models().items():
+        assert isinstance(block[name], spec.options), name
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -12,21 +12,20 @@ from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 
-from transcriptome_diffusion.datasets import RunsDataset
+from transcriptome_diffusion.datasets import TrainedModelDataset
 from transcriptome_diffusion.experiments.options import StudyOptions
 from transcriptome_diffusion.expression.options import SplitOptions
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.options import ClassGaussianOptions
-from transcriptome_diffusion.generators.registry import BASELINES, SAMPLERS, TRAINED
-from transcriptome_diffusion.pipelines.study.nodes import OTHER_SPLIT, TABLES, reporting
-from transcriptome_diffusion.pipelines.study.pipeline import FIGURES
-from transcriptome_diffusion.pipelines.training import fitting
+from transcriptome_diffusion.generators.registry import GENERATORS
+from transcriptome_diffusion.generators.runs import trainings
+from transcriptome_diffusion.pipelines.study.nodes import OTHER_SPLIT, TABLES, WriteReport
+from transcriptome_diffusion.pipelines.study.pipeline import FIGURES, SAMPLERS
 
-HELD_OUT = {"expression_test", "landmarks_test"}
-#: the study's own nodes that read held-out donors. They are evaluation in all but their namespace: they fit nothing,
-#: and what they make leads to nothing but tables, figures and the study's report
-EVALUATION = {f"study.compare_steps_{sampler}" for sampler in SAMPLERS}
+#: the study's own nodes that read held-out donors: they are evaluation, they fit nothing, and what they make leads to
+#: nothing but tables, figures and the study's report
+EVALUATION = {f"evaluation.study.compare_steps_{sampler}" for sampler in SAMPLERS}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def pipelines(project):
 @pytest.fixture(scope="module")
 def own(pipelines):
     """The nodes that the default run has not."""
-    return pipelines["study"].only_nodes_with_namespaces(["study"])
+    return pipelines["study"].only_nodes_with_namespaces(["evaluation.study"])
 
 
 def test_it_is_the_whole_default_run_with_runs_and_resume_of_its_own(pipelines, own):
@@ -50,27 +49,26 @@ def test_it_is_the_whole_default_run_with_runs_and_resume_of_its_own(pipelines, 
         assert node.inputs == [mapped.get(given, given) for given in default[name].inputs], name
         assert node.outputs == default[name].outputs, name
     fits = [node for node in stages.values() if "params:study.runs" in node.inputs]
-    assert {output for node in fits for output in node.outputs} == {
-        *(f"generator_{name}" for name in BASELINES),
-        *(f"generator_direct_{name}" for name in ("class_gaussian", "vae", "wgan_gp")),
-        "denoiser",
-        "direct_denoiser",
+    assert {output.split(".")[-1] for node in fits for output in node.outputs} == {
+        f"models_{spec.model or name}" for name, spec in GENERATORS.items()
     }
     assert not {"params:runs", "params:resume"} & pipelines["study"].inputs()
 
 
 def test_of_its_own_nodes_the_comparison_of_samplers_alone_reads_held_out_donors(own):
-    assert {node.name for node in own.nodes if HELD_OUT & set(node.inputs)} == EVALUATION
+    held_out = {"expression_test", "landmarks_test", "evaluation.reference"}
+    assert {node.name for node in own.nodes if held_out & set(node.inputs)} == EVALUATION
 
 
 def test_the_comparison_of_samplers_trains_nothing_and_leads_to_tables_figures_and_report_only(pipelines, own):
     for node in own.nodes:
         if node.name in EVALUATION:
             read = {name for name in node.inputs if not name.startswith("params:")}
-            assert read == {"denoiser", "landmarks_train", "landmarks_test", "yardsticks_landmarks"}
+            assert read == {"models_denoiser", "landmarks_train", "evaluation.reference"}
             assert all(output.startswith("study_draws_") for output in node.outputs)
     after = pipelines["study"].from_nodes(*EVALUATION)
-    assert {node.name for node in after.nodes} == EVALUATION | {"study.tabulate", "study.plot", "study.write_report"}
+    rest = {f"evaluation.study.{name}" for name in ("tabulate", "plot", "write_report")}
+    assert {node.name for node in after.nodes} == EVALUATION | rest
     assert all(name.startswith(("study_", "figure_study_")) for name in own.all_outputs())
 
 
@@ -81,15 +79,15 @@ def test_nothing_the_study_makes_is_read_elsewhere(pipelines, own):
             assert not {node.name for node in own.nodes} & {node.name for node in pipeline.nodes}, name
 
 
-def test_every_trained_generator_is_in_the_table_of_costs(own):
-    tabulate = next(node for node in own.nodes if node.name == "study.tabulate")
-    assert {f"training_summary_{name}" for name in TRAINED} <= set(tabulate.inputs)
+def test_what_trainings_cost_comes_from_the_log_of_all_of_them(own):
+    tabulate = next(node for node in own.nodes if node.name == "evaluation.study.tabulate")
+    assert "evaluation.report.training_summary" in tabulate.inputs
 
 
 def test_the_papers_figures_that_the_evaluation_makes_stand_in_the_report(pipelines, own):
-    report = next(node for node in own.nodes if node.name == "study.write_report")
-    made = {f"figure_{what}" for what in FIGURES} & pipelines["evaluation"].all_outputs()
-    assert "figure_precision_recall" in made
+    report = next(node for node in own.nodes if node.name == "evaluation.study.write_report")
+    made = {f"evaluation.report.figure_{what}" for what in FIGURES}
+    assert made <= pipelines["evaluation"].all_outputs()
     assert made <= set(report.inputs)
     assert set(FIGURES.values()) <= set(TABLES)
 
@@ -102,7 +100,7 @@ def test_published_values_beside_a_split_by_donor_come_with_a_warning(published,
     cohort = pd.DataFrame({"tissue": ["all", "liver", "lung"], "split": "train", "samples": [30, 10, 20]})
     empty = pd.DataFrame(columns=["generator", "metric", "mean"])
     options, split = StudyOptions(published=published), SplitOptions(strategy=strategy)
-    html = reporting([])(options, split, cohort, *[empty] * len(TABLES), go.Figure(), go.Figure())
+    html = WriteReport([])(options, split, cohort, *[empty] * len(TABLES), go.Figure(), go.Figure())
     assert (OTHER_SPLIT in html) == warns
     assert "tissues: 2" in html
     assert "train profiles: 30" in html
@@ -136,7 +134,7 @@ def test_an_interruption_costs_the_training_it_falls_into_and_no_other(tmp_path,
     obs = pd.DataFrame({"tissue": ["liver", "lung"] * 20}, index=[f"s{i}" for i in range(40)])
     genes = pd.DataFrame({"symbol": list("abc")}, index=list("abc"))
     cohort = make_profiles(np.random.default_rng(0).normal(size=(40, 3)), obs, genes, "log2(TPM + 1)")
-    options, fit = ClassGaussianOptions(seed=7, min_samples=2), fitting(BASELINES["class_gaussian"])
+    data = {"landmarks": (cohort, cohort, ClassGaussianOptions(seed=7, min_samples=2))}
     trained = []
     plain = ClassGaussian.fit.__func__
 
@@ -149,17 +147,17 @@ def test_an_interruption_costs_the_training_it_falls_into_and_no_other(tmp_path,
 
     interrupted = []
     monkeypatch.setattr(ClassGaussian, "fit", classmethod(counted))
-    models = RunsDataset(filepath=str(tmp_path / "class_gaussian"))
-    finished = RunsDataset(filepath=str(tmp_path / "class_gaussian"), may_be_empty=True)
+    models = TrainedModelDataset(filepath=str(tmp_path / "class_gaussian"))
 
     def train(runs, resume=True):
-        for model in fit(cohort, cohort, finished.load(), options, runs, resume):
-            models.save(model)
+        models.save(trainings(ClassGaussian, data, runs, resume))
 
     train(1, resume=False)  # a default run, before anybody thought of the study
     with pytest.raises(KeyboardInterrupt):
         train(4)
-    assert [path.name for path in models.load().folders] == ["run_1", "run_2"]
+    assert [path.name for path in models.load().landmarks.folders] == ["run_1", "run_2"]
+    assert not models.exists()
     train(4)
     assert trained == [7, 1007, 2007, 3007]
-    assert len(models.load()) == 4
+    assert len(models.load().landmarks) == 4
+    assert models.exists()

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import anndata as ad
@@ -31,7 +30,7 @@ from transcriptome_diffusion.metrics.fidelity import fidelity, least_profiles
 from transcriptome_diffusion.metrics.indicators import matched
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
-from transcriptome_diffusion.metrics.yardsticks import Yardsticks
+from transcriptome_diffusion.metrics.reference import SpaceReference
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +44,18 @@ def compare_steps(
     sampler: SamplerOptions,
     steps: Sequence[int],
     train: ad.AnnData,
-    test: ad.AnnData,
-    yardsticks: Yardsticks,
+    reference: SpaceReference,
     sampling: SamplingOptions,
     evaluation: EvaluationOptions,
 ) -> pd.DataFrame:
     """One profile per training sample from every training with every number of steps, scored and timed.
 
-    The same seeds, matched subsets, neighbours and yardsticks as on the scorecard, so that the sampler's own number
-    of steps gives the scorecard's values. One set of profiles is in memory at a time.
+    The same seeds, matched subsets, neighbours and reference as on the scorecard, so that the sampler's own number of
+    steps gives the scorecard's values. One set of profiles is in memory at a time.
 
     Args:
         models: trainings of one denoiser, read one by one. sampler: whose ``steps`` are replaced.
-        train, test: landmark profiles, (n, n_genes). yardsticks: of the training profiles.
+        train: landmark profiles (n, n_genes), whose labels are drawn. reference: the real profiles of the landmarks.
 
     Returns:
         A row per value, ``COLUMNS``. ``reference`` is ``train`` (the paper's) or ``test``; with ``none``, the metric
@@ -66,8 +64,7 @@ def compare_steps(
     Raises:
         ValueError: if a number of steps is above the denoiser's timesteps.
     """
-    measure = partial(yardsticks.measure, label=evaluation.label)
-    real = {"train": measure(train), "test": measure(test)}
+    real = {"train": reference.train, "test": reference.test}
     device = describe(sampler.device)
     rows: list[tuple[Any, ...]] = []
     for index, model in enumerate(models):
@@ -79,7 +76,7 @@ def compare_steps(
             drawn = _draw(model, train.obs, sampler.model_copy(update={"steps": number}), sampling, index, title)
             seconds = time.perf_counter() - started
             per_1000 = 1000 * seconds / train.n_obs
-            found = indicators(measure(drawn), real, evaluation)
+            found = indicators(reference.measure(drawn), real, evaluation)
             found += [
                 ("none", "seconds", 0, seconds, train.n_obs),
                 ("none", "seconds_per_1000", 0, per_1000, train.n_obs),
@@ -97,7 +94,7 @@ def indicators(
     Those of neighbours are NaN with fewer than ``fidelity.least_profiles`` a side, as on the scorecard.
 
     Args:
-        synthetic: landmark profiles as the yardsticks measure them. real: the same by reference.
+        synthetic: landmark profiles as the reference measures them. real: the same by reference.
     """
     k = options.neighbours.landmarks
     rows: list[tuple[str, str, int, float, int]] = []

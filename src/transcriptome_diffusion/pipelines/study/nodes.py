@@ -22,7 +22,6 @@ OTHER_SPLIT = (
 def compare_steps(
     models: Any,
     train: AnnData,
-    test: AnnData,
     reference: Any,
     sampler: SamplerOptions,
     sampling: SamplingOptions,
@@ -33,7 +32,7 @@ def compare_steps(
     from transcriptome_diffusion.experiments import study
 
     return study.compare_steps(
-        models.landmarks, sampler, options.steps, train, test, reference["landmarks"], sampling, evaluation
+        models.landmarks, sampler, options.steps, train, reference["landmarks"], sampling, evaluation
     )
 
 
@@ -54,7 +53,7 @@ def tabulate(
         study.reconstruction(reconstruction),
         study.reverse_validation(draws),
         study.samplers(samplers, scorecard),
-        study.cost([training]),
+        study.cost(training),
     )
     return tuple(study.beside(name, table, options.published) for name, table in zip(TABLES, tables, strict=True))
 

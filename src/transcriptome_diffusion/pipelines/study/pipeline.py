@@ -41,7 +41,7 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
                 nodes.compare_steps,
                 [
                     f"models_{model_name(sampler)}",
-                    *("landmarks_train", "landmarks_test", "reference", f"params:{sampler}"),
+                    *("landmarks_train", "reference", f"params:{sampler}"),
                     *("params:sampling", "params:evaluation", "params:study"),
                 ],
                 f"study_draws_{sampler}",
