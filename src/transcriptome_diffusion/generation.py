@@ -77,7 +77,9 @@ def label_table(model: Generator, profiles: Mapping[str, int] | None = None, tot
     names = list(model.conditions.names)
     known = pd.DataFrame(model.record.get("training_labels") or [], columns=[*names, "count"])
     if known.empty:  # of a model that was not fitted by a pipeline
-        known = pd.MultiIndex.from_product(model.conditions.categories.values(), names=names).to_frame(index=False)
+        known = pd.MultiIndex.from_product(list(model.conditions.categories.values()), names=names).to_frame(
+            index=False
+        )
         known["count"] = 1
     if not profiles:
         return _shared_out(known, int(known["count"].sum()) if total is None else total)
@@ -254,8 +256,8 @@ def _write_gct(chunks: Iterable[ad.AnnData], path: Path, rows: int) -> None:
 def _write_text(chunks: Iterable[ad.AnnData], path: Path) -> None:
     separator = "\t" if ".tsv" in path.suffixes else ","
     for number, part in enumerate(chunks):
-        mode, header = ("a", False) if number else ("w", True)
-        _as_table(part).to_csv(path, sep=separator, mode=mode, header=header, float_format="%.6g")
+        first = number == 0
+        _as_table(part).to_csv(path, sep=separator, mode="w" if first else "a", header=first, float_format="%.6g")
 
 
 def _write_parquet(chunks: Iterable[ad.AnnData], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from kedro.pipeline import Node
@@ -60,7 +61,7 @@ def draw_node(generator: str, name: str) -> Node:
     """Draws the landmark profiles of one generator."""
     spec = GENERATORS[generator]
     inputs = [f"models_{model_name(generator)}", "landmarks_train", "params:sampling"]
-    function = draw_landmarks
+    function: Callable[..., AnnData] = draw_landmarks
     if spec.sampler:
         inputs, function = [*inputs, f"params:{generator}"], sample_landmarks
     return Node(function, inputs, f"profiles_{generator}", name=name, tags=generator)

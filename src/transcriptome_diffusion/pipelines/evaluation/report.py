@@ -85,6 +85,7 @@ def plot_scores(draws: DataFrame, by_tissue: DataFrame, by_gene: DataFrame) -> t
     from transcriptome_diffusion.reporting.scorecard import summarise
 
     scorecard = summarise(draws)
+    genes = {str(name): part for name, part in by_gene.groupby("reconstructor", sort=False)}
     return (
         figures.precision_recall_plane(scorecard),
         figures.accuracies(draws),
@@ -92,7 +93,9 @@ def plot_scores(draws: DataFrame, by_tissue: DataFrame, by_gene: DataFrame) -> t
         figures.module_bars(scorecard),
         figures.attack_intervals(scorecard),
         figures.attack_by_time(by_tissue),
-        figures.reconstruction_by_gene(dict(list(by_gene.groupby("reconstructor", sort=False)))),
+        figures.reconstruction_by_gene(
+            {str(name): part for name, part in by_gene.groupby("reconstructor", sort=False)}
+        ),
     )
 
 
