@@ -77,10 +77,8 @@ def label_table(model: Generator, profiles: Mapping[str, int] | None = None, tot
     names = list(model.conditions.names)
     known = pd.DataFrame(model.record.get("training_labels") or [], columns=[*names, "count"])
     if known.empty:  # of a model that was not fitted by a pipeline
-        known = pd.MultiIndex.from_product(list(model.conditions.categories.values()), names=names).to_frame(
-            index=False
-        )
-        known["count"] = 1
+        every = pd.MultiIndex.from_product(list(model.conditions.categories.values()), names=names)
+        known = every.to_frame(index=False).assign(count=1)
     if not profiles:
         return _shared_out(known, int(known["count"].sum()) if total is None else total)
     parts = []

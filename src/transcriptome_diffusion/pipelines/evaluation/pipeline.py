@@ -132,7 +132,7 @@ def report_nodes() -> list[Node]:
                 "training_curves": "training_curves",
                 "train": "landmarks_train",
                 "parameters": "parameters",
-                **{name: f"figure_{name}" for name in (*shown, "training")},
+                **{f"figure_{name}": f"figure_{name}" for name in (*shown, "training")},
             },
             "report",
             name="write_report",

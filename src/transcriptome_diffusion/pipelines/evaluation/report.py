@@ -93,9 +93,7 @@ def plot_scores(draws: DataFrame, by_tissue: DataFrame, by_gene: DataFrame) -> t
         figures.module_bars(scorecard),
         figures.attack_intervals(scorecard),
         figures.attack_by_time(by_tissue),
-        figures.reconstruction_by_gene(
-            {str(name): part for name, part in by_gene.groupby("reconstructor", sort=False)}
-        ),
+        figures.reconstruction_by_gene(genes),
     )
 
 
@@ -124,9 +122,9 @@ def write_report(
     training_curves: DataFrame,
     train: AnnData,
     parameters: dict[str, Any],
-    **figures: Figure,
+    **shown: Figure,
 ) -> str:
-    """One self-contained HTML file."""
+    """One self-contained HTML file; ``shown`` are figures under their names with ``figure_`` in front."""
     from transcriptome_diffusion.reporting.report import build_report
     from transcriptome_diffusion.reporting.scorecard import summarise
 
@@ -154,4 +152,5 @@ def write_report(
         for name, block in parameters.items()
         if name not in BESIDE
     }
+    figures = {name.removeprefix("figure_"): figure for name, figure in shown.items()}
     return build_report(tables, figures, facts, settings)
