@@ -161,13 +161,10 @@ def require_room(what: str, space: SpaceReference, profiles: ad.AnnData | None =
     Raises:
         NotEnoughMemoryError: with what is needed and what there is.
     """
-    held, n_train = (
-        sum(len(part.labels) for part in (space.train, space.validation, space.test)),
-        len(space.train.labels),
-    )
+    n_train, n_validation, n_test = (len(part.labels) for part in (space.train, space.validation, space.test))
     made = max((part.n_obs for _, part in split_runs(profiles)), default=0) if profiles is not None else 0
     # standardised beside the profiles, and the copy that distances and axes work on
-    needed = 4.0 * (held + made + max(n_train, made)) * len(space.genes)
+    needed = 4.0 * (n_train + n_validation + n_test + made + max(n_train, made)) * len(space.genes)
     require_memory(f"scoring {what} with {len(space.genes)} genes", needed, SMALLER)
 
 
