@@ -141,12 +141,10 @@ class Table:
             for row in zip(table[label], table[metric], table["n"], missing, strict=True):
                 self.add_label(prefix + metric, *row)
 
-    def extend(self, table: pd.DataFrame, reference: str, label: str = "") -> None:
-        """Rows with ``metric``, ``value``, ``low``, ``high``, ``n`` and ``note``."""
-        for row in table.itertuples():
-            self.rows.append(
-                (reference, row.metric, label, 0, row.value, row.n, row.low, row.high, row.note)
-            )  # fmt: skip
+    def extend(self, table: pd.DataFrame, reference: str) -> None:
+        """Rows with ``metric``, ``value``, ``low``, ``high``, ``n``, ``note`` and, if they have one, ``label``."""
+        columns = table.assign(reference=reference, label=table.get("label", ""), draw=0)[COLUMNS]
+        self.rows += columns.itertuples(index=False, name=None)
 
     def bound(self, reference: str, bounds: Mapping[str, Interval]) -> None:
         """Give the draws that are there their bounds."""

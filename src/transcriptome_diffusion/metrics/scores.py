@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -84,7 +85,8 @@ def score_generator(
             profiles = space.measure(part)
             found = compare(profiles, profiles, space, options, "transcriptome")
             tables.append(_named(found, name, "transcriptome", run, reconstructor))
-        del transcriptome, part, profiles  # before the next is loaded
+        del transcriptome, part, profiles
+        gc.collect()  # an AnnData refers to itself; the next is loaded when this one is gone
     if not tables:
         logger.info("%s: no profiles, so no scores", name)
     return _together(tables)
@@ -147,10 +149,9 @@ def score_white_box(
 
             found, by_time = loss_attack(loss, members, others, times, options.seed, attack)
             table.extend(found, "train")
-            overall = found.iloc[0]
-            for time, part in by_time.groupby("time", sort=False):
-                part = part.assign(metric=overall["metric"], n=overall["n"], note=overall["note"])
-                table.extend(part, "train", f"t={time:g}")
+            auc, labels = found.iloc[0], [f"t={time:g}" for time in by_time["time"]]
+            by_time = by_time.assign(metric=auc["metric"], label=labels, n=auc["n"], note=auc["note"])
+            table.extend(by_time, "train")
         tables.append(_named(table.frame(), name, "landmarks", run))
     return _together(tables)
 
