@@ -240,5 +240,5 @@ def test_the_loss_attack_has_a_row_for_every_model_and_every_time():
 
 def test_scores_that_do_not_fit_into_memory_are_refused(reference, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 100_000)
-    with pytest.raises(NotEnoughMemoryError, match="scoring made with 240 genes"):
+    with pytest.raises(NotEnoughMemoryError, match=r"scoring made in the space landmarks \(240 genes\)"):
         score_generator("made", PARTS["train"], {}, reference, FAST)
