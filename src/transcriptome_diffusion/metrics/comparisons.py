@@ -38,6 +38,7 @@ LEAST_OF_TISSUE = 5
 
 NEIGHBOURS = select("fidelity:fidelity")
 DIFFERENTIAL = tuple(name for name in select("biology.differential:agreement") if not name.startswith("contrast_"))
+MODULES = select("biology.coexpression:preservation")
 UNBOUNDED = Interval(np.nan, np.nan, np.nan)
 
 
@@ -216,21 +217,19 @@ def _add_draws(
         table.add(name, found, n, draw)
         if name == "train":
             continue
-        supported = support(*pair)
         tests = kernel_tests(
             *pair, strata=(ours.labels, theirs.labels), permutations=99 if draw else 999, seed=options.seed
         )
         found = {
             "within_class_correlation": within_class_correlation(*labelled),
             **marginal_agreement(*labelled),
-            "alpha_precision": supported["alpha_precision"],
-            "beta_recall": supported["beta_recall"],
+            **support(*pair),
             "mmd": tests["mmd"],
             "energy": tests["energy"],
         }
         if reference.modules is not None:
             kept = preservation(reference.modules, theirs.values, theirs.labels, permutations=0)
-            found |= summarise(kept[["module_density", "module_connectivity", "module_correlation"]])
+            found |= summarise(kept[list(MODULES)])
         table.add(name, found, n, draw)
         if not draw:
             table.add(name, {"mmd_p": tests["mmd_p"], "energy_p": tests["energy_p"]}, n)
