@@ -72,15 +72,15 @@ def authentic(values, real):
 def indicators(values, real=TEST):
     pair, labelled = (real, values), (real, LABELS, values, LABELS)
     tests = kernel_tests(*pair, strata=(LABELS, LABELS), permutations=99)
-    told = classifier_tests(*pair, strata=(LABELS, LABELS), logistic_c=0.01)
+    results = classifier_tests(*pair, strata=(LABELS, LABELS), logistic_c=0.01)
     return {
         "frechet_pca": frechet(*map(PrincipalAxes.fit(TRAIN, 20), pair)),
         **tests,
         **marginal_agreement(*labelled),
         "correlation": correlation_score(*pair),
         "within_class_correlation": within_class_correlation(*labelled),
-        "logistic": told["logistic"].auc,
-        "boosted": told["boosted"].auc,
+        "logistic": results["logistic"].auc,
+        "boosted": results["boosted"].auc,
         **support(*pair),
         "authenticity": authentic(values, real),
         "authenticity_train": authentic(values, TRAIN),

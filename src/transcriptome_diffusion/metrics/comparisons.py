@@ -38,6 +38,7 @@ LEAST_OF_TISSUE = 5
 
 NEIGHBOURS = select("fidelity:fidelity")
 DIFFERENTIAL = tuple(name for name in select("biology.differential:agreement") if not name.startswith("contrast_"))
+MODULES = select("biology.coexpression:preservation")
 UNBOUNDED = Interval(np.nan, np.nan, np.nan)
 
 
@@ -141,12 +142,10 @@ class Table:
             for row in zip(table[label], table[metric], table["n"], missing, strict=True):
                 self.add_label(prefix + metric, *row)
 
-    def extend(self, table: pd.DataFrame, reference: str, label: str = "") -> None:
-        """Rows with ``metric``, ``value``, ``low``, ``high``, ``n`` and ``note``."""
-        for row in table.itertuples():
-            self.rows.append(
-                (reference, row.metric, label, 0, row.value, row.n, row.low, row.high, row.note)
-            )  # fmt: skip
+    def extend(self, table: pd.DataFrame, reference: str) -> None:
+        """Rows with ``metric``, ``value``, ``low``, ``high``, ``n``, ``note`` and, if they have one, ``label``."""
+        columns = table.assign(reference=reference, label=table.get("label", ""), draw=0)[COLUMNS]
+        self.rows += columns.itertuples(index=False, name=None)
 
     def bound(self, reference: str, bounds: Mapping[str, Interval]) -> None:
         """Give the draws that are there their bounds."""
@@ -218,21 +217,19 @@ def _add_draws(
         table.add(name, found, n, draw)
         if name == "train":
             continue
-        supported = support(*pair)
         tests = kernel_tests(
             *pair, strata=(ours.labels, theirs.labels), permutations=99 if draw else 999, seed=options.seed
         )
         found = {
             "within_class_correlation": within_class_correlation(*labelled),
             **marginal_agreement(*labelled),
-            "alpha_precision": supported["alpha_precision"],
-            "beta_recall": supported["beta_recall"],
+            **support(*pair),
             "mmd": tests["mmd"],
             "energy": tests["energy"],
         }
         if reference.modules is not None:
             kept = preservation(reference.modules, theirs.values, theirs.labels, permutations=0)
-            found |= summarise(kept[["module_density", "module_connectivity", "module_correlation"]])
+            found |= summarise(kept[list(MODULES)])
         table.add(name, found, n, draw)
         if not draw:
             table.add(name, {"mmd_p": tests["mmd_p"], "energy_p": tests["energy_p"]}, n)

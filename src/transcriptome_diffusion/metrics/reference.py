@@ -89,7 +89,7 @@ class SpaceReference:
         needed = 4.0 * (rows + 3 * MAX_INPUTS) * train.n_vars
         require_memory(f"fitting the evaluation reference of {train.n_vars} genes", needed, SMALLER)
         for split in SPLITS:
-            _require_sound(profiles[split], train.var_names)
+            _sound(profiles[split], train.var_names)
         label, contrast = options.label, options.contrast.column if options.contrast else None
         columns = gene_sets.match_gene_sets(sets, train.var[options.gene_names].astype(str)) if sets else {}
         scaler = GeneScaler.fit(dense(train))
@@ -127,8 +127,7 @@ class SpaceReference:
         Raises:
             ValueError: if the genes are not those of the training profiles, in order, or values are not finite.
         """
-        _require_sound(profiles, self.genes)
-        values = self.scaler(dense(profiles))
+        values = self.scaler(_sound(profiles, self.genes))
         return _measured(values, profiles, self.axes, self.features, self.label, self.contrast)
 
     def groups_of(self, profiles: ProfileSet, labels: np.ndarray) -> differential.Groups:
@@ -332,14 +331,17 @@ def _text(profiles: ad.AnnData, column: str) -> np.ndarray:
     return profiles.obs[column].astype(str).to_numpy()
 
 
-def _require_sound(profiles: ad.AnnData, genes: pd.Index) -> None:
+def _sound(profiles: ad.AnnData, genes: pd.Index) -> np.ndarray:
+    """The values (n, n_genes), if they are finite and the genes are these."""
     require_same_genes(profiles, genes, "the scorecard")
-    if unsound := find_unsound(dense(profiles)):
+    values = dense(profiles)
+    if unsound := find_unsound(values):
         count, row, column = unsound
         raise ValueError(
             f"{count} values are NaN or infinite, the first in sample {profiles.obs_names[row]!r}, gene "
             f"{profiles.var_names[column]!r}; only finite profiles can be scored."
         )
+    return values
 
 
 def _measured(

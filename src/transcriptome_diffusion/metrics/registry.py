@@ -42,7 +42,7 @@ class Metric:
         null: value expected of two samples of one population, whatever their size; NaN where it depends on the size,
             so that the row ``real`` has to be compared with.
         low, high: the range of possible values.
-        least: profiles on each side below which the value is NaN.
+        least: profiles on each side below which the value is NaN. Attacks need donors instead, whatever the profiles.
         deterministic: whether it depends on the profiles alone, and neither on their order nor on a seed.
         moved_by: faults of a generator (``FAULTS``) that have to move it away from the null, each with a direction, as
             in ``shifted+ shrunken-``; empty if it is not meant to see any.
@@ -491,22 +491,22 @@ def _biology() -> Iterator[Metric]:
     for metric in _DIFFERENTIAL:
         name, label = f"contrast_{metric.name}", f"contrast, {metric.label}"
         lines = _CONTRAST._asdict()
-        yield replace(metric, name=name, label=label, topic="contrast", moved_by="", **lines)
+        yield replace(metric, name=name, label=label, topic="contrast", moved_by="mislabelled-", **lines)
     yield from _BIOLOGY
 
 
 def _privacy() -> Iterator[Metric]:
     """Copies, attacks and distances to closest records, which are computed on landmarks alone."""
     yield from _COPYING
-    here: dict[str, Any] = {"spaces": ("landmarks",), "references": ("train",), "least": 20}
+    here: dict[str, Any] = {"spaces": ("landmarks",), "references": ("train",)}
     for attack in _ATTACKS:
         for rate, null in RATES.items():
-            # a true-positive rate at 1 % needs hundreds of held-out donors
-            sees = "copies+" if attack.topic != "loss_attack" and rate != "tpr_1" else ""
+            # needs hundreds of held-out donors, and says so where they are not there
+            sees = "" if rate == "tpr_1" else "copies+"
             ending = {rate: "AUC" if rate == "auc" else rate.replace("_", " ")}
             yield from _variants(attack, ending, **here, ideal=null, null=null, moved_by=sees)
     for metric in _RECORDS:
-        yield replace(metric, **here, path="privacy:record_distances", ideal=metric.null, deterministic=False)
+        yield replace(metric, **here, path="privacy:record_distances", ideal=metric.null, least=20, deterministic=False)
 
 
 _GROUPS: dict[str, Iterable[Metric]] = {

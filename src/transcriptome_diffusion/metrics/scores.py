@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -65,29 +66,39 @@ def score_generator(
         ValueError: if genes differ from the reference's, values are NaN, or a tissue has too few profiles.
         NotEnoughMemoryError: before a space is scored.
     """
-    tables: list[pd.DataFrame] = []
-    if landmarks.n_obs:
-        space = reference["landmarks"]
-        require_room(name, space, landmarks)
-        for run, part in split_runs(landmarks):
-            profiles = space.measure(part)
-            found = compare(profiles, profiles, space, options, "landmarks")
-            records = compare_records(profiles, space.train, space, options.seed)
-            tables += [_named(part, name, "landmarks", run) for part in (found, records)]
+    tables = _score_space(name, landmarks, reference, options, "landmarks")
     for reconstructor, load in transcriptomes.items():
-        transcriptome = load()
-        if not transcriptome.n_obs:
-            continue
-        space = reference["transcriptome"]
-        require_room(f"{name} by {reconstructor}", space, transcriptome)
-        for run, part in split_runs(transcriptome):
-            profiles = space.measure(part)
-            found = compare(profiles, profiles, space, options, "transcriptome")
-            tables.append(_named(found, name, "transcriptome", run, reconstructor))
-        del transcriptome, part, profiles  # before the next is loaded
+        tables += _score_space(name, load(), reference, options, "transcriptome", reconstructor)
+        gc.collect()  # an AnnData refers to itself; the next is loaded when this one is gone
     if not tables:
         logger.info("%s: no profiles, so no scores", name)
     return _together(tables)
+
+
+def _score_space(
+    name: str,
+    profiles: ad.AnnData,
+    reference: EvaluationReference,
+    options: EvaluationOptions,
+    space: str,
+    reconstructor: str = NO_RECONSTRUCTOR,
+) -> list[pd.DataFrame]:
+    """A table per run, none without profiles."""
+    if not profiles.n_obs:
+        return []
+    require_room(f"{name} in the space {space}", reference[space], profiles)
+    return [
+        _named(_score_run(part, reference[space], options, space), name, space, run, reconstructor)
+        for run, part in split_runs(profiles)
+    ]
+
+
+def _score_run(part: ad.AnnData, reference: SpaceReference, options: EvaluationOptions, space: str) -> pd.DataFrame:
+    profiles = reference.measure(part)
+    found = compare(profiles, profiles, reference, options, space)
+    if space != "landmarks":
+        return found
+    return pd.concat([found, compare_records(profiles, reference.train, reference, options.seed)])
 
 
 def score_real(reference: EvaluationReference, options: EvaluationOptions) -> pd.DataFrame:
@@ -147,10 +158,9 @@ def score_white_box(
 
             found, by_time = loss_attack(loss, members, others, times, options.seed, attack)
             table.extend(found, "train")
-            overall = found.iloc[0]
-            for time, part in by_time.groupby("time", sort=False):
-                part = part.assign(metric=overall["metric"], n=overall["n"], note=overall["note"])
-                table.extend(part, "train", f"t={time:g}")
+            auc, labels = found.iloc[0], [f"t={time:g}" for time in by_time["time"]]
+            by_time = by_time.assign(metric=auc["metric"], label=labels, n=auc["n"], note=auc["note"])
+            table.extend(by_time, "train")
         tables.append(_named(table.frame(), name, "landmarks", run))
     return _together(tables)
 
@@ -161,14 +171,11 @@ def require_room(what: str, space: SpaceReference, profiles: ad.AnnData | None =
     Raises:
         NotEnoughMemoryError: with what is needed and what there is.
     """
-    held, n_train = (
-        sum(len(part.labels) for part in (space.train, space.validation, space.test)),
-        len(space.train.labels),
-    )
+    n_train, n_validation, n_test = (len(part.labels) for part in (space.train, space.validation, space.test))
     made = max((part.n_obs for _, part in split_runs(profiles)), default=0) if profiles is not None else 0
     # standardised beside the profiles, and the copy that distances and axes work on
-    needed = 4.0 * (held + made + max(n_train, made)) * len(space.genes)
-    require_memory(f"scoring {what} with {len(space.genes)} genes", needed, SMALLER)
+    needed = 4.0 * (n_train + n_validation + n_test + made + max(n_train, made)) * len(space.genes)
+    require_memory(f"scoring {what} ({len(space.genes)} genes)", needed, SMALLER)
 
 
 def _named(
