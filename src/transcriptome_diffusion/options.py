@@ -6,15 +6,27 @@ Options are closed: a misspelt key or an impossible value stops the run before i
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Options(BaseModel):
     """Closed and frozen: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: former names of fields, each with the name it has now; a subclass that renames a field fills it
+    renamed: ClassVar[dict[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_former_names(cls, data: Any) -> Any:
+        """Refuse a former name of a field with an error that says the present one."""
+        found = [name for name in data if name in cls.renamed] if isinstance(data, dict) else []
+        if found:
+            raise ValueError("; ".join(f"`{name}` is now called `{cls.renamed[name]}`" for name in found) + ".")
+        return data
 
 
 class TrainingOptions(Options):

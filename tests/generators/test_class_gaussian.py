@@ -87,5 +87,5 @@ def test_a_combination_of_conditions_without_training_profiles_is_refused_by_nam
 def test_eighteen_thousand_genes_need_no_covariance_matrix():
     train = cohort({"liver": 20, "lung": 20}, genes=18_000)
     model = ClassGaussian.fit(train, train, ClassGaussianOptions())
-    assert max(tensor.size for tensor in model._state().values()) == 40 * 18_000
+    assert max(tensor.size for tensor in model.state().values()) == 40 * 18_000
     assert model.sample(labels("liver", 5), seed=0).shape == (5, 18_000)

@@ -29,7 +29,7 @@ def coordinates(**settings: float | str) -> tuple[Coordinates, torch.Tensor]:
 def test_scaled_genes_come_back_as_they_were(scaling: str) -> None:
     found, _ = coordinates(space="genes", scaling=scaling)
     x, codes = (torch.from_numpy(a) for a in profiles(seed=1))
-    back = found.decode(found.encode(x, codes), codes, torch.Generator())
+    back = found.from_coordinates(found.to_coordinates(x, codes), codes, torch.Generator())
     torch.testing.assert_close(back, x, rtol=1e-4, atol=1e-4)
     assert found.width == x.shape[1]
     assert found.variance is None
@@ -39,37 +39,37 @@ def test_all_axes_give_back_the_profile_and_few_axes_its_share() -> None:
     x, codes = (torch.from_numpy(a) for a in profiles(seed=1))
     errors = []
     for share in (1.0, 0.1, 0.01):
-        found, _ = coordinates(learnt_axes=share, loudness=0)
-        back = found.decode(found.encode(x, codes), codes, torch.Generator().manual_seed(0))
+        found, _ = coordinates(components_per_sample=share, log_scale_share=0)
+        back = found.from_coordinates(found.to_coordinates(x, codes), codes, torch.Generator().manual_seed(0))
         errors.append(float((back - x).square().mean()))
     assert errors[0] < 1e-6
     assert errors[0] < errors[1] < errors[2]
 
 
 def test_axes_may_be_counted_by_the_variance_they_hold() -> None:
-    found, _ = coordinates(learnt_axes=1.0, loudness=0)
-    held = (found.space.variance * found.space.weight)[1:].cumsum(0)  # type: ignore[union-attr]
+    found, _ = coordinates(components_per_sample=1.0, log_scale_share=0)
+    explained = (found.preconditioner.variance * found.preconditioner.weight)[1:].cumsum(0)  # type: ignore[union-attr]
     for share in (0.3, 0.8, 1.0):
-        width = coordinates(learnt_variance=share, loudness=0)[0].width
-        assert held[width - 2] >= share * held[-1] * (1 - 1e-6)
-        assert width == 2 or held[width - 3] < share * held[-1]
+        width = coordinates(component_variance=share, log_scale_share=0)[0].width
+        assert explained[width - 2] >= share * explained[-1] * (1 - 1e-6)
+        assert width == 2 or explained[width - 3] < share * explained[-1]
 
 
-def test_axes_that_are_not_learnt_vary_as_in_other_donors() -> None:
-    found, _ = coordinates(learnt_axes=0.05, loudness=0)
-    assert found.width == 7  # loudness and a twentieth of 120 profiles
+def test_axes_that_are_not_modelled_vary_as_in_held_out_donors() -> None:
+    found, _ = coordinates(components_per_sample=0.05, log_scale_share=0)
+    assert found.width == 7  # the log scale and a twentieth of 120 profiles
     _, codes = profiles(20_000)
-    drawn = found.decode(torch.zeros(20_000, 7), torch.from_numpy(codes), torch.Generator().manual_seed(0))
-    again = found.space.encode(found.scaler(drawn), torch.from_numpy(codes))  # type: ignore[union-attr]
-    expected = found.space.variance[7:]  # type: ignore[union-attr]
+    drawn = found.from_coordinates(torch.zeros(20_000, 7), torch.from_numpy(codes), torch.Generator().manual_seed(0))
+    again = found.preconditioner.to_coordinates(found.scaler(drawn), torch.from_numpy(codes))  # type: ignore[union-attr]
+    expected = found.preconditioner.variance[7:]  # type: ignore[union-attr]
     torch.testing.assert_close(again[:, 7:].var(0), expected, rtol=0.05, atol=1e-3)
     assert float(again[:, 1:7].abs().max()) < 1e-3
 
 
-def test_training_coordinates_are_widened_to_other_donors_variance() -> None:
-    found, u = coordinates(loudness=0)
+def test_training_coordinates_are_given_the_variance_of_held_out_donors() -> None:
+    found, u = coordinates(log_scale_share=0)
     generator = torch.Generator().manual_seed(0)
-    wide = torch.stack([found.widen(u, generator) for _ in range(200)])
+    wide = torch.stack([found.match_held_out_variance(u, generator) for _ in range(200)])
     assert wide.shape[2] == found.width
     torch.testing.assert_close(wide[..., 1:].square().mean((0, 1)), found.variance[1:], rtol=0.05, atol=1e-3)  # type: ignore[index]
 

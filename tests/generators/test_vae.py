@@ -39,7 +39,7 @@ def test_the_loss_is_half_the_squared_error_plus_beta_times_the_divergence() -> 
     model = autoencoder(beta=3.0)
     u, codes = torch.randn(50, 6), torch.zeros(50, 1, dtype=torch.int64)
     epsilon = torch.randn(50, 4)
-    mean, log_variance = model.posterior(u, codes)
+    mean, log_variance = model.encode(u, codes)
     posterior = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
     kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1).mean()
     decoded = model.decoder(mean + posterior.stddev * epsilon, codes)
@@ -75,7 +75,7 @@ def test_the_decoders_noise_gives_samples_the_spread_that_its_mean_lacks(space: 
     spread = {}
     for noise in ("held_out", "none"):
         # few axes are left out, since these are drawn with their noise in any case
-        model = VAE.fit(train, validation, options(space=space, noise=noise, beta=1.0, learnt_axes=1.0))
+        model = VAE.fit(train, validation, options(space=space, noise=noise, beta=1.0, components_per_sample=1.0))
         spread[noise] = model.sample(labels(2000), seed=0).X.var(0).sum() / mine
     assert spread["held_out"] == pytest.approx(1, abs=0.15)
     assert spread["none"] < 0.9 * spread["held_out"]

@@ -13,7 +13,7 @@ from torch import nn
 from transcriptome_diffusion import training
 from transcriptome_diffusion.generators.latent import Coordinates
 from transcriptome_diffusion.generators.options import WGANGPOptions
-from transcriptome_diffusion.generators.wgan_gp import WGANGP, Forger, Game
+from transcriptome_diffusion.generators.wgan_gp import WGANGP, AdversarialObjective, GeneratorNetwork
 
 
 def options(**settings: Any) -> WGANGPOptions:
@@ -37,25 +37,25 @@ def options(**settings: Any) -> WGANGPOptions:
     return WGANGPOptions.model_validate({**small, **settings})
 
 
-def game(**settings: Any) -> Game:
+def objective(**settings: Any) -> AdversarialObjective:
     torch.manual_seed(0)
     chosen = options(space="genes", **settings)
-    return Game(Forger(Coordinates(6, None), [2], chosen), [2], chosen)
+    return AdversarialObjective(GeneratorNetwork(Coordinates(6, None), [2], chosen), [2], chosen)
 
 
 class Linear(nn.Module):
-    """A critic with a known slope, blind to labels."""
+    """A critic with a known gradient, blind to labels."""
 
-    def __init__(self, slope: list[float]) -> None:
+    def __init__(self, gradient: list[float]) -> None:
         super().__init__()
-        self.slope = nn.Parameter(torch.tensor(slope)[:, None])
+        self.gradient = nn.Parameter(torch.tensor(gradient)[:, None])
 
     def forward(self, u: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        return u @ self.slope
+        return u @ self.gradient
 
 
-def test_the_penalty_of_a_linear_critic_is_that_of_its_slope() -> None:
-    model = game()
+def test_the_penalty_of_a_linear_critic_is_that_of_its_gradient() -> None:
+    model = objective()
     model.critic = Linear([3.0, 0, 4.0, 0, 0, 0])  # type: ignore[assignment]
     batch = torch.randn(40, 6), torch.zeros(40, 1, dtype=torch.int64)
     found = model.critic_loss(batch, torch.Generator().manual_seed(0))
@@ -63,8 +63,8 @@ def test_the_penalty_of_a_linear_critic_is_that_of_its_slope() -> None:
     assert found["loss"].item() == pytest.approx(10 * 16 - found["wasserstein"].item(), rel=1e-5)
 
 
-def test_a_critic_of_slope_one_never_tells_more_than_the_distance() -> None:
-    model = game()
+def test_a_critic_of_gradient_one_never_exceeds_the_distance() -> None:
+    model = objective()
     model.critic = Linear([0.6, 0, 0.8, 0, 0, 0])  # type: ignore[assignment]
     shifted = torch.randn(40, 6) + 50 * torch.tensor([0.6, 0, 0.8, 0, 0, 0])
     found = model.critic_loss((shifted, torch.zeros(40, 1, dtype=torch.int64)), torch.Generator())
@@ -74,13 +74,13 @@ def test_a_critic_of_slope_one_never_tells_more_than_the_distance() -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_estimate_far_above_the_distance_is_an_explosion(sign: int) -> None:
-    found = game().trouble({"wasserstein": sign * 31.0, "distance": 10.0})
+    found = objective().trouble({"wasserstein": sign * 31.0, "distance": 10.0})
     assert found is not None
     assert "critic.learning_rate" in found
-    assert game().trouble({"wasserstein": sign * 29.0, "distance": 10.0}) is None
+    assert objective().trouble({"wasserstein": sign * 29.0, "distance": 10.0}) is None
 
 
-def test_a_wild_critic_is_never_a_silent_wreck() -> None:
+def test_a_diverged_critic_is_always_reported() -> None:
     """Whether it leaves nothing to keep or healthy weights from before is chance."""
     wild = options(critic={"hidden": [32], "learning_rate": 0.9, "gradient_penalty": 1e-6})
     try:
@@ -106,9 +106,9 @@ def test_the_validation_score_is_lowest_for_the_true_distribution() -> None:
 
     torch.manual_seed(0)
     batch = torch.randn(2000, 6), torch.zeros(2000, 1, dtype=torch.int64)
-    model, score = game(), {}
+    model, score = objective(), {}
     for case in [(0.0, 1.0), (0.3, 1.0), (0.0, 0.7), (0.0, 1.4)]:
-        model.forger = Normal(*case)  # type: ignore[assignment]
+        model.network = Normal(*case)  # type: ignore[assignment]
         score[case] = float(model.validation_loss(batch))
     assert min(score, key=lambda case: score[case]) == (0.0, 1.0)
     # E|x - g| / 2 for two draws of one normal distribution in 6 dimensions: Gamma(3.5) / Gamma(3)
@@ -131,6 +131,6 @@ def test_on_axes_an_untrained_network_draws_the_gaussian_and_on_genes_it_learns_
 
 def test_only_the_generator_is_saved_and_the_curve_tells_of_the_critic() -> None:
     model = WGANGP.fit(cohort(200, 1), cohort(50, 2), options())
-    assert not [name for name in model._state() if "critic" in name]
+    assert not [name for name in model.state() if "critic" in name]
     assert {"wasserstein", "gradient_penalty", "critic_loss", "distance"} <= model.record["curve"][0].keys()
     assert model.record["steps"] == 100

@@ -12,7 +12,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from transcriptome_diffusion.artefacts import read_model, write_model
+from transcriptome_diffusion.artefacts import ArtefactError, read_model, write_model
 from transcriptome_diffusion.expression.profiles import (
     dense,
     genes_from_json,
@@ -22,7 +22,7 @@ from transcriptome_diffusion.expression.profiles import (
 )
 from transcriptome_diffusion.memory import SMALLER, require_memory
 
-#: share of training values at zero above which drawn values are not held there
+#: share of training values at the lower bound above which drawn values are not clipped there
 RARE = 0.01
 
 
@@ -60,7 +60,7 @@ class Conditions:
         """The number of categories of each condition."""
         return [len(known) for known in self.categories.values()]
 
-    def encode(self, labels: pd.DataFrame) -> np.ndarray:
+    def to_codes(self, labels: pd.DataFrame) -> np.ndarray:
         """Category codes, (n_samples, n_conditions) int64.
 
         Raises:
@@ -85,11 +85,11 @@ class Conditions:
         return np.ravel_multi_index(tuple(codes.T), self.sizes).astype(np.int64)
 
 
-def lowest_to_hold(train: np.ndarray) -> float | None:
-    """Where values drawn below it are held, for training profiles (n, n_genes): 0, or their minimum if that is lower.
+def choose_lower_bound(train: np.ndarray) -> float | None:
+    """The value that drawn values are clipped at, for training profiles (n, n_genes): 0, or their minimum if lower.
 
-    None where more than ``RARE`` of the training values lie there: holding then moves the means of many genes up
-    together, which shows more than single values below zero do (docs/decisions/0003).
+    None where more than ``RARE`` of the training values lie there: clipping would then raise the means of many genes
+    together, which distorts the profiles more than single values below zero do (docs/decisions/0003).
     """
     lowest = min(0.0, float(train.min()))
     return lowest if np.count_nonzero(train <= lowest) <= RARE * train.size else None
@@ -99,8 +99,9 @@ def lowest_to_hold(train: np.ndarray) -> float | None:
 class Generator(ABC):
     """A fitted generator of expression profiles.
 
-    A subclass names itself and implements four methods: ``fit``, ``_draw``,
-    ``_state`` and ``_restore``. Labels, units, gene lists and the folder on disk are handled here.
+    A subclass sets ``name`` and writes ``fit``, ``sample_codes``, ``state`` and ``restore``; it overrides
+    ``memory_to_fit`` if it knows better. Labels, units, gene lists and the folder on disk are handled here. ``fit``
+    starts with ``model = cls(**cls.checked(train, validation, options))``.
 
     Attributes:
         genes: the gene table (``var``) of the profiles, in order.
@@ -108,8 +109,7 @@ class Generator(ABC):
         unit: the unit of the profiles it was trained on and that it returns.
         settings: the options it was fitted with, as plain JSON.
         record: what happened in training, as plain JSON (losses, seconds, chosen values).
-        lowest: no drawn value lies below it: 0, as log2(x + 1) never does, or the lowest training value if that does;
-            None where values are left as drawn, see ``lowest_to_hold``.
+        lower_bound: drawn values are clipped at it; None for no clipping, see ``choose_lower_bound``.
     """
 
     name: ClassVar[str]
@@ -119,9 +119,9 @@ class Generator(ABC):
     unit: str
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
-    lowest: float | None = None
+    lower_bound: float | None = None
 
-    # ------------------------------------------------------------------ what a subclass provides
+    # ------------------------------------------------------------------ what a subclass writes
     @classmethod
     @abstractmethod
     def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> Self:
@@ -131,40 +131,51 @@ class Generator(ABC):
         """
 
     @abstractmethod
-    def _draw(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
-        """Profiles (n, n_genes) in the training unit for category codes (n, n_conditions)."""
+    def sample_codes(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
+        """Profiles (n, n_genes) float32 in the training unit, one per row of category codes (n, n_conditions).
+
+        All randomness comes from ``seed``; ``batch_size`` profiles are drawn at a time, which bounds memory.
+        """
 
     @abstractmethod
-    def _state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, np.ndarray]:
         """Every array needed to sample again."""
 
     @abstractmethod
-    def _restore(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take the arrays of ``_state`` back; the public attributes are already set."""
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+        """Take the arrays of ``state`` back; the attributes above are already set.
 
-    # ------------------------------------------------------------------ what all generators share
+        A KeyError, RuntimeError or ValueError here tells ``load`` that arrays and settings do not fit together.
+        """
+
     @classmethod
-    def _memory_to_fit(cls, profiles: int, others: int, genes: int, options: Any) -> float:
+    def memory_to_fit(cls, profiles: int, others: int, genes: int, options: Any) -> float:
         """Bytes that ``fit`` takes at its peak beside the training profiles and the ``others`` of validation.
 
-        Unless a subclass knows better, those of two copies in float64, which class-wise generators take.
+        By default those of two copies in float64.
         """
         return 17.0 * profiles * genes
 
+    # ------------------------------------------------------------------ what all generators share
     @classmethod
-    def _common(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> dict[str, Any]:
-        """The constructor's public arguments, after the checks every ``fit`` needs."""
+    def checked(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> dict[str, Any]:
+        """The constructor's arguments, after the checks that every ``fit`` needs.
+
+        Raises:
+            ValueError: if genes differ, a condition is missing, or validation has unknown labels.
+            NotEnoughMemoryError: if ``memory_to_fit`` is more than there is.
+        """
         require_same_genes(validation, train.var_names, f"{cls.name} (its training data)")
-        needed = cls._memory_to_fit(train.n_obs, validation.n_obs, train.n_vars, options)
+        needed = cls.memory_to_fit(train.n_obs, validation.n_obs, train.n_vars, options)
         require_memory(f"fitting {cls.name} to {train.n_obs} x {train.n_vars} values", needed, SMALLER)
         conditions = Conditions.of(train.obs, options.conditions)
-        conditions.encode(validation.obs)
+        conditions.to_codes(validation.obs)
         return {
             "genes": train.var.copy(),
             "conditions": conditions,
             "unit": str(train.uns["unit"]),
             "settings": options.model_dump(mode="json"),
-            "lowest": lowest_to_hold(dense(train)),
+            "lower_bound": choose_lower_bound(dense(train)),
         }
 
     def sample(self, labels: pd.DataFrame, seed: int, batch_size: int = 1024) -> ad.AnnData:
@@ -173,18 +184,19 @@ class Generator(ABC):
         Args:
             labels: a sample table with a column per condition; its rows set number and order.
             seed: the same seed gives the same profiles.
-            batch_size: how many profiles are in work at once; it bounds memory.
+            batch_size: how many profiles are drawn at a time; it bounds memory.
 
         Raises:
             ValueError: if a label is unknown to the model, or the model yields non-finite values.
         """
-        codes = self.conditions.encode(labels)
-        return self._bundle(self._held(self._draw(codes, seed, batch_size)), labels, seed, name=self.name)
+        drawn = self.sample_codes(self.conditions.to_codes(labels), seed, batch_size)
+        return self.as_profiles(self.clip(drawn), labels, seed, name=self.name)
 
-    def _held(self, values: np.ndarray) -> np.ndarray:
-        return values if self.lowest is None else np.maximum(values, self.lowest)
+    def clip(self, values: np.ndarray) -> np.ndarray:
+        """Values at ``lower_bound`` or above."""
+        return values if self.lower_bound is None else np.maximum(values, self.lower_bound)
 
-    def _bundle(self, values: np.ndarray, labels: pd.DataFrame, seed: int, name: str, **details: Any) -> ad.AnnData:
+    def as_profiles(self, values: np.ndarray, labels: pd.DataFrame, seed: int, name: str, **details: Any) -> ad.AnnData:
         """Profiles of ``values`` (n, n_genes) with their labels; ``name`` and ``details`` go into ``uns``."""
         obs = labels[list(self.conditions.names)].astype(str)
         obs.index = pd.Index([f"{name}-{i}" for i in range(len(obs))], name="sample")
@@ -206,9 +218,9 @@ class Generator(ABC):
             "genes": genes_to_json(self.genes),
             "settings": self.settings,
             "record": self.record,
-            "lowest": self.lowest,
+            "lower_bound": self.lower_bound,
         }
-        write_model(Path(folder), description, self._state())
+        write_model(Path(folder), description, self.state())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -218,13 +230,18 @@ class Generator(ABC):
             ArtefactError: if the folder is missing, broken, or holds another kind of model.
         """
         found, tensors = read_model(folder, "generator", cls.name)
-        model = cls(
-            genes=genes_from_json(found["genes"]),
-            conditions=Conditions({k: tuple(v) for k, v in found["conditions"].items()}),
-            unit=found["unit"],
-            settings=found["settings"],
-            record=found["record"],
-            lowest=found.get("lowest"),
-        )
-        model._restore(tensors)
+        try:
+            model = cls(
+                genes=genes_from_json(found["genes"]),
+                conditions=Conditions({k: tuple(v) for k, v in found["conditions"].items()}),
+                unit=found["unit"],
+                settings=found["settings"],
+                record=found["record"],
+                lower_bound=found["lower_bound"],
+            )
+            model.restore(tensors)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ArtefactError(
+                f"{folder}: the arrays do not fit the description beside them ({error}); train the model again."
+            ) from error
         return model

@@ -1,15 +1,13 @@
-"""The first floor: one Gaussian per class, its covariance shrunk after Ledoit and Wolf."""
+"""A baseline: one Gaussian per class, its covariance shrunk by the formula of Ledoit and Wolf."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-import anndata as ad
 import numpy as np
 
 from transcriptome_diffusion.generators.classes import ClassGenerator
-from transcriptome_diffusion.generators.options import ClassGaussianOptions
 
 
 @dataclass(eq=False)
@@ -18,15 +16,11 @@ class ClassGaussian(ClassGenerator):
 
     name: ClassVar[str] = "class_gaussian"
 
-    @classmethod
-    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassGaussianOptions) -> Self:
-        return cls._fit_classes(train, validation, options)
-
-    def _draw(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
+    def sample_codes(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         index = self.classes.find(codes, self.conditions)
         rng = np.random.default_rng(seed)
         drawn = np.empty((len(codes), len(self.scale)), dtype=np.float32)
         for start in range(0, len(codes), batch_size):
             batch = slice(start, start + batch_size)
-            drawn[batch] = self.means[index[batch]] + self.scale * self._deviations(index[batch], rng)
+            drawn[batch] = self.means[index[batch]] + self.scale * self.deviations(index[batch], rng)
         return drawn

@@ -1,4 +1,4 @@
-"""The second floor: a kernel density per class, a smoothed bootstrap of its training profiles."""
+"""A baseline: a kernel density per class, which is a smoothed bootstrap of its training profiles."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ClassKDE(ClassGenerator):
 
     @classmethod
     def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassKDEOptions) -> Self:
-        model = cls._fit_classes(train, validation, options)
+        model = super().fit(train, validation, options)
         densities = dict(zip(options.bandwidths, model._log_densities(validation, options.bandwidths), strict=True))
         model.bandwidth = max(densities, key=lambda h: densities[h])
         if len(densities) > 1 and model.bandwidth in (min(densities), max(densities)):
@@ -87,7 +87,7 @@ class ClassKDE(ClassGenerator):
 
         Genes that are constant within every class have no density and are left out.
         """
-        index = self.classes.find(self.conditions.encode(profiles.obs), self.conditions)
+        index = self.classes.find(self.conditions.to_codes(profiles.obs), self.conditions)
         varies = self.scale > 0
         points = ((dense(profiles) - self.means[index])[:, varies] / self.scale[varies]).astype(np.float64)
         residuals = self.residuals[:, varies].astype(np.float64)
@@ -104,20 +104,20 @@ class ClassKDE(ClassGenerator):
             ).sum(axis=1)
         return (total / points.size).tolist()
 
-    def _draw(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
+    def sample_codes(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         index = self.classes.find(codes, self.conditions)
         rng = np.random.default_rng(seed)
         picked = self.classes.pick(index, rng)
         drawn = np.empty((len(codes), len(self.scale)), dtype=np.float32)
         for start in range(0, len(codes), batch_size):
             batch = slice(start, start + batch_size)
-            blurred = self.residuals[picked[batch]] + self.bandwidth * self._deviations(index[batch], rng)
+            blurred = self.residuals[picked[batch]] + self.bandwidth * self.deviations(index[batch], rng)
             drawn[batch] = self.means[index[batch]] + self.scale * blurred / np.sqrt(1 + self.bandwidth**2)
         return drawn
 
-    def _state(self) -> dict[str, np.ndarray]:
-        return super()._state() | {"bandwidth": np.array([self.bandwidth])}
+    def state(self) -> dict[str, np.ndarray]:
+        return super().state() | {"bandwidth": np.array([self.bandwidth])}
 
-    def _restore(self, tensors: dict[str, np.ndarray]) -> None:
-        super()._restore(tensors)
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+        super().restore(tensors)
         self.bandwidth = float(tensors["bandwidth"][0])

@@ -1,9 +1,9 @@
-"""What the class-conditional floors share: class means and shrunk within-class covariances, drawn from exactly."""
+"""What the class-conditional generators share: class means and shrunk within-class covariances, sampled exactly."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import anndata as ad
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from transcriptome_diffusion.expression.covariance import ledoit_wolf
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.base import Conditions, Generator
-from transcriptome_diffusion.generators.options import ClassGaussianOptions
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Classes:
 class ClassGenerator(Generator):
     """Class means, and Ledoit-Wolf covariances that are never formed.
 
-    Genes are scaled by their pooled within-class deviation, so that the target m I of the shrinkage means
+    Genes are scaled by their pooled within-class standard deviation, so that the shrinkage target m I stands for
     equal relative variances. A class of fewer than ``min_samples`` profiles takes the covariance of the
     residuals of all classes. With the n residuals R (profiles minus class mean) behind a class,
 
@@ -84,9 +83,10 @@ class ClassGenerator(Generator):
     weights: np.ndarray = field(init=False)  # (n_classes, 2): of w and of e
 
     @classmethod
-    def _fit_classes(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassGaussianOptions) -> Self:
-        model = cls(**cls._common(train, validation, options))
-        classes, order = Classes.sort(model.conditions.strata(model.conditions.encode(train.obs)))
+    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> Self:
+        """Take means and covariances from ``train``; ``options`` are ``ClassGaussianOptions`` or of a subclass."""
+        model = cls(**cls.checked(train, validation, options))
+        classes, order = Classes.sort(model.conditions.strata(model.conditions.to_codes(train.obs)))
         residuals = dense(train)[order].astype(np.float64)
         means = np.add.reduceat(residuals, classes.starts, axis=0) / classes.sizes[:, None]
         residuals -= np.repeat(means, classes.sizes, axis=0)
@@ -112,10 +112,10 @@ class ClassGenerator(Generator):
         }
         return model
 
-    def _deviations(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def deviations(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One draw from the scaled within-class covariance of each class in ``index``, (n, n_genes) float32.
 
-        Every draw uses up the same number of variates, so that the batch size does not change the samples.
+        Every draw takes the same number of random numbers, so that the batch size does not change the samples.
         """
         ranks = self.rows[:, 1] - self.rows[:, 0]
         longest, genes = int(ranks.max()), len(self.scale)
@@ -126,11 +126,11 @@ class ClassGenerator(Generator):
             drawn[mine] += self.weights[c, 0] * (noise[mine, : ranks[c]] @ self.residuals[slice(*self.rows[c])])
         return drawn
 
-    def _state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, np.ndarray]:
         own = {name: getattr(self, name) for name in ("means", "scale", "residuals", "rows", "weights")}
         return own | vars(self.classes)
 
-    def _restore(self, tensors: dict[str, np.ndarray]) -> None:
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
         self.classes = Classes(tensors["strata"], tensors["starts"], tensors["sizes"])
         for name in ("means", "scale", "residuals", "rows", "weights"):
             setattr(self, name, tensors[name])

@@ -1,25 +1,23 @@
-"""What generators that decode a latent Gaussian in one pass share: coordinates, labelled layers, fit and draw."""
+"""What generators share that decode a latent Gaussian in one pass: coordinates, labelled layers, fit and sampling."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import anndata as ad
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion.network import LabelEmbedding
 from transcriptome_diffusion.generators.diffusion.precondition import (
-    GaussianSpace,
+    Preconditioner,
     fit_coordinates,
-    learnt_coordinates,
     memory_to_fit,
 )
 from transcriptome_diffusion.generators.options import LatentOptions
@@ -29,56 +27,53 @@ from transcriptome_diffusion.generators.scaler import Scaler
 class Coordinates(nn.Module):
     """Between profiles (n, n_genes) in their own unit and what a network works on, (n, width).
 
-    Either the scaled genes or, with a ``space``, the first coordinates of a class-conditional Gaussian in the
-    unit of a gene's within-class deviation, the same that the denoiser stands on. What varies along its other
-    axes is drawn from that Gaussian: few profiles cannot show a network more.
+    These are the scaled genes or, with a ``preconditioner``, its first ``n_components`` coordinates. The other
+    coordinates are drawn from its Gaussian: the training profiles are too few for a network to model them.
     """
 
-    def __init__(self, n_genes: int, space: GaussianSpace | None, learnt: int | None = None) -> None:
+    def __init__(self, n_genes: int, preconditioner: Preconditioner | None, n_components: int | None = None) -> None:
         super().__init__()
-        self.scaler, self.space = Scaler(n_genes), space
-        available = n_genes if space is None else space.width
-        self.width = min(learnt or available, available)
-        self.register_buffer("learnt", torch.tensor([self.width]))  # saved, since it follows from the training set
+        self.scaler, self.preconditioner = Scaler(n_genes), preconditioner
+        available = n_genes if preconditioner is None else preconditioner.width
+        self.width = min(n_components or available, available)
+        # saved, since it depends on the training set
+        self.register_buffer("n_components", torch.tensor([self.width]))
 
     @classmethod
     def fit(
         cls, x: np.ndarray, codes: np.ndarray, categories: Sequence[int], donors: np.ndarray, options: LatentOptions
     ) -> tuple[Self, Tensor]:
-        """The coordinates for training profiles x (n, n_genes), and those profiles as ``widen`` takes them."""
-        loudness = options.loudness if options.space == "gaussian" else None
-        scaler, space, u = fit_coordinates(x, codes, categories, donors, options.scaling, loudness)
-        learnt = None
-        if space is not None:
-            learnt = learnt_coordinates(space, len(x), options.learnt_axes, options.learnt_variance)
-        coordinates = cls(x.shape[1], space, learnt)
-        coordinates.scaler = scaler
-        return coordinates, u
+        """The coordinates for training profiles x (n, n_genes), and x as ``match_held_out_variance`` takes it."""
+        fitted = fit_coordinates(x, codes, categories, donors, options)
+        coordinates = cls(x.shape[1], fitted.preconditioner, fitted.n_components)
+        coordinates.scaler = fitted.scaler
+        return coordinates, fitted.u
 
-    def encode(self, x: Tensor, codes: Tensor) -> Tensor:
+    def to_coordinates(self, x: Tensor, codes: Tensor) -> Tensor:
         """Coordinates (n, width) of profiles of other donors than those of training."""
         z = self.scaler(x)
-        return z if self.space is None else self.space.encode(z, codes)[:, : self.width]
+        return z if self.preconditioner is None else self.preconditioner.to_coordinates(z, codes)[:, : self.width]
 
-    def decode(self, u: Tensor, codes: Tensor, generator: torch.Generator) -> Tensor:
-        """Profiles for coordinates (n, width); ``generator`` fills the directions that these leave open."""
-        if self.space is not None:
-            rest = self.space.variance[self.width :].sqrt()
+    def from_coordinates(self, u: Tensor, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """Profiles for coordinates (n, width); ``generator`` draws the coordinates and directions that u lacks."""
+        if self.preconditioner is not None:
+            rest = self.preconditioner.variance[self.width :].sqrt()
             u = torch.cat([u, rest * torch.randn((len(u), len(rest)), generator=generator)], dim=1)
             noise = torch.randn((len(u), len(self.scaler.centre)), generator=generator)
-            u = self.space.decode(u, codes, noise)
+            u = self.preconditioner.from_coordinates(u, codes, noise)
         return self.scaler.inverse(u)
 
-    def widen(self, u: Tensor, generator: torch.Generator) -> Tensor:
-        """Training profiles' coordinates (n, width) with the variance of other donors along the axes of a space."""
-        if self.space is None:
+    def match_held_out_variance(self, u: Tensor, generator: torch.Generator) -> Tensor:
+        """Training coordinates (n, all) with the variance of held-out donors, (n, width); genes are left unchanged."""
+        if self.preconditioner is None:
             return u
-        return self.space.widen(u, torch.randn(u.shape, generator=generator, device=u.device))[:, : self.width]
+        noise = torch.randn(u.shape, generator=generator, device=u.device)
+        return self.preconditioner.match_held_out_variance(u, noise)[:, : self.width]
 
     @property
     def variance(self) -> Tensor | None:
-        """Variance of other donors along each coordinate, (width,); None for genes."""
-        return None if self.space is None else self.space.variance[: self.width]
+        """Variance of held-out donors along each coordinate, (width,); None for genes."""
+        return None if self.preconditioner is None else self.preconditioner.variance[: self.width]
 
 
 class LabelledMLP(nn.Module):
@@ -123,7 +118,7 @@ class LabelledMLP(nn.Module):
 
 
 class LatentNetwork(nn.Module, ABC):
-    """A network that draws coordinates, and the coordinates it draws."""
+    """A network that draws coordinates; ``coordinates`` turn them into profiles."""
 
     coordinates: Coordinates
 
@@ -133,7 +128,10 @@ class LatentNetwork(nn.Module, ABC):
 
 
 class LatentGenerator(Generator):
-    """A generator whose ``network`` turns latent noise and labels into coordinates."""
+    """A generator whose ``network`` turns latent noise and labels into coordinates.
+
+    A subclass writes ``build_network`` and ``train_network``.
+    """
 
     options: ClassVar[type[LatentOptions]]
 
@@ -147,57 +145,54 @@ class LatentGenerator(Generator):
             ValueError: on unknown labels or differing genes.
             TrainingDivergedError: if training breaks down before its first healthy validation.
         """
-        model = cls(**cls._common(train, validation, options))
-        x, codes = dense(train), model.conditions.encode(train.obs)
+        model = cls(**cls.checked(train, validation, options))
+        x, codes = dense(train), model.conditions.to_codes(train.obs)
         donors = train.obs.get("donor", train.obs_names).to_numpy()
         coordinates, u = Coordinates.fit(x, codes, model.conditions.sizes, donors, options)
-        codes_other = torch.from_numpy(model.conditions.encode(validation.obs))
-        u_other = coordinates.encode(torch.from_numpy(dense(validation)), codes_other)
+        codes_other = torch.from_numpy(model.conditions.to_codes(validation.obs))
+        u_other = coordinates.to_coordinates(torch.from_numpy(dense(validation)), codes_other)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            model.network = cls._build(coordinates, model.conditions.sizes, options)
-            model._train((u, torch.from_numpy(codes)), (u_other, codes_other), options)
+            model.network = cls.build_network(coordinates, model.conditions.sizes, options)
+            model.train_network((u, torch.from_numpy(codes)), (u_other, codes_other), options)
         return model
 
     @classmethod
-    def _memory_to_fit(cls, profiles: int, others: int, genes: int, options: LatentOptions) -> float:
-        if options.space == "gaussian":
+    @abstractmethod
+    def build_network(cls, coordinates: Coordinates, categories: Sequence[int], options: Any) -> LatentNetwork:
+        """The untrained network, for the number of categories of each condition."""
+
+    @abstractmethod
+    def train_network(self, train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], options: Any) -> None:
+        """Train ``network`` on coordinates (n, width) and codes (n, n_conditions), and write ``record``."""
+
+    @classmethod
+    def memory_to_fit(cls, profiles: int, others: int, genes: int, options: LatentOptions) -> float:
+        if options.preconditioned:
             return memory_to_fit(profiles, genes)
         return (12.0 * profiles + 45.0 * options.validation_repeats * others) * genes
 
-    @classmethod
-    @abstractmethod
-    def _build(cls, coordinates: Coordinates, categories: Sequence[int], options: LatentOptions) -> LatentNetwork:
-        """The untrained network."""
-
-    @abstractmethod
-    def _train(self, train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], options: LatentOptions) -> None:
-        """Train ``network`` on coordinates and codes, and write ``record``."""
-
     @torch.no_grad()
-    def _draw(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
+    def sample_codes(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         generator = torch.Generator().manual_seed(seed)
         self.network.eval()
         values = np.empty((len(codes), len(self.genes)), dtype=np.float32)
         for start in range(0, len(codes), batch_size):
             chosen = torch.from_numpy(codes[start : start + batch_size])
             u = self.network.draw(chosen, generator)
-            values[start : start + batch_size] = self.network.coordinates.decode(u, chosen, generator).numpy()
+            profiles = self.network.coordinates.from_coordinates(u, chosen, generator)
+            values[start : start + batch_size] = profiles.numpy()
         return values
 
-    def _state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, np.ndarray]:
         return {name: tensor.numpy() for name, tensor in self.network.state_dict().items()}
 
-    def _restore(self, tensors: dict[str, np.ndarray]) -> None:
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
         options, counts = self.options.model_validate(self.settings), self.conditions.sizes
-        space, learnt = None, None
-        try:
-            if options.space == "gaussian":
-                space = GaussianSpace(counts, len(self.genes), len(tensors["coordinates.space.slope"]))
-                learnt = int(tensors["coordinates.learnt"][0])
-            self.network = self._build(Coordinates(len(self.genes), space, learnt), counts, options)
-            self.network.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-        except (KeyError, RuntimeError) as error:
-            raise ArtefactError(
-                f"the weights do not fit the settings beside them ({error}); train the model again."
-            ) from error
+        coordinates = Coordinates(len(self.genes), None)
+        if options.preconditioned:
+            rank = len(tensors["coordinates.preconditioner.exponent"])
+            preconditioner = Preconditioner(counts, len(self.genes), rank)
+            coordinates = Coordinates(len(self.genes), preconditioner, int(tensors["coordinates.n_components"][0]))
+        self.network = self.build_network(coordinates, counts, options)
+        self.network.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})

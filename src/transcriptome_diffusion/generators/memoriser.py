@@ -1,4 +1,4 @@
-"""The warning row: training profiles handed out again, which fidelity to the training set cannot tell apart."""
+"""The memoriser: copies of training profiles, a reference that shows which metrics do not detect copying."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def memorise(train: ad.AnnData, labels: pd.DataFrame, conditions: Sequence[str],
         ValueError: if a label, or a combination of labels, has no training profile.
     """
     known = Conditions.of(train.obs, conditions)
-    classes, order = Classes.sort(known.strata(known.encode(train.obs)))
-    index = classes.find(known.encode(labels), known)
+    classes, order = Classes.sort(known.strata(known.to_codes(train.obs)))
+    index = classes.find(known.to_codes(labels), known)
     picked = classes.pick(index, np.random.default_rng(seed))
     obs = labels[list(known.names)].astype(str)
     obs.index = pd.Index([f"memoriser-{i}" for i in range(len(obs))], name="sample")

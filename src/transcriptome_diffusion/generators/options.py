@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -17,7 +17,7 @@ class GeneratorOptions(Options):
 
 
 class ClassGaussianOptions(GeneratorOptions):
-    """Class-conditional Gaussian; the shrinkage is Ledoit and Wolf's, chosen from the data."""
+    """Class-conditional Gaussian; Ledoit and Wolf's formula sets the shrinkage from the data."""
 
     min_samples: int = Field(default=10, ge=2, description="smaller classes share one pooled covariance")
 
@@ -26,14 +26,14 @@ class ClassKDEOptions(ClassGaussianOptions):
     """Class-conditional kernel density; the bandwidth is chosen by validation likelihood."""
 
     bandwidths: list[PositiveFloat] = Field(
-        default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0, 3.0],
+        default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0],
         min_length=1,
         description="in within-class standard deviations",
     )
 
 
 class ScheduleOptions(Options):
-    """The noise schedule; the betas bound the linear and the quadratic one, the cosine has none."""
+    """The noise schedule; the linear and the quadratic one run from ``beta_start`` to ``beta_end``."""
 
     kind: Literal["cosine", "linear", "quadratic"] = "cosine"
     timesteps: int = Field(default=1000, ge=1)
@@ -55,9 +55,9 @@ class NetworkOptions(Options):
     """The denoiser network: ``film`` is ours, ``paper`` that of Lacan et al."""
 
     kind: Literal["film", "paper"] = "film"
-    width: int = Field(default=256, ge=1)
-    depth: int = Field(default=2, ge=1, description="residual blocks (film) or dense layers (paper)")
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    width: int = Field(default=128, ge=1)
+    depth: int = Field(default=3, ge=1, description="residual blocks (film) or dense layers (paper)")
+    dropout: float = Field(default=0.43, ge=0, lt=1)
     embedding_dim: int = Field(default=128, ge=2, description="of each condition, and of time (film)")
 
 
@@ -68,7 +68,7 @@ class SamplerOptions(Options):
     steps: int = Field(default=50, ge=1)
     spacing: Literal["linspace", "trailing", "leading", "log_snr"] = "trailing"
     exact_gaussian: bool = Field(
-        default=True, description="no error of discretisation in the Gaussian part of a `residual` denoiser"
+        default=True, description="the Gaussian part of a `residual` denoiser has no discretisation error"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
@@ -82,34 +82,59 @@ class LineTimesOptions(Options):
 
 
 class LineSamplerOptions(Options):
-    """How flow matching follows its velocity."""
+    """How flow matching integrates its velocity."""
 
     name: Literal["flow_matching"] = "flow_matching"
     method: Literal["midpoint", "euler"] = "midpoint"
     intervals: int = Field(default=25, ge=1, description="midpoint evaluates the network twice in each")
     exact_gaussian: bool = Field(
-        default=True, description="no error of discretisation in the Gaussian part of a `residual` denoiser"
+        default=True, description="the Gaussian part of a `residual` denoiser has no discretisation error"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
-class DenoiserOptions(GeneratorOptions):
-    """What diffusion and flow matching share; ``prediction`` is narrowed by each."""
+class CoordinateOptions(GeneratorOptions):
+    """The coordinates that a network works on: scaled genes, or those of a class-conditional PCA preconditioner.
+
+    All but ``scaling`` concern the preconditioner.
+    """
+
+    renamed: ClassVar[dict[str, str]] = {
+        "loudness": "log_scale_share",
+        "learnt_axes": "components_per_sample",
+        "learnt_variance": "component_variance",
+    }
 
     scaling: Literal["standard", "max_abs", "linear_max_abs"] = "standard"
+    log_scale_share: float = Field(
+        default=0.94, ge=0, le=1, description="how much of a profile's own log scale is a coordinate"
+    )
+    components_per_sample: float = Field(
+        default=0.4, gt=0, le=1, description="principal components that the network models, per training sample"
+    )
+    component_variance: float | None = Field(
+        default=None, gt=0, le=1, description="instead, as many components as hold this share of the variance"
+    )
+
+    @property
+    def preconditioned(self) -> bool:
+        """Whether the coordinates are those of the preconditioner; a subclass answers."""
+        raise NotImplementedError
+
+
+class DenoiserOptions(CoordinateOptions):
+    """What diffusion and flow matching share; ``prediction`` is narrowed by each."""
+
     prediction: str = "residual"
-    learnt_axes: float = Field(
-        default=0.25, gt=0, le=1, description="axes the network corrects, per training profile (residual)"
-    )
-    learnt_variance: float | None = Field(
-        default=None, gt=0, le=1, description="instead, axes that hold this share of the variance along all (residual)"
-    )
-    loudness: float = Field(
-        default=0.7, ge=0, le=1, description="how much of a profile's own scatter is a coordinate (residual)"
-    )
     validation_repeats: int = Field(default=8, ge=1, description="times and noises per validation profile")
     network: NetworkOptions = NetworkOptions()
-    training: TrainingOptions = TrainingOptions(batch_size=128, max_steps=600, validate_every=50, ema_decay=0.998)
+    training: TrainingOptions = TrainingOptions(
+        batch_size=128, max_steps=1200, learning_rate=7e-4, weight_decay=0.007, ema_decay=0.998, validate_every=50
+    )
+
+    @property
+    def preconditioned(self) -> bool:
+        return self.prediction == "residual"
 
 
 class DiffusionOptions(DenoiserOptions):
@@ -129,23 +154,27 @@ class FlowMatchingOptions(DenoiserOptions):
     prediction: Literal["residual", "velocity"] = Field(
         default="residual", description="residual: what a class-conditional Gaussian leaves unexplained"
     )
+    log_scale_share: float = Field(default=0.72, ge=0, le=1, description="as in CoordinateOptions")
+    components_per_sample: float = Field(default=0.36, gt=0, le=1, description="as in CoordinateOptions")
     times: LineTimesOptions = LineTimesOptions()
+    network: NetworkOptions = NetworkOptions(width=512, dropout=0.62)
+    training: TrainingOptions = TrainingOptions(
+        batch_size=128,
+        max_steps=2000,
+        learning_rate=9.4e-4,
+        weight_decay=0.8,
+        ema_decay=0.998,
+        validate_every=50,
+        patience=10,
+    )
     sampler: LineSamplerOptions = LineSamplerOptions()
 
 
-class LatentOptions(GeneratorOptions):
+class LatentOptions(CoordinateOptions):
     """What generators share that decode a latent Gaussian in one pass."""
 
     space: Literal["gaussian", "genes"] = Field(
-        default="gaussian", description="coordinates: axes of a class-conditional Gaussian, or the scaled genes"
-    )
-    scaling: Literal["standard", "max_abs", "linear_max_abs"] = "standard"
-    loudness: float = Field(
-        default=0.85, ge=0, le=1, description="how much of a profile's own scatter is a coordinate (gaussian)"
-    )
-    learnt_axes: float = Field(default=0.25, gt=0, le=1, description="axes learnt, per training profile (gaussian)")
-    learnt_variance: float | None = Field(
-        default=None, gt=0, le=1, description="instead, axes that hold this share of the variance along all (gaussian)"
+        default="gaussian", description="coordinates of the class-conditional PCA preconditioner, or scaled genes"
     )
     latent_dim: int = Field(default=32, ge=1)
     hidden: list[PositiveInt] = Field(default=[256, 128], min_length=1, description="widths of the layers")
@@ -154,18 +183,25 @@ class LatentOptions(GeneratorOptions):
     batch_norm: bool = False
     validation_repeats: int = Field(default=8, ge=2, description="draws per validation profile")
 
+    @property
+    def preconditioned(self) -> bool:
+        return self.space == "gaussian"
+
 
 class VAEOptions(LatentOptions):
     """Variational autoencoder; ``hidden`` is the encoder's, the decoder mirrors it."""
 
-    latent_dim: int = Field(default=16, ge=1)
+    log_scale_share: float = Field(default=0.9, ge=0, le=1, description="as in CoordinateOptions")
+    components_per_sample: float = Field(default=0.25, gt=0, le=1, description="as in CoordinateOptions")
+    latent_dim: int = Field(default=64, ge=1)
+    dropout: float = Field(default=0.12, ge=0, lt=1)
     batch_norm: bool = True
-    beta: float = Field(default=6.0, gt=0, description="weight of the divergence; variance of the decoder's noise")
+    beta: float = Field(default=18.0, gt=0, description="weight of the divergence; variance of the decoder's noise")
     noise: Literal["held_out", "none"] = Field(
         default="held_out", description="what samples add to the decoder's mean; none is the paper's"
     )
     training: TrainingOptions = TrainingOptions(
-        batch_size=128, max_steps=1000, learning_rate=2e-3, weight_decay=0.1, ema_decay=0.99, validate_every=50
+        batch_size=128, max_steps=1500, learning_rate=3.3e-3, weight_decay=0.13, ema_decay=0.99, validate_every=50
     )
 
 
@@ -182,7 +218,8 @@ class CriticOptions(Options):
 class WGANGPOptions(LatentOptions):
     """Wasserstein GAN with gradient penalty; steps count those of the generator."""
 
-    learnt_axes: float = Field(default=0.05, gt=0, le=1, description="as in LatentOptions")
+    log_scale_share: float = Field(default=0.85, ge=0, le=1, description="as in CoordinateOptions")
+    components_per_sample: float = Field(default=0.05, gt=0, le=1, description="as in CoordinateOptions")
     critic: CriticOptions = CriticOptions()
     training: TrainingOptions = TrainingOptions(
         optimizer="adam",
@@ -202,4 +239,4 @@ class SamplingOptions(Options):
     """How profiles are drawn from any generator."""
 
     seed: int = Field(ge=0)
-    batch_size: int = Field(default=1024, gt=0, description="profiles in work at once; bounds memory")
+    batch_size: int = Field(default=1024, gt=0, description="profiles drawn at a time; bounds memory")

@@ -1,4 +1,4 @@
-"""Per-gene scaling inside the networks: nobody outside a model sees a scaled value."""
+"""Per-gene scaling inside the networks; values outside a model are never scaled."""
 
 from __future__ import annotations
 

@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 ACTIVE = 0.01
 #: fewer dimensions in use than this are worth a warning
 FEW = 3
-#: draws per validation profile from which the noise is judged
+#: draws per validation profile from which the noise is estimated
 REPEATS = 32
 
 
 class Autoencoder(LatentNetwork):
-    """Encoder and decoder, the labels at every layer of both.
+    """Encoder and decoder; every layer of both sees the labels.
 
-    The loss of a profile is ``1/2 |u - decoder(z)|^2 + beta KL(q(z | u) || N(0, I))``. Divided by ``beta``
-    that is the evidence bound of a decoder whose noise is Gaussian with variance ``beta`` in every coordinate,
-    so directions that vary by less than ``beta`` are left to the noise and the latents take up the others.
+    The loss of a profile is ``1/2 |u - decoder(z)|^2 + beta KL(q(z | u) || N(0, I))``. Divided by ``beta`` it is the
+    evidence bound of a decoder with Gaussian noise of variance ``beta`` in every coordinate. Directions with a variance
+    below ``beta`` are therefore left to the noise, and the latents represent the others.
     """
 
     noise: Tensor
@@ -43,14 +43,14 @@ class Autoencoder(LatentNetwork):
             layer.bias.data.zero_()
         self.register_buffer("noise", torch.zeros(width))
 
-    def posterior(self, u: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, u: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | u), (n, latent_dim) each."""
         mean, log_variance = self.encoder(u, codes).float().chunk(2, dim=1)
         return mean, log_variance.clamp(-12, 6)
 
     def terms(self, u: Tensor, codes: Tensor, epsilon: Tensor) -> dict[str, Tensor]:
         """The loss, its squared error per coordinate, and the divergence in nats per profile; epsilon as z."""
-        mean, log_variance = self.posterior(u, codes)
+        mean, log_variance = self.encode(u, codes)
         z = mean + torch.exp(0.5 * log_variance) * epsilon
         squared = (self.decoder(z, codes).float() - u).square().sum(1).mean()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
@@ -59,7 +59,7 @@ class Autoencoder(LatentNetwork):
 
     def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
         u, codes = batch
-        u = self.coordinates.widen(u, generator)
+        u = self.coordinates.match_held_out_variance(u, generator)
         shape = (len(u), self.options.latent_dim)
         return self.terms(u, codes, torch.randn(shape, generator=generator, device=u.device))
 
@@ -76,15 +76,15 @@ class Autoencoder(LatentNetwork):
 
     @torch.no_grad()
     def fit_noise(self, u: Tensor, codes: Tensor) -> None:
-        """Set the noise by what the decoder leaves of other donors than those it was fitted on: of its own, too little.
+        """Estimate the decoder's noise from held-out donors; training donors would give too small a variance.
 
-        On genes that is the squared error of ``u`` (n, width), from validation donors; on axes the part of other
-        donors' variance that decoded draws from the prior lack.
+        On genes it is the squared error of ``u`` (n, width), which comes from validation donors. With a preconditioner
+        it is the variance of held-out donors less that of decoded draws from the prior.
         """
         u, codes = u.repeat(REPEATS, 1), codes.repeat(REPEATS, 1)
         generator = torch.Generator().manual_seed(0)
         if (variance := self.coordinates.variance) is None:
-            mean, log_variance = self.posterior(u, codes)
+            mean, log_variance = self.encode(u, codes)
             z = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=generator)
             self.noise.copy_((self.decoder(z, codes) - u).square().mean(0))
         else:
@@ -101,17 +101,17 @@ class VAE(LatentGenerator):
     network: Autoencoder
 
     @classmethod
-    def _build(cls, coordinates: Coordinates, categories: Sequence[int], options: LatentOptions) -> Autoencoder:
-        assert isinstance(options, VAEOptions)
+    def build_network(cls, coordinates: Coordinates, categories: Sequence[int], options: VAEOptions) -> Autoencoder:
         return Autoencoder(coordinates, categories, options)
 
-    def _train(self, train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], options: LatentOptions) -> None:
+    def train_network(
+        self, train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], options: VAEOptions
+    ) -> None:
         from transcriptome_diffusion import training
 
-        assert isinstance(options, VAEOptions)
         self.record = training.fit(self.network, train, validation, options.training, options.seed, title=self.name)
         with torch.no_grad():
-            mean, _ = self.network.posterior(*validation)
+            mean, _ = self.network.encode(*validation)
         in_use = int((mean.var(0) > ACTIVE).sum())
         self.record["latent_dimensions_in_use"] = in_use
         logger.info("vae: %d of %d latent dimensions are in use", in_use, options.latent_dim)

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from transcriptome_diffusion.generators.latent import Coordinates, LabelledMLP, LatentGenerator, LatentNetwork
 from transcriptome_diffusion.generators.options import LatentOptions, WGANGPOptions
 
-#: a critic's estimate above so many times its bound has exploded
+#: a critic whose estimate exceeds its bound by this factor has diverged
 EXPLODED = 3.0
 
 
-class Forger(LatentNetwork):
-    """The generator's network: latent noise and labels to coordinates, the labels at every layer.
+class GeneratorNetwork(LatentNetwork):
+    """Latent noise and labels to coordinates; every layer sees the labels.
 
-    On the axes of a Gaussian it corrects a draw from that Gaussian, ``u = sd * (exp(g) * e + s)`` with shift and
-    gain ``s, g = network(first e, labels)``, starting at none; the latent noise is that of the leading axes.
+    With a preconditioner it corrects a draw from its Gaussian: ``u = sd * (exp(gain) * e + shift)``, where
+    ``shift, gain = network(first entries of e, labels)`` start at zero. The latent noise is then that of the leading
+    coordinates.
     """
 
     def __init__(self, coordinates: Coordinates, categories: Sequence[int], options: WGANGPOptions) -> None:
@@ -48,21 +49,21 @@ class Forger(LatentNetwork):
         if variance is None:
             return drawn
         shift, gain = drawn.chunk(2, dim=1)
-        # far more than classes differ by: it only keeps a runaway generator finite
+        # far beyond any difference between classes; it only keeps a diverging generator finite
         return variance.sqrt() * (gain.clamp(-3, 3).exp() * noise + shift)
 
 
-class Game(nn.Module):
+class AdversarialObjective(nn.Module):
     """Generator and critic as they are trained: Gulrajani et al. (2017), arXiv:1704.00028, Algorithm 1."""
 
     scale: Tensor
 
-    def __init__(self, forger: Forger, categories: Sequence[int], options: WGANGPOptions) -> None:
+    def __init__(self, network: GeneratorNetwork, categories: Sequence[int], options: WGANGPOptions) -> None:
         super().__init__()
-        self.options, self.forger = options, forger
+        self.options, self.network = options, network
         self.critic_steps, self.critic_learning_rate = options.critic.steps, options.critic.learning_rate
         self.critic = LabelledMLP(
-            forger.coordinates.width,
+            network.coordinates.width,
             options.critic.hidden,
             1,
             categories,
@@ -70,24 +71,24 @@ class Game(nn.Module):
             options.critic.dropout,
             batch_norm=False,
         )
-        variance = forger.coordinates.variance
+        variance = network.coordinates.variance
         self.register_buffer("scale", torch.ones(()) if variance is None else variance.mean().sqrt())
 
-    def judge(self, u: Tensor, codes: Tensor) -> Tensor:
-        """The critic's value of scaled coordinates, (n, 1); high is real."""
+    def critic_value(self, u: Tensor, codes: Tensor) -> Tensor:
+        """The critic's value of scaled coordinates, (n, 1); high means real."""
         return self.critic(u, codes).float()
 
     def critic_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
-        """Negative Wasserstein estimate plus penalty; ``distance`` is the most that a 1-Lipschitz critic can tell."""
+        """Negative Wasserstein estimate plus penalty; ``distance`` bounds what a 1-Lipschitz critic can reach."""
         real, codes = batch
         with torch.no_grad():
-            real = self.forger.coordinates.widen(real, generator) / self.scale
-            fake = self.forger.draw(codes, generator) / self.scale
-        wasserstein = self.judge(real, codes).mean() - self.judge(fake, codes).mean()
+            real = self.network.coordinates.match_held_out_variance(real, generator) / self.scale
+            fake = self.network.draw(codes, generator) / self.scale
+        wasserstein = self.critic_value(real, codes).mean() - self.critic_value(fake, codes).mean()
         share = torch.rand((len(real), 1), generator=generator, device=real.device)
         between = (share * real + (1 - share) * fake).requires_grad_()
-        (slope,) = torch.autograd.grad(self.judge(between, codes).sum(), between, create_graph=True)
-        penalty = (slope.norm(dim=1) - 1).square().mean()
+        (gradient,) = torch.autograd.grad(self.critic_value(between, codes).sum(), between, create_graph=True)
+        penalty = (gradient.norm(dim=1) - 1).square().mean()
         return {
             "loss": self.options.critic.gradient_penalty * penalty - wasserstein,
             "wasserstein": wasserstein,
@@ -97,7 +98,7 @@ class Game(nn.Module):
 
     def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         _, codes = batch
-        return -self.judge(self.forger.draw(codes, generator) / self.scale, codes).mean()
+        return -self.critic_value(self.network.draw(codes, generator) / self.scale, codes).mean()
 
     def validation_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Energy score of the draws given each held-out profile's labels, in scaled coordinates.
@@ -109,7 +110,7 @@ class Game(nn.Module):
         u, codes = batch
         generator = torch.Generator().manual_seed(0)
         repeats = self.options.validation_repeats
-        drawn = self.forger.draw(codes.repeat_interleave(repeats, 0), generator).unflatten(0, (len(u), repeats))
+        drawn = self.network.draw(codes.repeat_interleave(repeats, 0), generator).unflatten(0, (len(u), repeats))
         to_real = torch.cdist(u[:, None], drawn).mean()
         apart = torch.cdist(drawn, drawn).sum() / (len(u) * repeats * (repeats - 1))
         return (to_real - apart / 2) / self.scale
@@ -131,16 +132,18 @@ class WGANGP(LatentGenerator):
     name: ClassVar[str] = "wgan_gp"
     options: ClassVar[type[LatentOptions]] = WGANGPOptions
 
-    network: Forger
+    network: GeneratorNetwork
 
     @classmethod
-    def _build(cls, coordinates: Coordinates, categories: Sequence[int], options: LatentOptions) -> Forger:
-        assert isinstance(options, WGANGPOptions)
-        return Forger(coordinates, categories, options)
+    def build_network(
+        cls, coordinates: Coordinates, categories: Sequence[int], options: WGANGPOptions
+    ) -> GeneratorNetwork:
+        return GeneratorNetwork(coordinates, categories, options)
 
-    def _train(self, train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], options: LatentOptions) -> None:
+    def train_network(
+        self, train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], options: WGANGPOptions
+    ) -> None:
         from transcriptome_diffusion import training
 
-        assert isinstance(options, WGANGPOptions)
-        game = Game(self.network, self.conditions.sizes, options)
-        self.record = training.fit(game, train, validation, options.training, options.seed, title=self.name)
+        objective = AdversarialObjective(self.network, self.conditions.sizes, options)
+        self.record = training.fit(objective, train, validation, options.training, options.seed, title=self.name)

@@ -114,11 +114,11 @@ def test_equal_profiles_meet_equal_noise(overfitted: DenoisingGenerator, few: ad
 def test_the_mean_over_profiles_is_the_training_loss(overfitted: DenoisingGenerator, few: ad.AnnData) -> None:
     found = overfitted.per_profile_loss(few, 3, times=(0.25,), noises=1).mean()
     denoiser = overfitted.denoiser.eval()
-    codes = torch.from_numpy(overfitted.conditions.encode(few.obs))
+    codes = torch.from_numpy(overfitted.conditions.to_codes(few.obs))
     noise = torch.randn((1, GENES), generator=torch.Generator().manual_seed(3)).expand(24, GENES)
     time = 0.25 if isinstance(overfitted, FlowMatching) else 250
     with torch.no_grad():
-        u = denoiser.encode(torch.from_numpy(few.X), codes)
+        u = denoiser.to_coordinates(torch.from_numpy(few.X), codes)
         expected = denoiser.loss(u, codes, denoiser.path.at(torch.tensor([time]).expand(24)), noise)
     assert found == pytest.approx(float(expected), rel=1e-4)
 

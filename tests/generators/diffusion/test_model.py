@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule, StraightLine
 from transcriptome_diffusion.generators.diffusion.model import DenoisingGenerator, Diffusion, FlowMatching
-from transcriptome_diffusion.generators.diffusion.precondition import GaussianSpace
+from transcriptome_diffusion.generators.diffusion.precondition import Preconditioner
 from transcriptome_diffusion.generators.options import (
     DiffusionOptions,
     FlowMatchingOptions,
@@ -61,7 +61,7 @@ def test_the_loss_of_a_network_that_says_zero_is_the_targets_second_moment(predi
     assert float(loss) == pytest.approx(expected, rel=0.02)
 
 
-def test_the_loss_is_the_error_of_the_clean_estimate_in_units_of_scale() -> None:
+def test_the_loss_is_the_error_of_the_x0_estimate_in_units_of_scale() -> None:
     denoiser = denoiser_of({"prediction": "eps"})
     torch.nn.init.normal_(denoiser.network.out.weight)
     denoiser.eval()
@@ -77,18 +77,18 @@ def test_the_loss_is_the_error_of_the_clean_estimate_in_units_of_scale() -> None
 def test_the_loss_of_flow_matching_is_the_error_of_the_velocity(prediction: str) -> None:
     options = FlowMatchingOptions.model_validate({**TINY, "prediction": prediction, "sampler": {}})
     rng = np.random.default_rng(0)
-    space = None
+    preconditioner = None
     if prediction == "residual":
         z, codes_of_z = rng.normal(size=(80, 6)) * np.arange(1, 7), rng.integers(0, 2, (80, 1))
-        space, _ = GaussianSpace.fit(z, codes_of_z, [2], np.arange(80))
-    denoiser = Denoiser(options, StraightLine(options.times), 6, [2], space)
+        preconditioner, _ = Preconditioner.fit(z, codes_of_z, [2], np.arange(80))
+    denoiser = Denoiser(options, StraightLine(options.times), 6, [2], preconditioner)
     torch.nn.init.normal_(denoiser.network.out.weight, std=0.1)
     denoiser.eval()
     u, noise, codes = torch.randn(3, denoiser.width), torch.randn(3, denoiser.width), torch.tensor([[0], [1], [1]])
     level = denoiser.path.at(torch.tensor([0.05, 0.5, 1.0]))
     x_t = level.signal * u + level.noise * noise
     velocity = (x_t - denoiser(x_t, level, codes)) / level.noise
-    weight = 1.0 if space is None else space.weight
+    weight = 1.0 if preconditioner is None else preconditioner.weight
     expected = (weight * (velocity - (noise - u)).square()).mean()
     torch.testing.assert_close(denoiser.loss(u, codes, level, noise), expected, rtol=1e-3, atol=1e-4)
 
@@ -194,21 +194,21 @@ def test_every_network_scaling_and_target_trains_and_samples_finite_values(
     assert np.isfinite(drawn.X).all()
 
 
-WRECKED = {"steps": {"max_steps": 1}, "rate": {"max_steps": 5, "learning_rate": 0.9, "gradient_clip": None}}
+DIVERGED = {"steps": {"max_steps": 1}, "rate": {"max_steps": 5, "learning_rate": 0.9, "gradient_clip": None}}
 
 
-@pytest.mark.parametrize("wreck", WRECKED)
+@pytest.mark.parametrize("diverged", DIVERGED)
 @pytest.mark.parametrize("network", ["film", "paper"])
 @pytest.mark.parametrize(
     ("family", "prediction"),
     [(Diffusion, p) for p in ("eps", "v", "x0", "residual")] + [(FlowMatching, p) for p in ("velocity", "residual")],
 )
 def test_few_steps_of_a_hardly_trained_model_stay_finite_and_in_range(
-    family: type[DenoisingGenerator], prediction: str, network: str, wreck: str
+    family: type[DenoisingGenerator], prediction: str, network: str, diverged: str
 ) -> None:
     train = two_humps(100, 0)
     settings = {"network": {"kind": network, "width": 16}, "prediction": prediction}
-    training = {**TINY["training"], **WRECKED[wreck], "keep": "last"}
+    training = {**TINY["training"], **DIVERGED[diverged], "keep": "last"}
     model = family.fit(train, two_humps(40, 1), family.options.model_validate({**settings, "training": training}))
     low, high = float(train.X.min()), float(train.X.max())
     samplers: list[Any] = [LineSamplerOptions(method=m, intervals=3) for m in ("euler", "midpoint")]
@@ -216,7 +216,7 @@ def test_few_steps_of_a_hardly_trained_model_stay_finite_and_in_range(
         samplers = [SamplerOptions(name=n, steps=s) for n in ("ddpm", "ddim", "dpm_solver") for s in (2, 5)]
     for sampler in samplers:
         drawn = model.sample(pd.DataFrame({"tissue": ["liver"] * 200}), 0, sampler=sampler).X
-        # one range on either side: the residual denoiser holds principal axes, not genes
+        # one range on either side: the residual denoiser clips coordinates on principal axes, not genes
         assert low - (high - low) < drawn.min()
         assert drawn.max() < high + (high - low)
 

@@ -45,7 +45,7 @@ def test_sampling_times_are_those_of_diffusers(spacing: str, steps: int) -> None
     theirs = DDIMScheduler(num_train_timesteps=1000, timestep_spacing=spacing, steps_offset=0)
     theirs.set_timesteps(steps)
     times = schedules.sampling_times(schedules.alpha_bar(ScheduleOptions()), steps, spacing)
-    # theirs count from 0 for the first noisy time, ours from 1, and ours end at the clean one
+    # theirs count from 0 for the first noisy time, ours from 1, and ours end at time 0
     ours = [t - 1 for t in times[:-1]]
     if (spacing, steps) == ("linspace", 1):
         assert ours == [999]  # theirs starts a single step at time 0, where there is no noise to remove

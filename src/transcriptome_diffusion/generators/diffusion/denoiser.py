@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
 from transcriptome_diffusion.generators.diffusion.network import build_network
-from transcriptome_diffusion.generators.diffusion.precondition import GaussianSpace
+from transcriptome_diffusion.generators.diffusion.precondition import Preconditioner
 from transcriptome_diffusion.generators.options import DenoiserOptions, LineTimesOptions, ScheduleOptions, TimesOptions
 from transcriptome_diffusion.generators.scaler import Scaler
 
 
-class Level(NamedTuple):
-    """Where on its path a profile is: x_t = signal x_0 + noise eps; (n, 1), (n, 1), and time in [0, 1], (n,)."""
+class NoiseLevel(NamedTuple):
+    """The mixture x_t = signal x_0 + noise eps: signal (n, 1), noise (n, 1), and time in [0, 1], (n,)."""
 
     signal: Tensor
     noise: Tensor
@@ -24,19 +24,19 @@ class Level(NamedTuple):
 
 
 class Path(Protocol):
-    """How data turn into noise; also an ``nn.Module``."""
+    """How data turn into noise in the forward process; also an ``nn.Module``."""
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         """Random times to train at, (count,), on the generator's device."""
 
     def along(self, shares: Tensor) -> Tensor:
-        """The times at shares of the way from data (0) to noise (1), as ``times`` gives them."""
+        """The times at shares of the path from data (0) to noise (1), in the unit of ``times``."""
 
-    def at(self, times: Tensor) -> Level:
-        """The levels at these times."""
+    def at(self, times: Tensor) -> NoiseLevel:
+        """The noise levels at these times."""
 
-    def importance(self, level: Level, unknown: Tensor) -> Tensor:
-        """Weight of a squared error of x_0 whose expectation for a Gaussian is ``unknown`` (n, width), (n, 1)."""
+    def loss_weight(self, level: NoiseLevel, unknown: Tensor) -> Tensor:
+        """Weight (n, 1) of a squared error of x_0 whose expectation for a Gaussian is ``unknown`` (n, width)."""
 
 
 class NoiseSchedule(nn.Module):
@@ -60,11 +60,11 @@ class NoiseSchedule(nn.Module):
         last = len(self.alpha_bar) - 1
         return (shares * last).round().long().clamp(1, last)
 
-    def at(self, times: Tensor) -> Level:
-        return Level(self.signal[times, None], self.noise[times, None], times / (len(self.alpha_bar) - 1))
+    def at(self, times: Tensor) -> NoiseLevel:
+        return NoiseLevel(self.signal[times, None], self.noise[times, None], times / (len(self.alpha_bar) - 1))
 
-    def importance(self, level: Level, unknown: Tensor) -> Tensor:
-        """Every time counts alike: the loss is 1 where the network adds nothing to the Gaussian."""
+    def loss_weight(self, level: NoiseLevel, unknown: Tensor) -> Tensor:
+        """Every time has the same weight: the loss is 1 where the network adds nothing to the Gaussian."""
         return 1 / unknown.sum(1, keepdim=True)
 
 
@@ -84,28 +84,28 @@ class StraightLine(nn.Module):
     def along(self, shares: Tensor) -> Tensor:
         return shares
 
-    def at(self, times: Tensor) -> Level:
-        return Level(1 - times[:, None], times[:, None], times)
+    def at(self, times: Tensor) -> NoiseLevel:
+        return NoiseLevel(1 - times[:, None], times[:, None], times)
 
-    def importance(self, level: Level, unknown: Tensor) -> Tensor:
-        """The error of the velocity, per coordinate: that of x_0 over the squared time."""
+    def loss_weight(self, level: NoiseLevel, unknown: Tensor) -> Tensor:
+        """The squared error of the velocity per coordinate is that of x_0 over the squared time."""
         return 1 / (level.noise**2 * unknown.shape[1])
 
 
-def hold(values: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+def clip(values: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
     """Values (n, width) within limits (2, width), and the share of them that lay outside, a scalar."""
-    # a value that is no number came from an overflow on the way: nothing is known of it
+    # NaN comes from an overflow in an earlier step
     within = values.nan_to_num(0.0, posinf=torch.inf, neginf=-torch.inf).clamp(limits[0], limits[1])
     return within, (within != values).float().mean()
 
 
 class Denoiser(nn.Module):
-    """Estimates clean coordinates from noisy ones: ``x_0 = skip + scale * network(input, time, codes)``.
+    """Estimates x_0 from x_t: ``x_0 = skip + scale * network(input, time, codes)``.
 
-    With the prediction targets eps, v, x0 and velocity the coordinates are the scaled genes, and skip and
-    scale are those of the target. With ``residual`` they are the principal axes of a class-conditional
-    Gaussian, skip is the Gaussian's exact estimate and scale its uncertainty: an untrained network already
-    samples it.
+    With the prediction targets eps, v, x0 and velocity the coordinates are the scaled genes, and skip and scale are
+    those of the target. With ``residual`` the coordinates are those of the preconditioner, skip is its Gaussian's exact
+    estimate and scale the standard deviation of that estimate: an untrained network already samples the Gaussian. The
+    network models the first ``n_components`` coordinates.
     """
 
     coordinate_range: Tensor
@@ -117,45 +117,46 @@ class Denoiser(nn.Module):
         path: NoiseSchedule | StraightLine,
         n_genes: int,
         categories: Sequence[int],
-        space: GaussianSpace | None,
-        learnt: int | None = None,
+        preconditioner: Preconditioner | None,
+        n_components: int | None = None,
     ) -> None:
         super().__init__()
         self.options = options
         self.path = path
         self.scaler = Scaler(n_genes)
-        self.space = space
-        self.width = n_genes if space is None else space.width
-        self.learnt = min(learnt or self.width, self.width)
-        self.network = build_network(self.width, self.learnt, categories, options.network)
+        self.preconditioner = preconditioner
+        self.width = n_genes if preconditioner is None else preconditioner.width
+        self.n_components = min(n_components or self.width, self.width)
+        self.network = build_network(self.width, self.n_components, categories, options.network)
         for name, width in (("coordinate_range", self.width), ("gene_range", n_genes)):
             self.register_buffer(name, torch.tensor([[-torch.inf], [torch.inf]]).repeat(1, width))
 
-    def encode(self, x: Tensor, codes: Tensor) -> Tensor:
+    def to_coordinates(self, x: Tensor, codes: Tensor) -> Tensor:
         """Coordinates (n, width) of profiles x (n, n_genes) in their own unit."""
         z = self.scaler(x)
-        return z if self.space is None else self.space.encode(z, codes)
+        return z if self.preconditioner is None else self.preconditioner.to_coordinates(z, codes)
 
-    def decode(self, u: Tensor, codes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Profiles (n, n_genes) in their own unit, and the share of values held within range, a scalar.
+    def from_coordinates(self, u: Tensor, codes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Profiles (n, n_genes) in their own unit, and the share of values that were clipped, a scalar.
 
-        ``generator`` fills directions without a coordinate.
+        ``generator`` draws the directions without a coordinate.
         """
-        if self.space is not None:
-            u = self.space.decode(u, codes, samplers.gaussian_like(u, generator, (len(u), len(self.scaler.centre))))
-        z, share = hold(u, self.gene_range)
+        if self.preconditioner is not None:
+            noise = samplers.gaussian_like(u, generator, (len(u), len(self.scaler.centre)))
+            u = self.preconditioner.from_coordinates(u, codes, noise)
+        z, share = clip(u, self.gene_range)
         return self.scaler.inverse(z), share
 
     def set_range(self, x: Tensor, u: Tensor) -> None:
-        """Take from training profiles x and their coordinates u how far samples may go: half a range beyond.
+        """Set the clipping range from training profiles x and their coordinates u: their range, widened by half of it.
 
-        A trained model never comes near: its estimates are means of profiles. One that was hardly trained
-        does, since few large steps amplify its errors without bound (as 1 / signal for ``eps``).
+        A trained model does not reach it, since its estimates are means of profiles. An undertrained one does: few
+        large steps amplify its errors without bound (as 1 / signal for ``eps``).
         """
         low, high = u.amin(0), u.amax(0)
-        if self.space is not None:  # other donors may scatter more than training profiles
-            reach = 5 * self.space.variance.sqrt()
-            low, high = torch.minimum(low, -reach), torch.maximum(high, reach)
+        if self.preconditioner is not None:  # held-out donors may vary more than training profiles
+            five_deviations = 5 * self.preconditioner.variance.sqrt()
+            low, high = torch.minimum(low, -five_deviations), torch.maximum(high, five_deviations)
         z = self.scaler(x)
         for buffer, lowest, highest in (
             (self.coordinate_range, low, high),
@@ -164,56 +165,57 @@ class Denoiser(nn.Module):
             beyond = 0.5 * (highest - lowest)
             buffer.copy_(torch.stack([lowest - beyond, highest + beyond]))
 
-    def parts(self, x_t: Tensor, level: Level, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def parts(self, x_t: Tensor, level: NoiseLevel, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Skip, scale and the network's output for x_t (n, width) and codes (n, n_conditions)."""
         a, s, time = level
-        if self.space is None:
+        if self.preconditioner is None:
             share, scale = samplers.skip_and_scale(self.options.prediction, a, s)
             skip, seen = share * x_t, x_t
         else:
-            # the network sees the Gaussian's estimate in its natural scale: whitened, the many axes that carry
-            # little would drown the few that matter
-            skip, scale, seen = self.space.denoise(x_t, a, s)
+            # the network sees the Gaussian's estimate unwhitened: whitening would amplify the many axes that carry
+            # little variance
+            skip, scale, seen = self.preconditioner.denoise(x_t, a, s)
         output = self.network(seen, time, codes).float()
-        return skip, scale, nn.functional.pad(output, (0, self.width - self.learnt))
+        return skip, scale, nn.functional.pad(output, (0, self.width - self.n_components))
 
-    def forward(self, x_t: Tensor, level: Level, codes: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, level: NoiseLevel, codes: Tensor) -> Tensor:
         """The estimate of x_0, (n, width)."""
         skip, scale, output = self.parts(x_t, level, codes)
         return skip + scale * output
 
-    def held(self, x_t: Tensor, level: Level, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """The estimate of x_0 within the range of the coordinates, and the share of values held there."""
-        return hold(self(x_t, level, codes), self.coordinate_range)
+    def clipped(self, x_t: Tensor, level: NoiseLevel, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """The estimate of x_0 clipped to the range of the coordinates, and the share of values that were clipped."""
+        return clip(self(x_t, level, codes), self.coordinate_range)
 
-    def losses(self, u: Tensor, codes: Tensor, level: Level, noise: Tensor, relative: bool = False) -> Tensor:
+    def losses(self, u: Tensor, codes: Tensor, level: NoiseLevel, noise: Tensor, relative: bool = False) -> Tensor:
         """Mean squared error of the network's output for every profile, (n,); u and noise are (n, width).
 
         For eps this is Ho et al. (2020), arXiv:2006.11239, eq. 14; for velocity Lipman et al. (2023),
         arXiv:2210.02747, eq. 9; in general it is the squared error of x_0 over ``scale`` squared. For
-        ``residual`` each axis counts by its share of what the Gaussian leaves unknown at that time, and
-        each time by the path's ``importance``. ``relative`` takes off what a network that says zero would have;
-        for ``residual`` that is the Gaussian alone.
+        ``residual`` each axis is weighted by its share of the Gaussian's posterior variance at that time, and each
+        time by the path's ``loss_weight``. ``relative`` subtracts the loss of a network whose output is zero; for
+        ``residual`` that is the Gaussian alone.
         """
         skip, scale, output = self.parts(level.signal * u + level.noise * noise, level, codes)
         target = (u - skip) / scale
         error = (output - target) ** 2
         if relative:
             error = error - target**2
-        if self.space is None:
+        if self.preconditioner is None:
             return error.mean(1)
-        unknown = scale**2 * self.space.weight
-        return (error * unknown * self.path.importance(level, unknown)).sum(1)
+        unknown = scale**2 * self.preconditioner.weight
+        return (error * unknown * self.path.loss_weight(level, unknown)).sum(1)
 
-    def loss(self, u: Tensor, codes: Tensor, level: Level, noise: Tensor) -> Tensor:
+    def loss(self, u: Tensor, codes: Tensor, level: NoiseLevel, noise: Tensor) -> Tensor:
         """The mean of ``losses`` over the profiles, a scalar."""
         return self.losses(u, codes, level, noise).mean()
 
     def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """The loss at random times; the batch is coordinates and codes."""
         u, codes = batch
-        if self.space is not None:
-            u = self.space.widen(u, torch.randn(u.shape, generator=generator, device=u.device))
+        if self.preconditioner is not None:
+            noise = torch.randn(u.shape, generator=generator, device=u.device)
+            u = self.preconditioner.match_held_out_variance(u, noise)
         level = self.path.at(self.path.times(len(u), generator))
         return self.loss(u, codes, level, torch.randn(u.shape, generator=generator, device=u.device))
 

@@ -63,7 +63,7 @@ def ancestral(
         denoise: (x_t, t) to x_0.
         x: the state at ``times[0]``, usually standard normal noise.
         schedule: alpha_bar, (T + 1,) float64.
-        times: strictly falling, the last one is where the result stands (0 for clean profiles).
+        times: strictly falling, the last one is where the result stands (0 for profiles without noise).
         eta: 0 is DDIM and deterministic, 1 is DDPM (Ho et al. 2020, with the posterior's variance).
         generator: of the noise; untouched if ``eta`` is 0.
         progress: called with (steps done, steps in all).
@@ -71,9 +71,9 @@ def ancestral(
     for done, (t, earlier) in enumerate(pairwise(times), start=1):
         now, then = float(schedule[t]), float(schedule[earlier])
         sigma = eta * math.sqrt((1 - then) / (1 - now) * (1 - now / then))
-        clean = denoise(x, t)
-        noise = (x - math.sqrt(now) * clean) / math.sqrt(1 - now)
-        x = math.sqrt(then) * clean + math.sqrt(max(1 - then - sigma**2, 0.0)) * noise
+        x0 = denoise(x, t)
+        noise = (x - math.sqrt(now) * x0) / math.sqrt(1 - now)
+        x = math.sqrt(then) * x0 + math.sqrt(max(1 - then - sigma**2, 0.0)) * noise
         if sigma > 0:
             x = x + sigma * gaussian_like(x, generator)
         if progress is not None:
@@ -94,7 +94,7 @@ def gaussian_exact(
     """DDPM (``eta`` = 1) or DDIM (0) without an error of discretisation where the data are Gaussian.
 
     ``ancestral`` in 50 steps of the cosine schedule loses 5 to 35 % of a Gaussian's variance although its
-    denoiser is exact, since it takes x_0 for known within a step. Here x_0 is normal around the estimate,
+    denoiser is exact, since it treats x_0 as known within a step. Here x_0 is normal around the estimate,
     with the deviation that data of the given variance leave (the optimal reverse covariance of Bao et al.
     2022, arXiv:2201.06503). For DDIM the Gaussian part of the flow is integrated exactly, and only the
     estimate's departure from it is held constant over a step (an exponential integrator, Zhang and Chen
@@ -108,15 +108,15 @@ def gaussian_exact(
         now, then = float(schedule[t]), float(schedule[earlier])
         a, s, a_then, s_then = (math.sqrt(v) for v in (now, 1 - now, then, 1 - then))
         total, total_then = now * variance + s**2, then * variance + s_then**2
-        clean = denoise(x, t)
+        x0 = denoise(x, t)
         deviation = root * s / total.sqrt()
         if eta > 0:
             sigma2 = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
-            slope = math.sqrt(max(1 - then - sigma2, 0.0)) / s
-            spread = (sigma2 + ((a_then - slope * a) * deviation) ** 2).sqrt()
-            x = a_then * clean + slope * (x - a * clean) + spread * gaussian_like(x, generator)
+            gain = math.sqrt(max(1 - then - sigma2, 0.0)) / s
+            spread = (sigma2 + ((a_then - gain * a) * deviation) ** 2).sqrt()
+            x = a_then * x0 + gain * (x - a * x0) + spread * gaussian_like(x, generator)
         else:
-            departure = (clean - a * variance / total * x) / deviation
+            departure = (x0 - a * variance / total * x) / deviation
             angle = torch.atan(s / (a * root)) - torch.atan(s_then / (a_then * root))
             x = total_then.sqrt() * (x / total.sqrt() + angle * departure)
         if progress is not None:
@@ -140,15 +140,15 @@ def dpm_solver(
     previous_width = 0.0
     for done, (t, earlier) in enumerate(pairwise(times), start=1):
         now, then = float(schedule[t]), float(schedule[earlier])
-        clean = denoise(x, t)
-        target = clean
+        x0 = denoise(x, t)
+        target = x0
         # the step's width in log(signal / noise) is infinite towards time 0
         width = 0.5 * math.log(then / (1 - then) * (1 - now) / now) if then < 1 else math.inf
         if previous is not None and then < 1:
             ratio = width / (2 * previous_width)
-            target = (1 + ratio) * clean - ratio * previous
+            target = (1 + ratio) * x0 - ratio * previous
         x = math.sqrt((1 - then) / (1 - now)) * x - math.sqrt(then) * math.expm1(-width) * target
-        previous, previous_width = clean, width
+        previous, previous_width = x0, width
         if progress is not None:
             progress(done, len(times) - 1)
     return x
@@ -195,28 +195,28 @@ def along_line(
         progress: called with (evaluations done, evaluations in all).
     """
 
-    def slope(x: Tensor, time: float) -> Tensor:
-        clean = denoise(x, time)
+    def velocity_at(x: Tensor, time: float) -> Tensor:
+        x0 = denoise(x, time)
         if variance is None:
-            return (x - clean) / time
+            return (x - x0) / time
         total = (1 - time) ** 2 * variance + time**2
-        return ((1 - time) * variance / total * x - clean) / (variance / total).sqrt() / time
+        return ((1 - time) * variance / total * x - x0) / (variance / total).sqrt() / time
 
-    def step(x: Tensor, slope: Tensor, now: float, then: float) -> Tensor:
+    def step(x: Tensor, velocity: Tensor, now: float, then: float) -> Tensor:
         if variance is None:
-            return x + (then - now) * slope
+            return x + (then - now) * velocity
         deviation, deviation_then = (((1 - t) ** 2 * variance + t**2).sqrt() for t in (now, then))
         root = variance.sqrt()
         angle, angle_then = (torch.atan2(torch.full_like(root, t), (1 - t) * root) for t in (now, then))
-        return deviation_then * (x / deviation + (angle_then - angle) * slope)
+        return deviation_then * (x / deviation + (angle_then - angle) * velocity)
 
     evaluations = 2 if method == "midpoint" else 1
     for i in range(intervals):
         now, then = 1 - i / intervals, 1 - (i + 1) / intervals
-        direction = slope(x, now)
+        direction = velocity_at(x, now)
         if method == "midpoint":
             middle = (now + then) / 2
-            direction = slope(step(x, direction, now, middle), middle)
+            direction = velocity_at(step(x, direction, now, middle), middle)
         x = step(x, direction, now, then)
         if progress is not None:
             progress((i + 1) * evaluations, intervals * evaluations)

@@ -1,6 +1,6 @@
 """Noise schedules and the choice of timesteps, as pure functions.
 
-Times run from 0 (clean) to T (noise): ``alpha_bar`` has T + 1 entries, ``alpha_bar[0]`` is 1, and
+Times run from 0 (data) to T (noise): ``alpha_bar`` has T + 1 entries, ``alpha_bar[0]`` is 1, and
 ``x_t = sqrt(alpha_bar[t]) x_0 + sqrt(1 - alpha_bar[t]) eps``.
 """
 
@@ -81,9 +81,9 @@ def sampling_times(schedule: Tensor, steps: int, spacing: str) -> list[int]:
 def training_times(count: int, schedule: Tensor, options: TimesOptions, generator: torch.Generator) -> Tensor:
     """Random times from 1 to T, (count,) int64.
 
-    ``log_snr`` spends training where it pays: log(alpha_bar / (1 - alpha_bar)) is normal, one draw from each
-    of ``count`` equally likely strata (Karras et al. 2022, arXiv:2206.00364; Kingma et al. 2021,
-    arXiv:2107.00630). ``antithetic`` times come in pairs t and T + 1 - t.
+    For ``log_snr``, log(alpha_bar / (1 - alpha_bar)) is normal, one draw from each of ``count`` equally likely strata
+    (Karras et al. 2022, arXiv:2206.00364; Kingma et al. 2021, arXiv:2107.00630). ``antithetic`` times come in pairs
+    t and T + 1 - t.
     """
     last, device = len(schedule) - 1, generator.device
     if options.kind == "log_snr":
