@@ -9,6 +9,7 @@ import pandas as pd
 
 from transcriptome_diffusion.metrics.bounded import Cloud, blocks
 from transcriptome_diffusion.metrics.neighbours import distance_blocks, neighbour_distances, require_neighbours
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: profiles of a class on either side below which its precision and recall say nothing
 LEAST = 30
@@ -68,6 +69,7 @@ def summarise(found: Memberships, k: int) -> dict[str, float]:
     }
 
 
+@one_thread_if_small
 def memberships(real: np.ndarray, synthetic: np.ndarray, k: int) -> Memberships:
     """Who lies in whose ball, and who has its nearest neighbour on which side; see ``fidelity``.
 
@@ -140,6 +142,7 @@ def _apart(cloud: Cloud, other: Cloud, within: np.ndarray, across: np.ndarray) -
     return apart
 
 
+@one_thread_if_small
 def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> dict[str, float]:
     """Alpha-precision and beta-recall, both integrated, of Alaa et al. (2022), arXiv:2102.08921.
 

@@ -18,7 +18,8 @@ from transcriptome_diffusion.expression.covariance import leading_axes
 from transcriptome_diffusion.metrics.bounded import blocks
 from transcriptome_diffusion.metrics.options import ClassifierOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
-from transcriptome_diffusion.metrics.two_sample import auc
+from transcriptome_diffusion.metrics.statistics import auc
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: more genes than this, or than ``WIDE`` times the training profiles, reach the classifiers as coordinates in the span
 #: of their training profiles
@@ -93,6 +94,7 @@ def reverse_validation(
     return scores
 
 
+@one_thread_if_small
 def predict(
     train: ProfileSet, validation: ProfileSet, test: ProfileSet, options: ClassifierOptions
 ) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
@@ -150,6 +152,7 @@ class TissueFeatures:
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     @classmethod
+    @one_thread_if_small
     def fit(cls, train: ProfileSet, validation: ProfileSet, options: ClassifierOptions, seed: int = 0) -> Self:
         """Train the classifier on real profiles, stopping early on ``validation``.
 
