@@ -46,8 +46,9 @@ def classification_scores(probabilities: np.ndarray, classes: np.ndarray, expect
     _, recall, f1, _ = precision_recall_fscore_support(expected, predicted, labels=labels, zero_division=0)
     # scikit-learn's area needs a column for every class
     columns = {label: probabilities[:, i] for i, label in enumerate(classes)}
-    compared = labels if len(labels) > 1 else []
-    areas = [auc(columns.get(label, np.zeros(len(expected))), expected == label)[0] for label in compared]
+    areas = [
+        auc(columns.get(label, np.zeros(len(expected))), expected == label)[0] for label in labels if len(labels) > 1
+    ]
     return {
         "accuracy": float((predicted == expected).mean()),
         "balanced_accuracy": float(recall.mean()),
