@@ -26,8 +26,8 @@ def correlation_score(real: np.ndarray, synthetic: np.ndarray) -> float:
     and their sums of squares and products are |AAᵀ|², |BBᵀ|² and |ABᵀ|², whose matrices have the size of
     the samples; where samples outnumber genes, blocks of genes are used instead.
 
-    A gene constant in one set alone counts there as uncorrelated with every other (a generator that stops
-    varying a gene pays for it); a gene constant in both is left out.
+    A gene constant in one set alone counts there as uncorrelated with every other, which lowers the score of
+    a generator that stops varying a gene; a gene constant in both is left out.
 
     Products are in the precision of the profiles, their sums in float64.
 

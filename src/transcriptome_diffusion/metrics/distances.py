@@ -142,7 +142,7 @@ def kernel_tests(
         ("energy", -_between(distance, is_real)),
         ("mmd", _between(_kernel(distance, median), is_real)),  # which overwrites the distances
     ):
-        # rounding must not tell equal relabellings apart
+        # equal relabellings must not differ by rounding
         reached = values[1:] >= values[0] - 1e-9 * np.abs(values).max()
         expected = 0.0 if strata is None else values[1:].mean()
         found |= {name: float(values[0] - expected), f"{name}_p": float((1 + reached.sum()) / (1 + permutations))}

@@ -18,8 +18,8 @@ def problems(
         real_labels, synthetic_labels: one class per row.
 
     Returns:
-        Two numbers, and a sentence for each that is out of bounds (far out: half or twice as much is not
-        what two cohorts of one kind differ by). ``spread``: the variance within classes relative to real
+        Two numbers, and a sentence for each that is out of bounds. The bounds are wide: two cohorts of
+        one kind differ by less than half or twice as much. ``spread``: the variance within classes relative to real
         profiles. ``labels_kept``: the share of profiles that lie nearest to the mean of their own class,
         relative to real ones.
     """

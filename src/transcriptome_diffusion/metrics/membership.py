@@ -1,4 +1,4 @@
-"""Membership inference: whether an attacker can tell training profiles from other donors' profiles.
+"""Membership inference: whether an attacker can distinguish training profiles from those of other donors.
 
 The attacker has candidate profiles and holds either synthetic profiles and some real ones of other donors (the
 reference), or the model itself. An attack gives every candidate a score, higher where it looks more like a member;
@@ -212,7 +212,7 @@ def true_positive_rate(
     composition of the non-members. The interval is a percentile bootstrap over donors.
 
     Returns:
-        NaN with a note if a side has too few donors, or if the non-members cannot tell the threshold: unless
+        NaN with a note if a side has too few donors, or if the non-members do not determine the threshold: unless
         (1 - rate)^donors < .025, even the highest of their scores may lie above the true one.
     """
     shared = np.intersect1d(members.labels, non_members.labels)

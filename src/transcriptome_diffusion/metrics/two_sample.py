@@ -1,4 +1,4 @@
-"""Classifier two-sample tests: whether a trained classifier tells synthetic from real profiles it has not seen."""
+"""Classifier two-sample tests: whether a classifier separates synthetic from real profiles that it has not seen."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def classifier_tests(
 
     A profile, its copies and near copies on either side (within ``NEAR`` times the median distance between nearest
     real profiles) and further profiles of its donor stay in one fold: a classifier that has seen the original
-    would take a copy for real, and one that has seen a copy would recognise the original. A memoriser thus is at .5:
-    that test is for ``copying`` and the privacy indicators. Beyond ``MAX_INPUTS`` genes both see the principal
+    would take a copy for real, and one that has seen a copy would recognise the original. A generator of copies thus
+    is at .5: ``copying`` and the privacy indicators detect it. Beyond ``MAX_INPUTS`` genes both see the principal
     components of the two sides together, found without the labels.
 
     Args:

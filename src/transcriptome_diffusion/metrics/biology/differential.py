@@ -312,7 +312,7 @@ def marker_recovery(reference: Groups, candidate: Groups, top: int = 50, fdr: fl
     below ``fdr``.
 
     - ``markers_recovered``: share of them among as many of the candidate's top genes; best 1, ``markers`` / n_genes by
-      chance. Groups that are close kin have few markers, and fewer agree between real donors: compare with ``real``.
+      chance. Similar groups have few markers, and fewer agree between real donors: compare with ``real``.
 
     Returns:
         ``group``, ``markers_recovered``, ``markers`` (how many the reference has, at most ``top``), ``note``.
