@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from transcriptome_diffusion.expression.covariance import leading_axes, ledoit_wolf
+from transcriptome_diffusion.expression.covariance import (
+    leading_axes,
+    ledoit_wolf,
+    principal_axes,
+    within_class_residuals,
+)
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (5, 5)])
@@ -40,3 +45,30 @@ def test_there_are_no_more_axes_than_profiles_vary_along():
     squares, axes = leading_axes(x - x.mean(axis=0), 8, iterations=2)
     assert len(squares) == axes.shape[1] == 4
     np.testing.assert_allclose(axes.T @ axes, np.eye(4), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
+def test_principal_axes_are_the_eigenvectors_of_the_covariance(shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    x -= x.mean(axis=0)
+    variances, axes = principal_axes(x)
+    assert axes.shape == (shape[1], min(shape[0] - 1, shape[1]))
+    assert (np.diff(variances) < 0).all()
+    np.testing.assert_allclose(axes.T @ axes, np.eye(len(variances)), atol=1e-10)
+    np.testing.assert_allclose((axes * variances) @ axes.T, x.T @ x / shape[0], atol=1e-10)
+
+
+def test_of_very_many_axes_the_first_are_found():
+    x = np.random.default_rng(0).normal(size=(50, 60)) * np.geomspace(100, 1, 60)
+    exact, _ = principal_axes(x)
+    variances, axes = principal_axes(x, most=5)
+    assert axes.shape == (60, 5)
+    np.testing.assert_allclose(variances, exact[:5], rtol=1e-2)
+
+
+def test_residuals_have_no_class_mean_and_keep_the_differences_within_a_class():
+    values, labels = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), np.array(list("abcaba"))
+    residuals = within_class_residuals(values, labels)
+    for label in "abc":
+        rows = labels == label
+        np.testing.assert_allclose(residuals[rows], values[rows] - values[rows].mean(axis=0, dtype=float), atol=1e-12)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transcriptome_diffusion.metrics import bounded
-from transcriptome_diffusion.metrics.bounded import Cloud
+from transcriptome_diffusion.metrics.bounded import BoundedDistances
 from transcriptome_diffusion.metrics.fidelity import memberships
 
 
@@ -22,7 +22,7 @@ def profiles(seed, n=150, genes=60, offset=0.0):
 def test_true_distances_lie_between_the_bounds_and_bounds_are_tight(offset, block, monkeypatch):
     monkeypatch.setattr(bounded, "BLOCK", block)
     a, b = profiles(0, offset=offset), profiles(1, 90, offset=offset)
-    ours, theirs = Cloud(a, a.mean(axis=0)), Cloud(b, a.mean(axis=0))
+    ours, theirs = BoundedDistances(a, a.mean(axis=0)), BoundedDistances(b, a.mean(axis=0))
     rows = slice(20, 80)
     lower, truth = ours.lower(rows, theirs, 30), exact(a[rows], b[30:])
     slack = ours.slack[rows, None] + theirs.slack[30:]
@@ -33,8 +33,8 @@ def test_true_distances_lie_between_the_bounds_and_bounds_are_tight(offset, bloc
 
 def test_exact_distances_tie_to_the_last_bit_for_copies():
     a = profiles(0)
-    cloud = Cloud(a, a.mean(axis=0))
-    copy = Cloud(np.concatenate([a[::-1], a]), a.mean(axis=0))
+    cloud = BoundedDistances(a, a.mean(axis=0))
+    copy = BoundedDistances(np.concatenate([a[::-1], a]), a.mean(axis=0))
     i, j = np.repeat(np.arange(10), 5), np.tile(np.arange(30, 35), 10)
     np.testing.assert_array_equal(cloud.exact(i, cloud, j), cloud.exact(i, copy, 149 - j))
     np.testing.assert_allclose(cloud.exact(i, cloud, j), exact(a, a)[i, j], rtol=1e-13)
@@ -45,7 +45,7 @@ def test_exact_distances_tie_to_the_last_bit_for_copies():
 def test_neighbours_are_those_of_all_pairs(k, block, monkeypatch):
     monkeypatch.setattr(bounded, "BLOCK", block)
     a = np.concatenate([profiles(0), profiles(0)[:20]])  # with repeats
-    cloud = Cloud(a, a.mean(axis=0))
+    cloud = BoundedDistances(a, a.mean(axis=0))
     truth = exact(a, a)
     np.fill_diagonal(truth, np.inf)
     truth.sort(axis=1)
@@ -105,4 +105,4 @@ def test_values_that_are_not_finite_are_refused():
         values = profiles(0)
         values[3, 3] = spoilt
         with pytest.raises(ValueError, match="finite"):
-            Cloud(values, np.zeros(60))
+            BoundedDistances(values, np.zeros(60))

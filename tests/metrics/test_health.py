@@ -1,4 +1,4 @@
-"""Wrecks are named, healthy samples are not."""
+"""Diverged and collapsed generators are named, healthy samples are not."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def draw(seed: int, deviation: float = 1.0, n: int = 300, shuffled: bool = False
 
 
 def test_fresh_draws_of_the_population_are_healthy():
-    found, said = problems(*draw(1), *draw(2))
-    assert said == []
+    found, sentences = problems(*draw(1), *draw(2))
+    assert sentences == []
     assert found["spread"] == pytest.approx(1, abs=0.05)
     assert found["labels_kept"] == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize(
-    ("wreck", "word"),
+    ("fault", "word"),
     [
         ({"deviation": 0.3}, "collapsed"),
         ({"deviation": 2.0}, "undertrained"),
         ({"shuffled": True}, "labels"),
     ],
 )
-def test_each_wreck_is_called_by_its_name(wreck, word):
-    _, said = problems(*draw(1), *draw(2, **wreck))
-    assert any(word in sentence for sentence in said)
+def test_each_fault_is_named(fault, word):
+    _, sentences = problems(*draw(1), *draw(2, **fault))
+    assert any(word in sentence for sentence in sentences)
 
 
 def test_a_collapsed_generator_scatters_as_little_as_it_does():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+#: principal axes that are looked for where profiles and genes are both more than twice as many
+MOST_AXES = 512
+
 
 def ledoit_wolf(residuals: np.ndarray) -> tuple[float, float]:
     """Shrinkage s and mean variance m of the covariance (1 - s) S + s m I, S = RᵀR / n.
@@ -40,3 +43,32 @@ def leading_axes(centred: np.ndarray, count: int, iterations: int) -> tuple[np.n
     squares, vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64))
     leading = [i for i in np.argsort(-squares)[:count] if squares[i] > 1e-9 * squares[-1]]
     return squares[leading], rows.T @ (vectors[:, leading] / np.sqrt(squares[leading])).astype(np.float32)
+
+
+def principal_axes(residual: np.ndarray, most: int = MOST_AXES) -> tuple[np.ndarray, np.ndarray]:
+    """Variances (rank,), falling, and orthonormal axes (n_genes, rank) of centred residuals (n, n_genes).
+
+    Where profiles and genes are both more than twice ``most``, only the first ``most`` axes, by a randomised
+    decomposition: a full one takes hours there, and the last axes are hardly better than white noise.
+    """
+    n, genes = residual.shape
+    if min(n, genes) > 2 * most:
+        squares, directions = leading_axes(residual, most, iterations=2)
+        return squares / n, directions.astype(np.float64)
+    # the eigenvectors of the smaller of the two products give those of the larger
+    if n >= genes:
+        values, directions = np.linalg.eigh(residual.T @ residual)
+    else:
+        values, left = np.linalg.eigh(residual @ residual.T)
+        directions = residual.T @ (left / np.sqrt(values.clip(min=np.finfo(float).tiny)))
+    kept = np.flatnonzero(values > 1e-9 * values.max(initial=np.finfo(float).tiny))[::-1]
+    return values[kept] / n, directions[:, kept]
+
+
+def within_class_residuals(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Profiles (n, n_genes) less the mean of their class, float64."""
+    names, codes = np.unique(labels, return_inverse=True)
+    member = (codes == np.arange(len(names))[:, None]) / np.bincount(codes)[:, None]
+    residuals = values.astype(np.float64)
+    residuals -= (member @ residuals)[codes]
+    return residuals

@@ -1,9 +1,9 @@
-"""Squared distances in single precision that know their own error, and exact ones for the few pairs that need them.
+"""Squared distances in single precision with bounds of their error, and exact ones for the few pairs that need them.
 
-A comparison of two distances is almost always settled by rough values. ``Cloud`` gives lower bounds of all
-squared distances, from products in float32, and how far the truth can lie above; whoever finds a decision inside
-that gap asks for exact distances of those pairs. Exact ones are sums of squared differences in float64, so that
-equal pairs of profiles are equal to the last bit: copies tie with copies.
+Rough values decide almost every comparison of two distances. ``BoundedDistances`` gives lower bounds of all squared
+distances, from products in float32, and how far the true value can lie above. A comparison that this interval does
+not decide is repeated with exact distances, sums of squared differences in float64. They are the same to the last bit
+for equal pairs of profiles, so that copies tie with copies.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ BLOCK = 512
 CHUNK = 2**22
 
 
-class Cloud:
+class BoundedDistances:
     """Profiles (n, n_genes) around a centre, with squared norms and the error that products of them carry.
 
-    Clouds that are compared share the centre, any point near both: it keeps the rounding errors small.
+    Two sets that are compared share the centre, any point near both: it keeps the rounding errors small.
 
     Raises:
         ValueError: if values are not finite, or so large that their squares are not.
@@ -44,7 +44,7 @@ class Cloud:
     def _centred(self, rows: slice | np.ndarray) -> np.ndarray:
         return (self.values[rows] - self._centre).astype(np.float32, copy=False)
 
-    def lower(self, rows: slice | np.ndarray, other: Cloud, start: int = 0) -> np.ndarray:
+    def lower(self, rows: slice | np.ndarray, other: BoundedDistances, start: int = 0) -> np.ndarray:
         """Lower bounds of |x - y|² for ``rows`` of this and all of ``other`` from row ``start`` on, float32.
 
         The squared distance of i and j lies between the bound and the bound + ``slack[i] + other.slack[j]``.
@@ -58,14 +58,14 @@ class Cloud:
         found += other._low[start:]
         return found
 
-    def exact(self, rows: np.ndarray, other: Cloud, columns: np.ndarray) -> np.ndarray:
+    def exact(self, rows: np.ndarray, other: BoundedDistances, columns: np.ndarray) -> np.ndarray:
         """|x - y|² of the given pairs, (n_pairs,) float64."""
         return exact_squares(self.values, rows, other.values, columns)
 
     def smallest_bounds(self, k: int) -> np.ndarray:
-        """The ``k`` smallest lower bounds from each profile to the others of this cloud, (n, k), ascending.
+        """The ``k`` smallest lower bounds from each profile to the others of this set, (n, k), ascending.
 
-        A pair is looked at once: a strip holds the columns from its own rows on, for its rows and its columns.
+        Each pair is computed once: a strip holds the columns from its own rows on, for its rows and its columns.
         """
         best = np.full((len(self), k), np.inf, dtype=np.float32)
         for rows in blocks(len(self)):
@@ -76,7 +76,7 @@ class Cloud:
             best[rows.stop :] = smallest(best[rows.stop :], strip[:, size:].T, k)
         return np.sort(best, axis=1)
 
-    def exact_kth(self, rows: np.ndarray, other: Cloud, k: int) -> np.ndarray:
+    def exact_kth(self, rows: np.ndarray, other: BoundedDistances, k: int) -> np.ndarray:
         """|x - y|² from each of ``rows`` to its ``k``-th nearest of ``other`` (itself left out), (n_rows,) float64."""
         found = np.empty(len(rows))
         for part in blocks(len(rows)):

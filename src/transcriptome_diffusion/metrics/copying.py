@@ -1,4 +1,4 @@
-"""Whether a generator hands out its training profiles, and whether its samples vary as real ones do."""
+"""Whether a generator copies its training profiles, and whether its samples vary as real ones do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def copying(synthetic: np.ndarray, train: np.ndarray, held_out: np.ndarray, perc
     """Share of synthetic profiles nearer to a training profile than the closest held-out profiles are.
 
     The limit is the given percentile of the distances from held-out profiles to their nearest training
-    profile, so the null value is ``percentile / 100`` = .01 and a memoriser reaches 1; best is no more than
+    profile, so the null value is ``percentile / 100`` = .01 and a generator of copies reaches 1; best is no more than
     the null. The idea is that of the nearest-neighbour tests in Meehan et al. (2020), arXiv:2004.05675.
 
     Args:
@@ -41,7 +41,7 @@ def authenticity(to_train: np.ndarray, original: np.ndarray, apart: np.ndarray) 
 def spread(real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, synthetic_labels: np.ndarray) -> float:
     """Within-class variance of synthetic profiles relative to real ones, summed over genes.
 
-    Best and null 1; below 1 the samples are shrunken, which flatters precision and density at the cost of
+    Best and null 1; below 1 the samples are shrunken, which raises precision and density and lowers
     recall. Every class weighs as its degrees of freedom among the real profiles, whatever the composition
     of the synthetic set; a class with fewer than two profiles in either set is left out.
 

@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
+
 #: genes per block
 BLOCK = 1024
 #: variance of correlations over pairs of genes that is taken for rounding, in the precision of the profiles
 ALIKE = {np.float32: 1e-8, np.float64: 1e-12}
 
 
+@one_thread_if_small
 def correlation_score(real: np.ndarray, synthetic: np.ndarray) -> float:
     """Pearson correlation between the upper triangles of the two gene-gene correlation matrices.
 
@@ -23,8 +26,8 @@ def correlation_score(real: np.ndarray, synthetic: np.ndarray) -> float:
     and their sums of squares and products are |AAᵀ|², |BBᵀ|² and |ABᵀ|², whose matrices have the size of
     the samples; where samples outnumber genes, blocks of genes are used instead.
 
-    A gene constant in one set alone counts there as uncorrelated with every other (a generator that stops
-    varying a gene pays for it); a gene constant in both is left out.
+    A gene constant in one set alone counts there as uncorrelated with every other, which lowers the score of
+    a generator that stops varying a gene; a gene constant in both is left out.
 
     Products are in the precision of the profiles, their sums in float64.
 
@@ -159,6 +162,7 @@ def _in_gene_space(real: _Side, synthetic: _Side, genes: np.ndarray) -> _Sums:
     return _Sums((next(sums), next(sums)), (rr, ss, rs))
 
 
+@one_thread_if_small
 def within_class_correlation(
     real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, synthetic_labels: np.ndarray
 ) -> float:

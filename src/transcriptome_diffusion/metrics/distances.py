@@ -14,6 +14,8 @@ import pandas as pd
 import scipy.linalg
 
 from transcriptome_diffusion.metrics.neighbours import own_distance_blocks
+from transcriptome_diffusion.metrics.statistics import class_means, wasserstein
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: genes per block, in float64
 BLOCK = 1024
@@ -23,6 +25,7 @@ MOST = 2048
 BANDWIDTHS = (0.5, 1.0, 2.0)
 
 
+@one_thread_if_small
 def frechet(real: np.ndarray, synthetic: np.ndarray) -> float:
     """Squared Fréchet distance between Gaussian fits, |m - m'|² + tr(S + S' - 2 (S S')^½); the unit is squared.
 
@@ -88,6 +91,7 @@ class PrincipalAxes:
         return values @ self.axes - self.centre @ self.axes
 
 
+@one_thread_if_small
 def kernel_tests(
     real: np.ndarray,
     synthetic: np.ndarray,
@@ -138,7 +142,7 @@ def kernel_tests(
         ("energy", -_between(distance, is_real)),
         ("mmd", _between(_kernel(distance, median), is_real)),  # which overwrites the distances
     ):
-        # rounding must not tell equal relabellings apart
+        # equal relabellings must not differ by rounding
         reached = values[1:] >= values[0] - 1e-9 * np.abs(values).max()
         expected = 0.0 if strata is None else values[1:].mean()
         found |= {name: float(values[0] - expected), f"{name}_p": float((1 + reached.sum()) / (1 + permutations))}
@@ -191,22 +195,13 @@ def marginals(real: np.ndarray, synthetic: np.ndarray) -> pd.DataFrame:
         ValueError: if the widths differ, a side has fewer than two profiles, or values are not finite.
     """
     _require_pair(real, synthetic, 2)
-    n, m = len(real), len(synthetic)
-    # both quantile functions are constant between these levels
-    levels = np.unique(np.concatenate([np.arange(n + 1) * m, np.arange(m + 1) * n]))
-    widths = np.diff(levels) / (n * m)
-    of_real, of_synthetic = levels[:-1] // m, levels[:-1] // n
     columns = ("wasserstein", "mean_real", "mean_synthetic", "sd_real", "sd_synthetic")
     found = {name: np.empty(real.shape[1]) for name in columns}
     for genes in _blocks(real.shape[1]):
-        sides = [side[:, genes].T.copy() for side in (real, synthetic)]
-        for side in sides:
-            side.sort(axis=1)
-        gap = np.subtract(sides[0][:, of_real], sides[1][:, of_synthetic], dtype=np.float64)
-        found["wasserstein"][genes] = np.abs(gap, out=gap) @ widths
-        for name, side in zip(("real", "synthetic"), sides, strict=True):
-            found[f"mean_{name}"][genes] = side.mean(axis=1, dtype=np.float64)
-            found[f"sd_{name}"][genes] = side.std(axis=1, ddof=1, dtype=np.float64)
+        found["wasserstein"][genes] = wasserstein(real[:, genes], synthetic[:, genes])
+        for name, side in (("real", real), ("synthetic", synthetic)):
+            found[f"mean_{name}"][genes] = side[:, genes].mean(axis=0, dtype=np.float64)
+            found[f"sd_{name}"][genes] = side[:, genes].std(axis=0, ddof=1, dtype=np.float64)
     if not np.isfinite(found["wasserstein"]).all():
         raise ValueError(
             f"{int((~np.isfinite(found['wasserstein'])).sum())} genes hold NaN or infinite values; marginals need "
@@ -249,10 +244,7 @@ def _class_mean_r2(
     shared = np.intersect1d(real_labels, synthetic_labels)
     if len(shared) < 2:
         return float("nan")
-    ours, theirs = (
-        np.stack([values[labels == label].mean(axis=0, dtype=np.float64) for label in shared])
-        for values, labels in ((real, real_labels), (synthetic, synthetic_labels))
-    )
+    ours, theirs = class_means(real, real_labels, shared), class_means(synthetic, synthetic_labels, shared)
     return float(1 - np.square(ours - theirs).sum() / np.square(ours - ours.mean(axis=0)).sum())
 
 

@@ -1,4 +1,4 @@
-"""How well two clouds of profiles cover each other: k-nearest-neighbour indicators and adversarial accuracy."""
+"""How well two sets of profiles cover each other: k-nearest-neighbour indicators and adversarial accuracy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from transcriptome_diffusion.metrics.bounded import Cloud, blocks
+from transcriptome_diffusion.metrics.bounded import BoundedDistances, blocks
 from transcriptome_diffusion.metrics.neighbours import distance_blocks, neighbour_distances, require_neighbours
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: profiles of a class on either side below which its precision and recall say nothing
 LEAST = 30
@@ -22,9 +23,9 @@ def least_profiles(k: int, least: int = LEAST) -> int:
 class Memberships(NamedTuple):
     """What each profile contributes to the indicators of ``fidelity``; the field's mean is the indicator."""
 
-    balls_around: np.ndarray  # (n_synthetic,) int: real balls that hold it; above 0: precision; over k: density
+    balls_around: np.ndarray  # (n_synthetic,) int: real balls that contain it; above 0: precision; over k: density
     recalled: np.ndarray  # (n_real,) bool: within a synthetic ball
-    covered: np.ndarray  # (n_real,) bool: its ball holds a synthetic profile
+    covered: np.ndarray  # (n_real,) bool: its ball contains a synthetic profile
     real_apart: np.ndarray  # (n_real,) bool: nearer to a real than to a synthetic profile
     synthetic_apart: np.ndarray  # (n_synthetic,) bool: the reverse
 
@@ -42,11 +43,11 @@ def fidelity(real: np.ndarray, synthetic: np.ndarray, k: int) -> dict[str, float
     - ``recall``: share of real profiles within a ball of a synthetic one; best 1, null near 1 (as above).
     - ``f1``: the harmonic mean of the two, 0 if both are 0.
     - ``density``: number of real balls around a synthetic profile over k; null 1, above 1 where synthetic
-      profiles crowd where real ones are dense (Naeem et al. 2020, arXiv:2002.09797).
-    - ``coverage``: share of real balls that hold a synthetic profile; best 1, null
+      profiles are concentrated where real ones are dense (Naeem et al. 2020, arXiv:2002.09797).
+    - ``coverage``: share of real balls that contain a synthetic profile; best 1, null
       1 - (n-1)···(n-k) / ((2n-1)···(2n-k)), about 1 - 2^-k (as above).
     - ``adversarial_accuracy``: ½ [share of real profiles nearer to a real than to a synthetic one + the
-      reverse]; null and best 0.5, towards 0 copies, towards 1 told apart (Yale et al. 2020,
+      reverse]; null and best 0.5, towards 0 copies, towards 1 separated (Yale et al. 2020,
       doi:10.1016/j.neucom.2019.12.136).
 
     Raises:
@@ -68,6 +69,7 @@ def summarise(found: Memberships, k: int) -> dict[str, float]:
     }
 
 
+@one_thread_if_small
 def memberships(real: np.ndarray, synthetic: np.ndarray, k: int) -> Memberships:
     """Who lies in whose ball, and who has its nearest neighbour on which side; see ``fidelity``.
 
@@ -80,7 +82,7 @@ def memberships(real: np.ndarray, synthetic: np.ndarray, k: int) -> Memberships:
     require_neighbours(real, k)
     require_neighbours(synthetic, k)
     centre = real.mean(axis=0, dtype=np.float64)
-    ours, theirs = Cloud(real, centre), Cloud(synthetic, centre)
+    ours, theirs = BoundedDistances(real, centre), BoundedDistances(synthetic, centre)
     within_ours, within_theirs = ours.smallest_bounds(k), theirs.smallest_bounds(k)
     # squared radii lie between these
     low_ours, low_theirs = within_ours[:, -1], within_theirs[:, -1]
@@ -114,14 +116,14 @@ def memberships(real: np.ndarray, synthetic: np.ndarray, k: int) -> Memberships:
 
     i, j = np.concatenate(open_ours, axis=1)
     owners, owner = np.unique(i, return_inverse=True)
-    held = ours.exact(i, theirs, j) < ours.exact_kth(owners, ours, k)[owner]
-    balls_around += np.bincount(j[held], minlength=len(synthetic))
-    covered[i[held]] = True
+    inside = ours.exact(i, theirs, j) < ours.exact_kth(owners, ours, k)[owner]
+    balls_around += np.bincount(j[inside], minlength=len(synthetic))
+    covered[i[inside]] = True
 
     i, j = np.concatenate(open_theirs, axis=1)
     owners, owner = np.unique(j, return_inverse=True)
-    held = ours.exact(i, theirs, j) < theirs.exact_kth(owners, theirs, k)[owner]
-    recalled[i[held]] = True
+    inside = ours.exact(i, theirs, j) < theirs.exact_kth(owners, theirs, k)[owner]
+    recalled[i[inside]] = True
 
     return Memberships(
         balls_around,
@@ -132,14 +134,15 @@ def memberships(real: np.ndarray, synthetic: np.ndarray, k: int) -> Memberships:
     )
 
 
-def _apart(cloud: Cloud, other: Cloud, within: np.ndarray, across: np.ndarray) -> np.ndarray:
+def _apart(own: BoundedDistances, other: BoundedDistances, within: np.ndarray, across: np.ndarray) -> np.ndarray:
     """Whether each profile is nearer to its own set, from lower bounds of both nearest squared distances."""
-    apart = across > within + (cloud.slack + cloud.slack.max())
-    unsure = np.flatnonzero(~apart & (across + (cloud.slack + other.slack.max()) > within))
-    apart[unsure] = cloud.exact_kth(unsure, other, 1) > cloud.exact_kth(unsure, cloud, 1)
+    apart = across > within + (own.slack + own.slack.max())
+    unsure = np.flatnonzero(~apart & (across + (own.slack + other.slack.max()) > within))
+    apart[unsure] = own.exact_kth(unsure, other, 1) > own.exact_kth(unsure, own, 1)
     return apart
 
 
+@one_thread_if_small
 def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> dict[str, float]:
     """Alpha-precision and beta-recall, both integrated, of Alaa et al. (2022), arXiv:2102.08921.
 
@@ -199,7 +202,7 @@ def fidelity_by_class(
     Returns:
         One row per class: ``label``, ``n`` on each side, ``precision``, ``recall``, ``note``. With fewer than
         ``least`` profiles or no more than ``k`` the two are NaN and ``note`` says why: a handful of balls in
-        hundreds of dimensions holds nothing or everything, whatever the generator.
+        hundreds of dimensions contains nothing or everything, whatever the generator.
     """
     rows: list[tuple[str, int, float, float, str]] = []
     for label in np.unique(real_labels):

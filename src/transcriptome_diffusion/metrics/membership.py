@@ -1,4 +1,4 @@
-"""Membership inference: whether an attacker can tell training profiles from other donors' profiles.
+"""Membership inference: whether an attacker can distinguish training profiles from those of other donors.
 
 The attacker has candidate profiles and holds either synthetic profiles and some real ones of other donors (the
 reference), or the model itself. An attack gives every candidate a score, higher where it looks more like a member;
@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit, logsumexp
 
-from transcriptome_diffusion.expression.covariance import ledoit_wolf
+from transcriptome_diffusion.expression.covariance import ledoit_wolf, principal_axes, within_class_residuals
 from transcriptome_diffusion.metrics.neighbours import nearest_distances
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.statistics import class_means, count_below
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: false-positive rates at which true-positive rates are given
 FALSE_POSITIVES = (0.1, 0.01)
@@ -51,6 +53,7 @@ def undefined(null: float, n: int, note: str) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, null, n, note)
 
 
+@one_thread_if_small
 def membership_inference(
     synthetic: np.ndarray,
     synthetic_labels: np.ndarray,
@@ -176,8 +179,8 @@ def auc(ours: np.ndarray, members: ProfileSet, theirs: np.ndarray, non_members: 
         rows, others = members.labels == label, non_members.labels == label
         a, b = ours[rows], theirs[others]
         weight = 1 / (len(a) + len(b))
-        won[rows], met[rows] = weight * _below(a, b), weight * len(b)
-        lost[others], faced[others] = weight * (len(a) - _below(b, a)), weight * len(a)
+        won[rows], met[rows] = weight * count_below(a, b), weight * len(b)
+        lost[others], faced[others] = weight * (len(a) - count_below(b, a)), weight * len(a)
     if note := _too_few(members.donors[met > 0], non_members.donors[faced > 0]):
         return undefined(0.5, len(theirs), note)
     pairs = met.sum()
@@ -209,7 +212,7 @@ def true_positive_rate(
     composition of the non-members. The interval is a percentile bootstrap over donors.
 
     Returns:
-        NaN with a note if a side has too few donors, or if the non-members cannot tell the threshold: unless
+        NaN with a note if a side has too few donors, or if the non-members do not determine the threshold: unless
         (1 - rate)^donors < .025, even the highest of their scores may lie above the true one.
     """
     shared = np.intersect1d(members.labels, non_members.labels)
@@ -260,7 +263,7 @@ def kernel_ratio(
     class. In that metric the few profiles are far apart and a narrower or wider kernel changes little.
 
     Returns:
-        A function of queries (n, n_genes) and their classes (which it does not heed) to scores (n,).
+        A function of queries (n, n_genes) and their classes (which it does not use) to scores (n,).
     """
     residuals = np.concatenate([_within(synthetic, labels), _within(reference.values, reference.labels)])
     axes, variances, _ = _covariance(residuals)
@@ -287,7 +290,8 @@ def gaussian_ratio(
     """
     models = []
     for values, classes in ((synthetic, labels), (reference.values, reference.labels)):
-        means = {label: values[classes == label].mean(axis=0, dtype=np.float64) for label in np.unique(classes)}
+        found = np.unique(classes)
+        means: dict[Any, np.ndarray] = dict(zip(found, class_means(values, classes, found), strict=True))
         models.append((means, *_covariance(_within(values, classes))))
     fallback = models[0][0]
 
@@ -311,25 +315,19 @@ def _within(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Up to ``LIMIT`` profiles, each without the mean of its class, float64; sums of squares are unbiased."""
     taken = np.unique(np.linspace(0, len(values) - 1, LIMIT).astype(np.int64)) if len(values) > LIMIT else ...
     values, labels = values[taken], labels[taken]
-    residuals = values.astype(np.float64)
-    for label in np.unique(labels):
-        rows = labels == label
-        residuals[rows] -= residuals[rows].mean(axis=0)
-        # a class of one says nothing of the scatter within classes
-        residuals[rows] *= np.sqrt(rows.sum() / max(rows.sum() - 1, 1))
-    return residuals
+    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    # a class of one says nothing of the scatter within classes
+    unbiased = np.sqrt(counts / np.maximum(counts - 1, 1))
+    return within_class_residuals(values, labels) * unbiased[codes, None]
 
 
 def _covariance(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Axes (n_genes, rank) of centred residuals, the Ledoit-Wolf variances along them (rank,), and off them."""
-    n = len(residuals)
     shrinkage, mean = ledoit_wolf(residuals)
-    values, vectors = np.linalg.eigh(residuals @ residuals.T)
-    kept = values > values[-1] * n * np.finfo(np.float64).eps
-    axes = residuals.T @ (vectors[:, kept] / np.sqrt(values[kept]))
+    variances, axes = principal_axes(residuals, LIMIT)
     # a covariance of many profiles is hardly shrunken, but what lies off its axes needs a variance
     rest = max(shrinkage * mean, 1e-6 * mean)
-    return axes, (1 - shrinkage) * values[kept] / n + rest, rest
+    return axes, (1 - shrinkage) * variances + rest, rest
 
 
 def _along(values: np.ndarray, axes: np.ndarray) -> np.ndarray:
@@ -345,12 +343,6 @@ def _log_density(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
         exponents = x @ centres.T - norms / 2
         found[start : start + BLOCK] = logsumexp(exponents, axis=1) - np.square(x).sum(axis=1) / 2
     return found - np.log(len(centres))
-
-
-def _below(queries: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """How many of ``others`` lie below each query, ties counting half."""
-    ordered = np.sort(others)
-    return (np.searchsorted(ordered, queries, "left") + np.searchsorted(ordered, queries, "right")) / 2
 
 
 def _too_few(donors: np.ndarray, others: np.ndarray) -> str:

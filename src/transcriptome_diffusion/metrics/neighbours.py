@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from transcriptome_diffusion.metrics.bounded import blocks, exact_squares, smallest
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: rows per block; a block of distances takes ``BLOCK * len(b) * 8`` bytes
 BLOCK = 512
@@ -89,6 +90,7 @@ class _Pairs:
         return found
 
 
+@one_thread_if_small
 def neighbour_distances(values: np.ndarray, k: int) -> np.ndarray:
     """Distances from each row to its ``k`` nearest other rows, (n, k), ascending.
 
@@ -114,6 +116,7 @@ def require_neighbours(values: np.ndarray, k: int) -> None:
         )
 
 
+@one_thread_if_small
 def nearest(queries: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distances from each row of ``queries`` to its nearest row of ``reference``, and which rows these are."""
     distances, indices = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)

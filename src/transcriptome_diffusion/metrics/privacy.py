@@ -15,6 +15,8 @@ import pandas as pd
 from transcriptome_diffusion.metrics.membership import NORMAL, Estimate, as_table, membership_inference, undefined
 from transcriptome_diffusion.metrics.neighbours import distance_blocks
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.statistics import matched_rows
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: matched subsets that a value is averaged over; half samples its interval rests on, and subsets of each
 DRAWS, HALVES, DRAWS_OF_HALF = 10, 60, 3
@@ -86,6 +88,7 @@ def halves(records: ProfileSet, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(one), np.flatnonzero(~one)
 
 
+@one_thread_if_small
 def record_distances(
     synthetic: np.ndarray, labels: np.ndarray, train: ProfileSet, held_out: ProfileSet, seed: int
 ) -> pd.DataFrame:
@@ -203,22 +206,15 @@ def _all_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _matched(sets: _Sets, rows: tuple[np.ndarray, ...], rng: np.random.Generator) -> list[np.ndarray]:
     """Of each of three sets of rows a random subset, all with the same number of every class."""
-    chosen: list[list[np.ndarray]] = [[np.empty(0, dtype=np.int64)] for _ in sets]
-    for label in np.unique(sets.held_out[rows[2]]):
-        available = [part[labels[part] == label] for part, labels in zip(rows, sets, strict=True)]
-        size = min(map(len, available))
-        for taken, part in zip(chosen, available, strict=True):
-            taken.append(rng.choice(part, size, replace=False))
-    return [np.concatenate(taken) for taken in chosen]
+    labels = [part[of] for part, of in zip(sets, rows, strict=True)]
+    wanted = dict(zip(*np.unique(labels[2], return_counts=True), strict=True))
+    return [part[taken] for part, taken in zip(rows, matched_rows(labels, wanted, rng), strict=True)]
 
 
 def _limited(rows: np.ndarray, labels: np.ndarray, like: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Up to twice as many rows of every class as ``like`` has."""
-    kept = []
-    for label, count in zip(*np.unique(like, return_counts=True), strict=True):
-        available = rows[labels == label]
-        kept.append(rng.choice(available, min(2 * count, len(available)), replace=False))
-    return np.concatenate(kept)
+    found, counts = np.unique(like, return_counts=True)
+    return rows[matched_rows([labels], dict(zip(found, 2 * counts, strict=True)), rng)[0]]
 
 
 def _half_of_donors(donors: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Classifier two-sample tests: whether a trained classifier tells synthetic from real profiles it has not seen."""
+"""Classifier two-sample tests: whether a classifier separates synthetic from real profiles that it has not seen."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from transcriptome_diffusion.metrics.distances import PrincipalAxes
 from transcriptome_diffusion.metrics.neighbours import neighbour_distances, own_distance_blocks
+from transcriptome_diffusion.metrics.statistics import auc
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: more genes than this reach the classifiers as principal components
 MAX_INPUTS = 1024
@@ -26,7 +28,7 @@ NEAR = 0.5
 Known = tuple[np.ndarray, np.ndarray] | None
 
 
-class Told(NamedTuple):
+class TwoSampleResult(NamedTuple):
     """A cross-validated area under the ROC curve; NaN where ``note`` says why."""
 
     auc: float
@@ -36,6 +38,7 @@ class Told(NamedTuple):
     note: str = ""
 
 
+@one_thread_if_small
 def classifier_tests(
     real: np.ndarray,
     synthetic: np.ndarray,
@@ -45,12 +48,12 @@ def classifier_tests(
     folds: int = 5,
     seed: int = 0,
     logistic_c: float = 1.0,
-) -> dict[str, Told]:
-    """How well ``logistic`` (L2) and ``boosted`` (trees) classifiers tell the two sides apart, on held-out folds.
+) -> dict[str, TwoSampleResult]:
+    """How well ``logistic`` (L2) and ``boosted`` (trees) classifiers separate the two sides, on held-out folds.
 
-    Lopez-Paz & Oquab (2017), arXiv:1610.06545, with the AUC in place of the accuracy. Best and null .5; 1 told apart
-    without error. The logistic regression sees shifts of genes, the trees also scales, shapes and pairs.
-    Sides should have equal size and class composition, else the classes are what is told.
+    Lopez-Paz & Oquab (2017), arXiv:1610.06545, with the AUC in place of the accuracy. Best and null .5; 1 if the
+    sides are separated without error. The logistic regression sees shifts of genes, the trees also scales, shapes and
+    pairs. Sides should have equal size and class composition, else the classifiers separate the classes.
 
     Folds hold as many real as synthetic profiles of each stratum, as far as the sides do. By chance alone,
     a tissue with more synthetic profiles in the training folds has more real ones in the test fold, and
@@ -58,8 +61,8 @@ def classifier_tests(
 
     A profile, its copies and near copies on either side (within ``NEAR`` times the median distance between nearest
     real profiles) and further profiles of its donor stay in one fold: a classifier that has seen the original
-    would take a copy for real, and one that has seen a copy would know its twin. A memoriser thus is at .5:
-    that test is for ``copying`` and the privacy indicators. Beyond ``MAX_INPUTS`` genes both see the principal
+    would take a copy for real, and one that has seen a copy would recognise the original. A generator of copies thus
+    is at .5: ``copying`` and the privacy indicators detect it. Beyond ``MAX_INPUTS`` genes both see the principal
     components of the two sides together, found without the labels.
 
     Args:
@@ -77,18 +80,14 @@ def classifier_tests(
         ValueError: if the widths differ, or values are not finite.
     """
     if min(len(real), len(synthetic)) < LEAST:
-        few = Told(np.nan, np.nan, np.nan, np.nan, f"{min(len(real), len(synthetic))} profiles, fewer than {LEAST}")
+        few = _undefined(f"{min(len(real), len(synthetic))} profiles, fewer than {LEAST}")
         return {"logistic": few, "boosted": few}
     is_synthetic = np.repeat([0, 1], [len(real), len(synthetic)])
     together = _together(real, synthetic, strata, donors, seed)
     inputs = _inputs(np.concatenate([real, synthetic]))
     splits = list(_splits(is_synthetic, together, strata, folds, seed))
-    # some hundred profiles: threads wait for each other more than they work, on a busy machine a hundred times as long
-    with threadpool_limits(1):
-        return {
-            name: _tell(fit, inputs, is_synthetic, splits)
-            for name, fit in (("logistic", _logistic(logistic_c)), ("boosted", _boosted(seed)))
-        }
+    fits = {"logistic": _logistic(logistic_c), "boosted": _boosted(seed)}
+    return {name: _cross_validated(fit, inputs, is_synthetic, splits) for name, fit in fits.items()}
 
 
 def _together(real: np.ndarray, synthetic: np.ndarray, strata: Known, donors: Known, seed: int) -> np.ndarray:
@@ -194,12 +193,21 @@ def _boosted(seed: int) -> Fit:
     return fit
 
 
-def _tell(fit: Fit, inputs: np.ndarray, labels: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> Told:
+def _undefined(note: str) -> TwoSampleResult:
+    return TwoSampleResult(np.nan, np.nan, np.nan, np.nan, note)
+
+
+def _cross_validated(
+    fit: Fit, inputs: np.ndarray, labels: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]
+) -> TwoSampleResult:
     if len(splits) < 2:
-        return Told(np.nan, np.nan, np.nan, np.nan, "too many profiles are copies of each other to be split into folds")
+        return _undefined("too many profiles are copies of each other to be split into folds")
     areas, variances, null_variances = [], [], []
     for train, test in splits:
-        area, variance = auc(fit(inputs[train], labels[train])(inputs[test]), labels[test])
+        # some hundred profiles: threads, also those of the trees, wait for each other more than they work
+        with threadpool_limits(1):
+            scores = fit(inputs[train], labels[train])(inputs[test])
+        area, variance = auc(scores, labels[test])
         positives = int(labels[test].sum())
         areas.append(area)
         variances.append(variance)
@@ -209,20 +217,4 @@ def _tell(fit: Fit, inputs: np.ndarray, labels: np.ndarray, splits: list[tuple[n
     share = 1 / len(splits) + np.mean([len(test) / len(train) for train, test in splits])
     half = 1.96 * np.sqrt(share * np.mean(variances))
     p = scipy.stats.norm.sf((mean - 0.5) / np.sqrt(share * np.mean(null_variances)))
-    return Told(mean, max(0.0, mean - half), min(1.0, mean + half), float(p))
-
-
-def auc(scores: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
-    """Area under the ROC curve and its variance (DeLong et al. 1988); ties count half. NaN variance for one of a kind.
-
-    Args:
-        scores: (n,), higher for positives. positive: (n,), 0 or 1, both present.
-    """
-    yes = np.asarray(positive).astype(bool)
-    m, n = int(yes.sum()), int((~yes).sum())
-    overall = scipy.stats.rankdata(scores)
-    # share of negatives below each positive, and of positives above each negative
-    beaten = (overall[yes] - scipy.stats.rankdata(scores[yes])) / n
-    above = 1 - (overall[~yes] - scipy.stats.rankdata(scores[~yes])) / m
-    variance = beaten.var(ddof=1) / m + above.var(ddof=1) / n if min(m, n) > 1 else np.nan
-    return float(beaten.mean()), float(variance)
+    return TwoSampleResult(mean, max(0.0, mean - half), min(1.0, mean + half), float(p))

@@ -8,17 +8,17 @@ from itertools import pairwise
 from typing import Self
 
 import numpy as np
-import scipy.linalg
 import scipy.stats
 import torch
 from torch import Tensor, nn
 
 from transcriptome_diffusion.devices import resolve_device, torch_threads
-from transcriptome_diffusion.expression.covariance import leading_axes
+from transcriptome_diffusion.expression.covariance import leading_axes, principal_axes
 from transcriptome_diffusion.metrics.bounded import blocks
 from transcriptome_diffusion.metrics.options import ClassifierOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
-from transcriptome_diffusion.metrics.two_sample import auc
+from transcriptome_diffusion.metrics.statistics import auc
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: more genes than this, or than ``WIDE`` times the training profiles, reach the classifiers as coordinates in the span
 #: of their training profiles
@@ -39,21 +39,21 @@ def classification_scores(probabilities: np.ndarray, classes: np.ndarray, expect
         probabilities: (n, n_classes), or any scores that rise with them. classes: names of the columns, sorted.
         expected: (n,) true class of every row.
     """
+    from sklearn.metrics import precision_recall_fscore_support
+
     predicted, expected = classes[probabilities.argmax(axis=1)], np.asarray(expected)
-    right = predicted == expected
-    recalls, f1, areas = [], [], []
-    for label in np.unique(expected):
-        ours = expected == label
-        recalls.append(right[ours].mean())
-        f1.append(2 * right[ours].sum() / (ours.sum() + (predicted == label).sum()))
-        known = np.flatnonzero(classes == label)
-        scores = probabilities[:, known[0]] if len(known) else np.zeros(len(expected))
-        areas.append(auc(scores, ours)[0] if not ours.all() else np.nan)
+    labels = np.unique(expected)
+    _, recall, f1, _ = precision_recall_fscore_support(expected, predicted, labels=labels, zero_division=0)
+    # scikit-learn's area needs a column for every class
+    columns = {label: probabilities[:, i] for i, label in enumerate(classes)}
+    areas = [
+        auc(columns.get(label, np.zeros(len(expected))), expected == label)[0] for label in labels if len(labels) > 1
+    ]
     return {
-        "accuracy": float(right.mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "macro_f1": float(np.mean(f1)),
-        "auroc": float(np.mean(areas)),
+        "accuracy": float((predicted == expected).mean()),
+        "balanced_accuracy": float(recall.mean()),
+        "macro_f1": float(f1.mean()),
+        "auroc": float(np.mean(areas)) if areas else np.nan,
     }
 
 
@@ -93,6 +93,7 @@ def reverse_validation(
     return scores
 
 
+@one_thread_if_small
 def predict(
     train: ProfileSet, validation: ProfileSet, test: ProfileSet, options: ClassifierOptions
 ) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
@@ -150,6 +151,7 @@ class TissueFeatures:
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     @classmethod
+    @one_thread_if_small
     def fit(cls, train: ProfileSet, validation: ProfileSet, options: ClassifierOptions, seed: int = 0) -> Self:
         """Train the classifier on real profiles, stopping early on ``validation``.
 
@@ -316,18 +318,13 @@ def _projection(train: np.ndarray) -> Projection:
     if genes <= min(MAX_INPUTS, WIDE * n):
         return Projection()
     centre = train.mean(axis=0, dtype=np.float64)
-    if n > 2 * MAX_INPUTS:
+    if n > 2 * MAX_INPUTS:  # in float32, and one pass is enough for a subspace
         _, axes = leading_axes(train - centre.astype(train.dtype), MAX_INPUTS, iterations=1)
-        axes = axes @ _random_basis(axes.shape[1]).astype(axes.dtype)
     else:
-        centred = train - centre
-        variances, vectors = scipy.linalg.eigh(
-            centred @ centred.T, subset_by_index=(max(0, n - MAX_INPUTS), n - 1), check_finite=False
-        )
-        if not variances[-1] > 0:
-            return Projection()
-        kept = variances > variances[-1] * n * np.finfo(np.float64).eps
-        axes = centred.T @ ((vectors[:, kept] / np.sqrt(variances[kept])) @ _random_basis(int(kept.sum())))
+        axes = principal_axes(train - centre, MAX_INPUTS)[1][:, :MAX_INPUTS]
+    if not axes.shape[1]:  # all profiles are the same
+        return Projection()
+    axes = axes @ _random_basis(axes.shape[1]).astype(axes.dtype)
     return Projection(centre.astype(train.dtype), axes.astype(train.dtype))
 
 

@@ -9,6 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from transcriptome_diffusion.expression.covariance import within_class_residuals
+from transcriptome_diffusion.metrics.statistics import pearson
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
+
 #: genes per block, in float64
 BLOCK = 1024
 
@@ -64,6 +68,7 @@ class Modules:
         return cls(chosen, members, r)
 
 
+@one_thread_if_small
 def within_correlation(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Pearson correlations of deviations from the class means, (n_genes, n_genes) float64; 0 for constant genes."""
     residuals = _residuals(values, labels)
@@ -73,13 +78,9 @@ def within_correlation(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _residuals(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    names, codes = np.unique(labels, return_inverse=True)
-    if len(names) == len(labels):
+    if len(np.unique(labels)) == len(labels):
         raise ValueError(f"{len(labels)} profiles of as many classes: within a class nothing varies.")
-    member = (codes == np.arange(len(names))[:, None]) / np.bincount(codes)[:, None]
-    residuals = values.astype(np.float64)
-    residuals -= (member @ residuals)[codes]
-    return residuals
+    return within_class_residuals(values, labels)
 
 
 def _within_variance(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -147,10 +148,4 @@ def _statistics(there: np.ndarray, here: np.ndarray, genes: np.ndarray) -> np.nd
     before, after = there[upper], now[upper]
     # the diagonals are the same for every gene that varies, and shift all sums alike
     hubs = there.sum(axis=1) - np.diag(there), now.sum(axis=1) - np.diag(now)
-    return np.array([after.mean() / before.mean(), _correlation(*hubs), _correlation(before, after)])
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    length = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / length) if length > 1e-12 else 0.0
+    return np.array([after.mean() / before.mean(), pearson(*hubs), pearson(before, after)])

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from scipy.special import digamma, polygamma, stdtr
+from scipy.stats import false_discovery_control
+
+from transcriptome_diffusion.metrics.statistics import pearson
+from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: genes per block, in float64
 BLOCK = 1024
@@ -40,6 +44,7 @@ class Groups:
     variance: np.ndarray
 
     @classmethod
+    @one_thread_if_small
     def of(cls, values: np.ndarray, labels: np.ndarray) -> Self:
         """Means and variances of the groups ``labels`` (n,) of ``values`` (n, n_genes), in blocks of genes.
 
@@ -91,7 +96,7 @@ class Differences:
         statistic: t.
         p: two-sided.
         q: p adjusted within the contrast after Benjamini and Hochberg.
-        standardised: effect in within-group standard deviations (the moderated ones, whatever the test).
+        standardised: effect in within-group standard deviations (the moderated ones).
         noise: mean sampling variance of ``effect`` over the genes, (n_contrasts,).
         noise_standardised: that of ``standardised``, (n_contrasts,).
     """
@@ -117,12 +122,6 @@ def one_against_others(*sets: Groups) -> dict[str, dict[str, float]]:
     """
     names = _large_in_all(sets)
     return {name: {other: 1.0 if other == name else -1 / (len(names) - 1) for other in names} for name in names}
-
-
-def pairs(*sets: Groups) -> dict[str, dict[str, float]]:
-    """Every group against every later one, ``a - b``; small groups are left out as in ``one_against_others``."""
-    names = _large_in_all(sets)
-    return {f"{a} - {b}": {a: 1.0, b: -1.0} for i, a in enumerate(names) for b in names[i + 1 :]}
 
 
 def joint_labels(labels: np.ndarray, conditions: np.ndarray) -> np.ndarray:
@@ -155,16 +154,12 @@ def _large_in_all(sets: Sequence[Groups]) -> list[str]:
 
 
 # ----------------------------------------------------------------------------------------------- tests
-def differential_expression(
-    groups: Groups,
-    contrasts: Mapping[str, Mapping[str, float]],
-    test: Literal["moderated", "welch"] = "moderated",
-) -> Differences:
-    """Test every contrast of group means in every gene.
+def differential_expression(groups: Groups, contrasts: Mapping[str, Mapping[str, float]]) -> Differences:
+    """Test every contrast of group means in every gene by the moderated t.
 
-    ``moderated``: t with the variance pooled over all groups and shrunk towards a prior common to the genes, Smyth
-    (2004), doi:10.2202/1544-6115.1027 (limma without a trend); with groups of a few profiles the single genes'
-    variances are too uncertain. ``welch``: every group keeps its own variance, Satterthwaite's degrees of freedom.
+    Its variance is pooled over all groups and shrunk towards a prior common to the genes, Smyth (2004),
+    doi:10.2202/1544-6115.1027 (limma without a trend); with groups of a few profiles the single genes' variances are
+    too uncertain.
 
     Args:
         contrasts: name -> weight of each group; weights that sum to 0.
@@ -185,21 +180,14 @@ def differential_expression(
     own = per_profile @ groups.variance  # sampling variance with each group's own variance
     pooled, degrees = groups.pooled()
     shrunk, prior = squeeze(pooled, degrees)
-    if test == "moderated":
-        error = per_profile.sum(axis=1)[:, None] * shrunk
-        freedom: np.ndarray | float = min(degrees + prior, float(degrees * len(pooled)))
-    else:
-        error = own
-        parts = np.square(per_profile / np.sqrt(np.maximum(groups.sizes - 1, 1))) @ np.square(groups.variance)
-        freedom = np.divide(np.square(own), parts, out=np.ones_like(own), where=parts > 0)
-    statistic = _ratio(effect, np.sqrt(error))
-    p = 2 * stdtr(freedom, -np.abs(statistic))
+    statistic = _ratio(effect, np.sqrt(per_profile.sum(axis=1)[:, None] * shrunk))
+    p = 2 * stdtr(min(degrees + prior, float(degrees * len(pooled))), -np.abs(statistic))
     return Differences(
         contrasts=tuple(contrasts),
         effect=effect,
         statistic=statistic,
         p=p,
-        q=benjamini_hochberg(p),
+        q=false_discovery_control(p, axis=1),
         standardised=_ratio(effect, np.sqrt(shrunk)),
         noise=own.mean(axis=1),
         noise_standardised=_ratio(own, shrunk).mean(axis=1),
@@ -244,16 +232,6 @@ def inverse_trigamma(value: float) -> float:
         if -step < 1e-10 * x:
             break
     return x
-
-
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """p (..., n) adjusted along the last axis: Benjamini & Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x."""
-    n = p.shape[-1]
-    order = np.argsort(p, axis=-1)[..., ::-1]
-    raised = np.take_along_axis(p, order, axis=-1) * (n / np.arange(n, 0, -1))
-    adjusted = np.empty_like(p)
-    np.put_along_axis(adjusted, order, np.minimum.accumulate(raised, axis=-1).clip(max=1), axis=-1)
-    return adjusted
 
 
 # ------------------------------------------------------------------------------------------- agreement
@@ -310,7 +288,7 @@ def agreement(reference: Differences, candidate: Differences, top: int = 100, fd
             {
                 "contrast": contrast,
                 "lfc_slope": slope,
-                "lfc_correlation": _correlation(ours, theirs),
+                "lfc_correlation": pearson(ours, theirs),
                 "effect_size_slope": size_slope,
                 "sign_agreement": same,
                 "top_overlap": np.nan
@@ -334,7 +312,7 @@ def marker_recovery(reference: Groups, candidate: Groups, top: int = 50, fdr: fl
     below ``fdr``.
 
     - ``markers_recovered``: share of them among as many of the candidate's top genes; best 1, ``markers`` / n_genes by
-      chance. Groups that are close kin have few markers, and fewer agree between real donors: compare with ``real``.
+      chance. Similar groups have few markers, and fewer agree between real donors: compare with ``real``.
 
     Returns:
         ``group``, ``markers_recovered``, ``markers`` (how many the reference has, at most ``top``), ``note``.
@@ -344,7 +322,7 @@ def marker_recovery(reference: Groups, candidate: Groups, top: int = 50, fdr: fl
     """
     names = _large_in_all((reference, candidate))
     (ours, p), (theirs, _) = (_marker_scores(groups, names) for groups in (reference, candidate))
-    significant = benjamini_hochberg(p) < fdr
+    significant = false_discovery_control(p, axis=1) < fdr
     rows = []
     for i, name in enumerate(names):
         markers = min(top, int(significant[i].sum()))
@@ -382,12 +360,6 @@ def _slope(x: np.ndarray, y: np.ndarray, noise: float) -> tuple[float, float]:
     if signal < RELIABLE * variance or variance == 0:
         return np.nan, signal
     return float((x - x.mean()) @ (y - y.mean()) / (len(x) * signal)), signal
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    length = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / length) if length > 0 else 0.0
 
 
 def _overlap(x: np.ndarray, y: np.ndarray, top: int) -> float:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from transcriptome_diffusion.metrics.statistics import wasserstein
+
 logger = logging.getLogger(__name__)
 
 #: fewest profiles of a class on either side
@@ -131,7 +133,7 @@ def gene_set_agreement(
             continue
         means.append((ours.mean(axis=0), theirs.mean(axis=0)))
         squares.append((ours.var(axis=0, ddof=1), theirs.var(axis=0, ddof=1)))
-        distances.append(_wasserstein(ours, theirs))
+        distances.append(wasserstein(ours, theirs))
         weights.append(len(ours) - 1)
     if not weights:
         raise ValueError(f"no class has {SMALLEST} profiles in both sets; gene-set scores cannot be compared.")
@@ -153,15 +155,3 @@ def gene_set_agreement(
     reasons = [f"only {len(weights)} classes" if few else "", "constant within classes"]
     table["note"] = np.where(varies, reasons[0], "; ".join(filter(None, reasons)))
     return table
-
-
-def _wasserstein(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 distance between the columns of x (n, k) and y (m, k), (k,).
-
-    Both quantile functions are steps whose ends depend on n and m alone, so that one set of steps serves every column.
-    """
-    n, m = len(x), len(y)
-    ends = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)  # in units of 1 / (n m): exact
-    starts = np.concatenate([[0], ends[:-1]])
-    difference = np.abs(np.sort(x, axis=0)[starts // m] - np.sort(y, axis=0)[starts // n])
-    return (ends - starts) @ difference / (n * m)

@@ -1,8 +1,72 @@
 import numpy as np
 import pytest
 import scipy.stats
+from sklearn.metrics import roc_auc_score
 
-from transcriptome_diffusion.metrics.intervals import bootstrap, bootstrap_mean
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.statistics import (
+    auc,
+    bootstrap,
+    bootstrap_mean,
+    class_means,
+    matched,
+    pearson,
+    wasserstein,
+)
+
+
+# ----------------------------------------------------------------------------------- areas under ROC curves
+def test_the_auc_is_that_of_scikit_learn_and_ties_count_half():
+    rng = np.random.default_rng(0)
+    positive = rng.random(80) < 0.3
+    scores = np.round(rng.normal(size=80) + positive, 1)
+    assert auc(scores, positive)[0] == pytest.approx(roc_auc_score(positive, scores))
+    assert auc(np.zeros(80), positive)[0] == 0.5
+    assert np.isnan(auc(np.arange(3), [0, 0, 1])[1])
+
+
+def test_the_variance_of_the_auc_is_that_of_repeated_samples():
+    rng = np.random.default_rng(0)
+    positive = np.repeat([False, True], [40, 60])
+    found = np.array([auc(rng.normal(size=100) + positive, positive) for _ in range(2000)])
+    assert found[:, 0].mean() == pytest.approx(scipy.stats.norm.cdf(1 / np.sqrt(2)), abs=0.005)
+    assert found[:, 1].mean() == pytest.approx(found[:, 0].var(), rel=0.1)
+
+
+# ------------------------------------------------------------------------- matched draws, moments, distances
+def test_matched_draws_have_the_composition_of_the_scarcest_and_differ_between_draws():
+    labels = np.repeat(["brain", "liver"], [30, 20])
+    ours = ProfileSet(np.arange(50)[:, None], labels, donors=np.arange(50))
+    theirs = ProfileSet(100 + np.arange(40)[:, None], np.repeat(["brain", "liver"], [8, 32]))
+    pairs = list(matched(ours, theirs, ours, 2, 0))
+    for one, other in pairs:
+        for side, source in ((one, ours), (other, theirs)):
+            rows = side.values[:, 0] - source.values[0, 0]
+            assert len(set(rows)) == 28
+            assert np.bincount(side.labels == "liver").tolist() == [8, 20]
+            assert (source.labels[rows] == side.labels).all()
+        assert (one.donors == one.values[:, 0]).all()
+    assert set(pairs[0][0].donors) != set(pairs[1][0].donors)
+    again = next(matched(ours, theirs, ours, 1, 0))
+    assert (again[0].values == pairs[0][0].values).all()
+
+
+@pytest.mark.parametrize("sizes", [(7, 7), (12, 5)])
+def test_wasserstein_distances_and_correlations_are_scipys(sizes):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(sizes[0], 4)), 1 + 2 * rng.normal(size=(sizes[1], 4))
+    expected = [scipy.stats.wasserstein_distance(*columns) for columns in zip(x.T, y.T, strict=True)]
+    np.testing.assert_allclose(wasserstein(x, y), expected, rtol=1e-12)
+    assert pearson(x[0], y[0]) == pytest.approx(scipy.stats.pearsonr(x[0], y[0]).statistic)
+    assert pearson(x[0], np.full(4, 0.1)) == 0
+
+
+def test_class_means_stand_in_the_order_of_the_classes():
+    labels = np.array(["b", "a", "b"])
+    assert class_means(np.array([[1.0], [5.0], [3.0]]), labels, ["b", "a"]).tolist() == [[2], [5]]
+
+
+# ----------------------------------------------------------------------------------------------- intervals
 
 
 def test_the_interval_of_a_mean_is_that_of_scipy():

@@ -1,0 +1,205 @@
+"""What several indicators share: areas under ROC curves, intervals over donors, matched draws, simple moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
+
+#: independent units (donors, or profiles where no donors are given) below which no interval is given
+LEAST = 10
+
+
+# ----------------------------------------------------------------------------------- areas under ROC curves
+def auc(scores: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+    """Area under the ROC curve and its variance, DeLong et al. (1988), doi:10.2307/2531595; ties count half.
+
+    Null .5. The variance is NaN if there is only one positive or one negative.
+
+    Args:
+        scores: (n,), higher for positives. positive: (n,), 0 or 1, both present.
+    """
+    yes = np.asarray(positive).astype(bool)
+    ours, theirs = scores[yes], scores[~yes]
+    m, n = len(ours), len(theirs)
+    beaten, above = count_below(ours, theirs) / n, 1 - count_below(theirs, ours) / m
+    variance = beaten.var(ddof=1) / m + above.var(ddof=1) / n if min(m, n) > 1 else np.nan
+    return float(beaten.mean()), float(variance)
+
+
+def count_below(queries: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How many of ``others`` lie below each query, ties counting half, (n_queries,) float64."""
+    ordered = np.sort(others)
+    return (np.searchsorted(ordered, queries, "left") + np.searchsorted(ordered, queries, "right")) / 2
+
+
+# ----------------------------------------------------------------------------------------------- intervals
+class Interval(NamedTuple):
+    """A statistic and its bounds; bounds that mean nothing are NaN, and ``note`` says why."""
+
+    value: float
+    low: float
+    high: float
+    note: str = ""
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    n: int,
+    clusters: np.ndarray | None = None,
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Bias-corrected and accelerated (BCa) interval, Efron (1987), doi:10.1080/01621459.1987.10478410.
+
+    Profiles of one donor resemble each other, so whole donors are drawn where they are given; the acceleration
+    comes from leaving out a donor at a time. For statistics that are smooth in the weights of profiles (means,
+    shares, correlations, accuracies, the fields of ``fidelity.Memberships``), not for ones that look for nearest
+    neighbours among the drawn rows, where a row drawn twice is its own neighbour.
+
+    Args:
+        statistic: of row numbers, (any length,) integers below ``n``, that may repeat.
+        n: number of rows. clusters: donor of each row, (n,); without it each row counts as its own.
+        draws: resamples; 1,000 give bounds to a tenth of the interval's width. level: share of intervals that
+            hold the true value.
+
+    Raises:
+        ValueError: if there is not one donor per row.
+    """
+    if clusters is None:
+        clusters = np.arange(n)
+    if len(clusters) != n:
+        raise ValueError(f"expected the donor of each of {n} rows, found {len(clusters)} donors.")
+    _, codes = np.unique(clusters, return_inverse=True)
+    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    value, units = float(statistic(np.arange(n))), len(rows)
+    if units < LEAST:
+        return Interval(value, np.nan, np.nan, _too_few(units))
+    rng = np.random.default_rng(seed)
+    drawn = np.array(
+        [statistic(np.concatenate([rows[c] for c in rng.integers(units, size=units)])) for _ in range(draws)]
+    )
+    left_out = np.array([statistic(np.delete(np.arange(n), rows[c])) for c in range(units)])
+    influence = np.nanmean(left_out) - np.nan_to_num(left_out, nan=np.nanmean(left_out))
+    return _bca(value, drawn, influence, level)
+
+
+def bootstrap_mean(
+    sides: Sequence[tuple[np.ndarray, np.ndarray]], *, draws: int = 1000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """``bootstrap`` of the mean over ``sides`` of each side's mean, whose units are drawn independently; much faster.
+
+    One side is a plain mean, such as a recall over donors; two are ½ (mean + mean), the adversarial accuracy.
+
+    Args:
+        sides: values (n,) and the unit (donor) of each, (n,); a unit's values may differ in number.
+
+    Raises:
+        ValueError: if there is not one unit per value.
+    """
+    rng = np.random.default_rng(seed)
+    value, drawn, influences, least = 0.0, np.zeros(draws), [], LEAST
+    for values, clusters in sides:
+        if len(values) != len(clusters):
+            raise ValueError(f"expected the donor of each of {len(values)} rows, found {len(clusters)} donors.")
+        _, codes = np.unique(clusters, return_inverse=True)
+        sums, counts = np.bincount(codes, values), np.bincount(codes)
+        units, mean = len(sums), sums.sum() / counts.sum()
+        value += mean / len(sides)
+        least = min(least, units)
+        if units > 1:
+            weights = rng.multinomial(units, np.full(units, 1 / units), size=draws)
+            drawn += (weights @ sums) / (weights @ counts) / len(sides)
+            left_out = (sums.sum() - sums) / (counts.sum() - counts)
+            influences.append((left_out.mean() - left_out) / len(sides))
+    if least < LEAST:
+        return Interval(value, np.nan, np.nan, _too_few(least))
+    return _bca(value, drawn, np.concatenate(influences), level)
+
+
+def _too_few(units: int) -> str:
+    return f"{units} independent units, an interval needs {LEAST}"
+
+
+def _bca(value: float, drawn: np.ndarray, influence: np.ndarray, level: float) -> Interval:
+    """From the statistic of resamples, and what each unit adds to it."""
+    draws, drawn = len(drawn), drawn[np.isfinite(drawn)]
+    if len(drawn) < draws / 2 or np.ptp(drawn) <= 1e-12 * np.abs(drawn).max():
+        return Interval(value, np.nan, np.nan, "undefined in most resamples, or the same in all")
+    scale = np.square(influence).sum() ** 1.5
+    acceleration = np.power(influence, 3).sum() / (6 * scale) if scale else 0.0
+    # half of the ties, as a share moves in steps; and no bound beyond the drawn values
+    share = ((drawn < value).mean() + (drawn <= value).mean()) / 2
+    bias = scipy.stats.norm.ppf(np.clip(share, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
+    tails = bias + scipy.stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, scipy.stats.norm.cdf(bias + tails / (1 - acceleration * tails)))
+    return Interval(value, float(low), float(high))
+
+
+# ------------------------------------------------------------------------------------------- matched draws
+def matched(
+    first: ProfileSet, second: ProfileSet, size_of: ProfileSet, draws: int, seed: int, most: int | None = None
+) -> Iterator[tuple[ProfileSet, ProfileSet]]:
+    """Random subsets of two sets with equal size and equal label composition.
+
+    Nearest-neighbour indicators depend on the sample size and on the mixture of tissues, so both sides get,
+    label by label, as many profiles as ``size_of`` has, or as many as the scarcer side can give. Where ``size_of``
+    has more than ``most`` profiles, every label gives its share of ``most``.
+
+    Raises:
+        ValueError: if one side lacks a label of ``size_of`` altogether.
+    """
+    labels, counts = np.unique(size_of.labels, return_counts=True)
+    for side in (first, second):
+        if missing := sorted(set(labels.tolist()) - set(side.labels.tolist())):
+            raise ValueError(f"no profiles with the label {missing}; every tissue has to be generated.")
+    if most is not None and counts.sum() > most:
+        counts = np.maximum(counts * most // counts.sum(), 1)
+    wanted = dict(zip(labels, counts, strict=True))
+    for draw in range(draws):
+        ours, theirs = matched_rows((first.labels, second.labels), wanted, np.random.default_rng([seed, draw]))
+        yield first.take(ours), second.take(theirs)
+
+
+def matched_rows(sides: Sequence[np.ndarray], wanted: Mapping[Any, int], rng: np.random.Generator) -> list[np.ndarray]:
+    """Of each side, given by its labels (n,), random rows: ``wanted`` of every label, or what the scarcest side has."""
+    chosen: list[list[np.ndarray]] = [[np.empty(0, dtype=np.int64)] for _ in sides]
+    for label, count in wanted.items():
+        rows = [np.flatnonzero(labels == label) for labels in sides]
+        size = min(count, *map(len, rows))
+        for taken, available in zip(chosen, rows, strict=True):
+            taken.append(rng.choice(available, size, replace=False))
+    return [np.concatenate(taken) for taken in chosen]
+
+
+# --------------------------------------------------------------------------------- moments and distributions
+def class_means(values: np.ndarray, labels: np.ndarray, classes: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Mean profile of each of ``classes``, (n_classes, n_genes) float64."""
+    return np.stack([values[labels == label].mean(axis=0, dtype=np.float64) for label in classes])
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's correlation of two vectors; 0 if one of them is constant."""
+    x, y = x - x.mean(), y - y.mean()
+    length = np.sqrt((x @ x) * (y @ y))
+    return float(x @ y / length) if length > 1e-12 else 0.0
+
+
+def wasserstein(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Wasserstein-1 distance between the columns of x (n, k) and y (m, k), (k,) float64.
+
+    The area between the two distribution functions. Both quantile functions are steps whose ends depend on n and m
+    alone, so that one set of steps serves all columns, unlike ``scipy.stats.wasserstein_distance``.
+    """
+    n, m = len(x), len(y)
+    ends = np.unique(np.concatenate([np.arange(n + 1) * m, np.arange(m + 1) * n]))  # in units of 1 / (n m): exact
+    starts, widths = ends[:-1], np.diff(ends) / (n * m)
+    ours, theirs = (np.sort(side.T, axis=1) for side in (x, y))
+    gap = np.subtract(ours[:, starts // m], theirs[:, starts // n], dtype=np.float64)
+    return np.abs(gap, out=gap) @ widths
