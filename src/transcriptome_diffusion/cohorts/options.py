@@ -85,6 +85,9 @@ class OwnOptions(Options):
     unit: str | None = Field(
         default=None, description="TPM, log2(TPM + 1), log2(TPM + 0.001), ...; null: found out where it can be"
     )
+    negative: Literal["refuse", "zero"] = Field(
+        default="refuse", description="values below those of an unexpressed gene: zero after a correction of batches"
+    )
     genes_in: Literal["rows", "columns"] | None = Field(
         default=None, description="null: where the sample table's ids are not"
     )

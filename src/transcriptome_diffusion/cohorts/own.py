@@ -74,7 +74,7 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     if len(rows) < len(values) or len(kept) < len(matrix.genes):
         values = values[np.ix_(rows, kept)]
     unit = options.unit or matrix.unit or detect_unit(values)
-    linear = undo_log(values, unit)
+    linear = undo_log(values, unit, options.negative)
     logger.info(
         "Read %d samples of %d donors, %d genes, in %s from %s",
         len(obs),
@@ -83,7 +83,9 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
         unit,
         path,
     )
-    return make_profiles(values, obs, var, linear, missing=True)
+    cohort = make_profiles(values, obs, var, linear, missing=True)
+    cohort.uns["declared_unit"] = unit
+    return cohort
 
 
 def _read_matrix(path: Path, options: OwnOptions, table: pd.DataFrame | None) -> _Matrix:

@@ -14,6 +14,7 @@ def prepare_cohort(raw: AnnData, options: IngestionOptions) -> AnnData:
     from transcriptome_diffusion.expression.filters import drop_small_tissues
     from transcriptome_diffusion.expression.labels import label_samples
     from transcriptome_diffusion.expression.missing import resolve_missing
+    from transcriptome_diffusion.expression.unit_check import check_unit
     from transcriptome_diffusion.expression.units import to_log2
     from transcriptome_diffusion.memory import require_memory
 
@@ -21,6 +22,7 @@ def prepare_cohort(raw: AnnData, options: IngestionOptions) -> AnnData:
     require_memory(
         f"taking the logarithm of {raw.n_obs} x {raw.n_vars} values", 4.2 * copies * raw.n_obs * raw.n_vars, SMALLER
     )
+    check_unit(raw, options.unit_check)
     labelled = drop_small_tissues(label_samples(raw, options), options.min_samples_per_tissue)
     return to_log2(resolve_missing(labelled, options.missing))
 
