@@ -271,4 +271,8 @@ def _gene_table(path: Path, matrix: _Matrix, options: OwnOptions) -> tuple[np.nd
             var[column] = np.where(none, var[column], said)
         elif column in options.gene_columns:
             raise ValueError(f"no column {yours!r} for {column} in the gene table of {path}: {list(known)[:12]}.")
+    if length := options.gene_columns.get("length"):
+        if length not in known:
+            raise ValueError(f"no column {length!r} for length in the gene table of {path}: {list(known)[:12]}.")
+        var["length"] = pd.to_numeric(known[length], errors="coerce").to_numpy(dtype=float)
     return kept, var
