@@ -157,6 +157,16 @@ def test_reads_laser_capture_and_half_fetched_files_beside_the_matrix_are_left_a
     assert read(release).n_obs == 4
 
 
+def test_the_matrix_of_reads_is_that_of_counts(release):
+    (release / READS).write_bytes((release / V8).read_bytes())
+    for cohort in (read(release, values="counts"), read(release / READS)):
+        assert cohort.uns["unit"] == "counts"
+        np.testing.assert_array_equal(cohort.X, read(release).X)
+    (release / READS).unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks a matrix \*gene_reads\*\.gct\.gz"):
+        read(release, values="counts")
+
+
 def test_two_releases_in_a_folder_ask_which_one_is_meant(release):
     write(release, matrix=MATRIX)
     (release / V10).write_bytes((release / V8).read_bytes())

@@ -7,8 +7,10 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
+from sklearn.decomposition import PCA
 
 from transcriptome_diffusion.cohorts.options import RNAseqDBOptions
 from transcriptome_diffusion.cohorts.rnaseqdb import read_rnaseqdb
@@ -17,7 +19,9 @@ from transcriptome_diffusion.expression.labels import label_samples
 from transcriptome_diffusion.expression.landmarks import load_panel, match_panel, select_landmarks
 from transcriptome_diffusion.expression.options import IngestionOptions, LandmarkOptions, SplitOptions
 from transcriptome_diffusion.expression.splitting import assign_splits, take_splits
+from transcriptome_diffusion.expression.unit_check import check_unit
 from transcriptome_diffusion.expression.units import to_log2
+from transcriptome_diffusion.pipelines.ingestion.nodes import prepare_cohort
 
 GTEX, TCGA, TUMOUR = (f"bl-rsem-fpkm-{kind}.txt.gz" for kind in ("gtex", "tcga", "tcga-t"))
 HEADER = "Hugo_Symbol\tEntrez_Gene_Id"
@@ -98,6 +102,44 @@ def test_files_with_other_names_are_left_alone_and_named(folder, caplog):
     assert "bl-rsem-count-gtex.txt.gz" in caplog.text
 
 
+def test_expected_counts_are_read_in_the_place_of_fpkm_and_normalised(folder, tmp_path):
+    (tmp_path / "bl-rsem-count-gtex.txt.gz").write_bytes(gzip.compress(GTEX_TEXT.replace("\t1\t", "\t  1\t").encode()))
+    cohort = read(tmp_path, values="counts")
+    assert cohort.uns["unit"] == "counts"
+    assert cohort.n_obs == 2
+    assert list(cohort.var["entrez_id"]) == ["26136", "", "1"]
+    prepared = prepare_cohort(cohort, IngestionOptions(min_samples_per_tissue=1, unit_check="warn"))
+    assert prepared.uns["unit"] == "log2(CPM + 1)"
+    np.testing.assert_array_equal(prepared.layers["counts"], cohort.X)
+    (tmp_path / "bl-rsem-count-gtex.txt.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no RNAseqDB file .*<cohort>-rsem-count-"):
+        read(tmp_path, values="counts")
+
+
+def test_the_depth_of_the_real_libraries_is_gone_from_normalised_counts(rnaseqdb_folder):
+    """Within the samples of a file, the first principal component of raw counts is the size of the library."""
+    folder = rnaseqdb_folder.parent / "expected_count"
+    if not folder.is_dir():
+        pytest.skip("SKIPPED FOR LACK OF DATA: expected_count of RNAseqDB was not found beside the FPKM")
+    raw = read(folder, values="counts")
+    prepared = prepare_cohort(raw, IngestionOptions(label="source", tissues=TISSUES))
+    file = (prepared.obs["source"].astype(str) + prepared.obs["study"].astype(str)).to_numpy()
+    landmarks = match_panel(prepared.var, load_panel()).query("found")["gene"]
+    size = np.log(prepared.obs[["library_size"]].to_numpy())
+
+    def within(values):
+        return values - pd.DataFrame(values).groupby(file).transform("mean").to_numpy()
+
+    def depth_in_first_component(values):
+        first = PCA(1, svd_solver="full").fit_transform(within(values))
+        return abs(np.corrcoef(first[:, 0], within(size)[:, 0])[0, 1])
+
+    prepared = prepared[:, landmarks]
+
+    assert depth_in_first_component(np.log2(prepared.layers["counts"] + 1)) > 0.6
+    assert depth_in_first_component(prepared.X) < 0.2
+
+
 def test_ambiguous_symbols_are_dropped_and_named(folder, caplog):
     write(folder, gtex=GTEX_TEXT.replace("A1BG\t1\t", "A1BG\t2\t") + "TES\t5\t1\t1\n")
     with caplog.at_level(logging.WARNING):
@@ -175,6 +217,7 @@ def test_the_real_cohort_is_read_labelled_matched_and_split(rnaseqdb_folder, cap
         assert cohort.shape == (876, 18154)
         assert cohort.obs["donor"].nunique() == 779
         assert cohort.X.max() > 1e9
+        check_unit(cohort)
 
         labelled = to_log2(
             drop_small_tissues(label_samples(cohort, IngestionOptions(label="source", tissues=TISSUES)), 20)

@@ -20,6 +20,7 @@ from transcriptome_diffusion.cohorts.options import GTExOptions
 from transcriptome_diffusion.cohorts.tables import read_gct
 from transcriptome_diffusion.expression.identifiers import identify, is_par_y, without_version
 from transcriptome_diffusion.expression.profiles import make_profiles
+from transcriptome_diffusion.expression.units import COUNTS
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,10 @@ SEX = {"1": "male", "2": "female"}
 UNKNOWN = "unknown"
 
 # laser-capture samples have a matrix of their own, *_lcm; *_non_lcm is the bulk matrix under another name
-_MATRIX = re.compile(r"(?!.*(?<!non)_lcm).*gene_tpm.*\.gct(\.gz)?")
+_MATRICES = {
+    "tpm": re.compile(r"(?!.*(?<!non)_lcm).*gene_tpm.*\.gct(\.gz)?"),
+    "counts": re.compile(r"(?!.*(?<!non)_lcm).*gene_reads.*\.gct(\.gz)?"),
+}
 _ATTRIBUTES = re.compile(r".*SampleAttributesDS\.txt(\.gz)?")
 _PHENOTYPES = re.compile(r".*SubjectPhenotypesDS\.txt(\.gz)?")
 _GENE_MODEL = re.compile(r"gencode\..*\.gtf(\.gz)?")
@@ -42,15 +46,16 @@ def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
     (``_PAR_Y``), zero as a rule, are dropped with a line in the log.
 
     Returns:
-        (n_samples, n_genes), linear TPM. ``obs``: ``SMTS`` (30 tissues, also as ``tissue``), ``SMTSD`` (54 sites),
-        ``donor`` (first two fields of the sample id), ``study``, ``sample_type``, ``sex`` (``male``, ``female``) and
-        ``age_bracket`` (``60-69``), ``unknown`` where the phenotypes say nothing.
+        (n_samples, n_genes), linear TPM, or read counts. ``obs``: ``SMTS`` (30 tissues, also as ``tissue``),
+        ``SMTSD`` (54 sites), ``donor`` (first two fields of the sample id), ``study``, ``sample_type``, ``sex``
+        (``male``, ``female``) and ``age_bracket`` (``60-69``), ``unknown`` where the phenotypes say nothing.
 
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is broken or stands there in several releases, or the files do not belong together.
     """
-    matrix_path = _find(path, _MATRIX, "a matrix *gene_tpm*.gct.gz", "filepath") if path.is_dir() else path
+    what = f"a matrix *gene_{'tpm' if options.values == 'tpm' else 'reads'}*.gct.gz"
+    matrix_path = _find(path, _MATRICES[options.values], what, "filepath") if path.is_dir() else path
     if not matrix_path.is_file():
         raise FileNotFoundError(
             f"the GTEx folder or matrix {path} does not exist. The files are published at {PUBLISHED_AT}; set their "
@@ -112,7 +117,7 @@ def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
         len(var),
         matrix_path.name,
     )
-    return make_profiles(values, obs, var, unit="TPM")
+    return make_profiles(values, obs, var, unit=COUNTS if _MATRICES["counts"].fullmatch(matrix_path.name) else "TPM")
 
 
 def _find(folder: Path, name: re.Pattern[str], what: str, option: str) -> Path:

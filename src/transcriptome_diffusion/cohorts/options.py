@@ -28,11 +28,15 @@ class RNAseqDBOptions(Options):
         min_length=1,
         description="GTEx normals, TCGA normals adjacent to a tumour, TCGA tumours",
     )
+    values: Literal["fpkm", "counts"] = Field(
+        default="fpkm", description="normalised, batch-corrected FPKM, or RSEM's expected counts"
+    )
 
 
 class GTExOptions(Options):
     """What of a GTEx release is read; the further files stand beside the matrix, or where they are said to."""
 
+    values: Literal["tpm", "counts"] = Field(default="tpm", description="the matrix *gene_tpm*, or *gene_reads*")
     genes: Literal["coding", "all"] = Field(default="coding", description="all needs no gene model")
     attributes: str | None = Field(default=None, description="path from the matrix's folder; null: by published name")
     phenotypes: str | None = Field(default=None, description="likewise")
@@ -76,11 +80,15 @@ class OwnOptions(Options):
     )
     genes: str | None = Field(default=None, description="gene table, from the matrix's folder")
     gene_columns: dict[str, str] = Field(
-        default={}, description="ours to yours: gene (the id in the matrix), symbol, entrez_id, ensembl_id"
+        default={},
+        description="ours to yours: gene (the id in the matrix), symbol, entrez_id, ensembl_id, length (in bases)",
     )
     gene_ids: GeneIds | None = Field(default=None, description="null: recognised; a mixture is refused")
     unit: str | None = Field(
         default=None, description="TPM, log2(TPM + 1), log2(TPM + 0.001), ...; null: found out where it can be"
+    )
+    negative: Literal["refuse", "zero"] = Field(
+        default="refuse", description="values below those of an unexpressed gene: zero after a correction of batches"
     )
     genes_in: Literal["rows", "columns"] | None = Field(
         default=None, description="null: where the sample table's ids are not"
@@ -94,7 +102,7 @@ class OwnOptions(Options):
     @field_validator("gene_columns")
     @classmethod
     def _know_the_gene_columns(cls, columns: dict[str, str]) -> dict[str, str]:
-        known = {"gene", "symbol", "entrez_id", "ensembl_id"}
+        known = {"gene", "symbol", "entrez_id", "ensembl_id", "length"}
         if unknown := sorted(set(columns) - known):
             raise ValueError(f"gene_columns knows {sorted(known)}, not {unknown}.")
         return columns

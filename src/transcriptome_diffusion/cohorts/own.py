@@ -74,7 +74,7 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     if len(rows) < len(values) or len(kept) < len(matrix.genes):
         values = values[np.ix_(rows, kept)]
     unit = options.unit or matrix.unit or detect_unit(values)
-    linear = undo_log(values, unit)
+    linear = undo_log(values, unit, options.negative)
     logger.info(
         "Read %d samples of %d donors, %d genes, in %s from %s",
         len(obs),
@@ -83,7 +83,9 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
         unit,
         path,
     )
-    return make_profiles(values, obs, var, linear, missing=True)
+    cohort = make_profiles(values, obs, var, linear, missing=True)
+    cohort.uns["declared_unit"] = unit
+    return cohort
 
 
 def _read_matrix(path: Path, options: OwnOptions, table: pd.DataFrame | None) -> _Matrix:
@@ -269,4 +271,8 @@ def _gene_table(path: Path, matrix: _Matrix, options: OwnOptions) -> tuple[np.nd
             var[column] = np.where(none, var[column], said)
         elif column in options.gene_columns:
             raise ValueError(f"no column {yours!r} for {column} in the gene table of {path}: {list(known)[:12]}.")
+    if length := options.gene_columns.get("length"):
+        if length not in known:
+            raise ValueError(f"no column {length!r} for length in the gene table of {path}: {list(known)[:12]}.")
+        var["length"] = pd.to_numeric(known[length], errors="coerce").to_numpy(dtype=float)
     return kept, var

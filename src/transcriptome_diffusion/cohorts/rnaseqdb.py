@@ -1,8 +1,8 @@
-"""RNAseqDB: TCGA and GTEx, quantile-normalised, ComBat-corrected FPKM, one file per cohort and kind of sample.
+"""RNAseqDB: TCGA and GTEx, one file per cohort and kind of sample: FPKM without batch effects, or expected counts.
 
 Wang et al. (2018), doi:10.1038/sdata.2018.61; files from https://github.com/mskcc/RNAseqDB (folder ``data``) or
-figshare, doi:10.6084/m9.figshare.5330593. Values are linear and reach 1e8 and more, since ComBat was undone
-from logarithms.
+figshare, doi:10.6084/m9.figshare.5330593. The FPKM are quantile-normalised and corrected by ComBat; they are linear and
+reach 1e8 and more, since ComBat was undone from logarithms. The counts are those of RSEM.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from transcriptome_diffusion.cohorts import barcodes
 from transcriptome_diffusion.cohorts.options import RNAseqDBOptions
 from transcriptome_diffusion.cohorts.tables import read_matrix
 from transcriptome_diffusion.expression.profiles import make_profiles
+from transcriptome_diffusion.expression.units import COUNTS
 
 logger = logging.getLogger(__name__)
 
 ID_COLUMNS = ("Hugo_Symbol", "Entrez_Gene_Id")
-FILE_PATTERN = "<cohort>-rsem-fpkm-<gtex|tcga|tcga-t>.txt.gz"
-PUBLISHED_AT = "https://github.com/mskcc/RNAseqDB (folder data/normalized)"
+FILE_PATTERN = "<cohort>-rsem-{}-<gtex|tcga|tcga-t>.txt.gz"
+#: the word in a file's name, and the unit, by what the option `values` says
+VALUES = {"fpkm": ("fpkm", "FPKM"), "counts": ("count", COUNTS)}
+PUBLISHED_AT = "https://github.com/mskcc/RNAseqDB (folders data/normalized and data/expected_count)"
 
-_FILE_NAME = re.compile(r"(?P<cohort>.+)-rsem-fpkm-(?P<kind>gtex|tcga|tcga-t)\.txt\.gz")
+_FILE_NAME = re.compile(r"(?P<cohort>.+)-rsem-(?P<values>fpkm|count)-(?P<kind>gtex|tcga|tcga-t)\.txt\.gz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,16 +44,18 @@ class _File:
 
 
 def read_rnaseqdb(folder: Path, options: RNAseqDBOptions) -> ad.AnnData:
-    """Read every file of a folder named ``<cohort>-rsem-fpkm-<gtex|tcga|tcga-t>.txt.gz``; others are left alone.
+    """Read every file of a folder named ``<cohort>-rsem-<fpkm|count>-<gtex|tcga|tcga-t>.txt.gz``.
+
+    Files of other names, and those of the other values, are left alone.
 
     Gene lists differ between files: the genes are those of all files, by symbol, in the order of the first
     file. A symbol that repeats within a file, or whose Entrez id differs between files, is ambiguous: it is
     dropped and named in a warning. Entrez id 0 means that there is none and becomes "".
 
     Returns:
-        (n_samples, n_genes), linear FPKM. ``obs``: ``donor`` (TCGA: the patient, first 12 characters of the
-        barcode; GTEx: the first two fields), ``study`` (``TCGA`` or ``GTEX``), ``sample_type`` and ``source``
-        (also as ``tissue``), the cohort in the file's name.
+        (n_samples, n_genes), linear FPKM, or RSEM's expected counts. ``obs``: ``donor`` (TCGA: the patient, first
+        12 characters of the barcode; GTEx: the first two fields), ``study`` (``TCGA`` or ``GTEX``), ``sample_type``,
+        and ``source`` (also as ``tissue``), the cohort in the file's name.
 
     Raises:
         FileNotFoundError: if the folder is missing or holds no such file.
@@ -75,17 +80,20 @@ def read_rnaseqdb(folder: Path, options: RNAseqDBOptions) -> ad.AnnData:
         len(parts),
         folder,
     )
-    return make_profiles(values, obs, var, unit="FPKM")
+    return make_profiles(values, obs, var, unit=VALUES[options.values][1])
 
 
 def _find_files(folder: Path, options: RNAseqDBOptions) -> list[tuple[Path, str, str]]:
     """(path, cohort, kind) of every file to read, sorted by name."""
-    where = f"Files named {FILE_PATTERN} are published at {PUBLISHED_AT}; set the folder in the catalog's cohort."
+    word = VALUES[options.values][0]
+    pattern = FILE_PATTERN.format(word)
+    where = f"Files named {pattern} are published at {PUBLISHED_AT}; set the folder in the catalog's cohort."
     if not folder.is_dir():
         raise FileNotFoundError(f"the RNAseqDB folder {folder} does not exist. {where}")
     files, others = [], []
     for path in sorted(folder.iterdir()):
-        if match := _FILE_NAME.fullmatch(path.name):
+        match = _FILE_NAME.fullmatch(path.name)
+        if match and match["values"] == word:
             if match["kind"] in options.kinds:
                 files.append((path, match["cohort"], match["kind"]))
         elif not path.name.startswith("."):
@@ -94,7 +102,7 @@ def _find_files(folder: Path, options: RNAseqDBOptions) -> list[tuple[Path, str,
         found = f"only {others[:3]}" if others else "nothing"
         raise FileNotFoundError(f"no RNAseqDB file of the kinds {options.kinds} in {folder}, {found} else. {where}")
     if others:
-        logger.warning("Left alone in %s, not named %s: %s", folder, FILE_PATTERN, ", ".join(others))
+        logger.warning("Left alone in %s, not named %s: %s", folder, pattern, ", ".join(others))
     return files
 
 
@@ -116,7 +124,7 @@ def _read_file(path: Path, kind: str, cohort: str) -> _File:
         },
         index=pd.Index(matrix.samples, name="sample"),
     )
-    entrez = pd.Series(matrix.descriptions, index=matrix.genes, dtype=object).replace("0", "")
+    entrez = pd.Series(matrix.descriptions, index=matrix.genes, dtype=object).str.strip().replace("0", "")
     repeated = entrez.index.duplicated(keep=False)
     if repeated.any():
         names = sorted(set(entrez.index[repeated]))

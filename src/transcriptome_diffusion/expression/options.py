@@ -27,6 +27,12 @@ class IngestionOptions(Options):
         default="refuse",
         description="missing values: an error, drop the gene, fill by the training samples' median, or 0 (the paper's)",
     )
+    unit_check: Literal["refuse", "warn"] = Field(
+        default="refuse", description="what becomes of values that contradict the declared unit"
+    )
+    normalise: Literal["cpm", "tmm", "size_factors", "tpm"] = Field(
+        default="cpm", description="how a cohort of read counts is normalised; others are left as they are"
+    )
 
 
 class SplitSizes(Options):

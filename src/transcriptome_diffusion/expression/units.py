@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Literal, NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -13,14 +14,35 @@ from transcriptome_diffusion.expression.profiles import blocks_of, dense, make_p
 #: log2(x + 1) of any bulk profile stays below this, and its linear values reach far beyond: TPM, FPKM and CPM
 #: of some twenty thousand genes average about 50, and their maxima are in the thousands
 LARGEST_LOG = 50.0
-#: what a sample's values in these units sum to, so that none is larger
-PER_MILLION, LARGEST_SHARE = {"TPM", "CPM"}, 1e6
+#: the unit of read counts, under whatever name, and what a sample's values in other units sum to
+COUNTS = "counts"
+TOTALS = {"TPM": 1e6, "CPM": 1e6, "CP10K": 1e4}
 #: log2(0 + 0.001), which an unexpressed gene has in the Toil recompute
 TOIL_ZERO = -9.9658
 
 _LOG_UNIT = re.compile(r"log2\((?P<linear>.+) \+ 1\)")
 _ANY_LOG = re.compile(r"(?P<base>log2|log10|ln)\((?P<linear>.+?)(?: ?\+ ?(?P<offset>\d[\d.e-]*))?\)")
-_BASES = {"log2": 2.0, "log10": 10.0, "ln": math.e}
+_COUNTS = re.compile(r"(raw|read|expected|estimated|gene)?[ _-]?(counts?|reads)", re.IGNORECASE)
+BASES = {"log2": 2.0, "log10": 10.0, "ln": math.e}
+
+
+class Log(NamedTuple):
+    """The logarithm in a unit's name, ``log2(TPM + 1)``."""
+
+    base: str
+    linear: str
+    offset: float
+
+
+def parse_log(unit: str) -> Log | None:
+    """The parts of a logarithmic unit; None if the unit is not of that form."""
+    found = _ANY_LOG.fullmatch(unit)
+    return Log(found["base"], found["linear"], float(found["offset"] or 0)) if found else None
+
+
+def linear_name(unit: str) -> str:
+    """The name of a linear unit as it is used here: all names of read counts are ``counts``."""
+    return COUNTS if _COUNTS.fullmatch(unit.strip()) else unit
 
 
 def log2_unit(linear: str) -> str:
@@ -58,55 +80,63 @@ def detect_unit(values: np.ndarray, linear: str = "expression") -> str:
     )
 
 
-def undo_log(values: np.ndarray, unit: str) -> str:
+def undo_log(values: np.ndarray, unit: str, negative: Literal["refuse", "zero"] = "refuse") -> str:
     """Turn values in a declared unit into linear ones, in place, and name the linear unit.
 
     Args:
         values: (n_samples, n_genes) float32, NaN where missing; overwritten.
         unit: ``TPM`` (nothing is done), ``log2(TPM + 1)``, ``log2(TPM + 0.001)``, ``log10(CPM + 1)``, ``ln(CPM + 1)``.
+        negative: whether values below those of an unexpressed gene are an error, or become zero: a correction of
+            batches leaves some.
 
     Returns:
         The linear unit. What rounding puts below zero becomes zero.
 
     Raises:
-        ValueError: if the values contradict the unit (a single value above a million TPM does), or it is a logarithm
-            of another form.
+        ValueError: if the values contradict the unit, or it is a logarithm of another form.
     """
-    found = _ANY_LOG.fullmatch(unit)
-    if found is None:
+    log = parse_log(unit)
+    if log is None:
         if "log" in unit.lower():
             raise ValueError(
                 f"the unit {unit!r} is not understood; write it as log2(TPM + 1), log2(TPM + 0.001), log10(TPM + 1) "
                 "or ln(TPM + 1), with the unit and the offset of your values."
             )
-        _require_shares(values, unit, unit)
-        return unit
-    base, offset = _BASES[found["base"]], np.float32(found["offset"] or 0)
+        if negative == "zero":
+            np.maximum(values, 0, out=values)
+        return linear_name(unit)
+    base = BASES[log.base]
     lowest, highest = float(np.nanmin(values)), float(np.nanmax(values))
     if highest > LARGEST_LOG / math.log2(base):
         raise ValueError(f"values are declared as {unit}, yet reach {highest:g}: they look linear already.")
-    if offset > 0 and lowest < math.log(offset, base) - 0.01:
-        toil = " log2(x + 0.001) begins there." if abs(lowest - TOIL_ZERO) < 0.01 else ""
+    least = math.log(log.offset, base) if log.offset > 0 else -math.inf
+    if negative == "refuse" and lowest < least - 0.01:
         raise ValueError(
-            f"values are declared as {unit}, which begins at {math.log(offset, base):g}, yet reach down to "
-            f"{lowest:g}.{toil} Declare the unit as it is."
+            f"values are declared as {unit}, which begins at {least:g}, yet reach down to {lowest:g}."
+            + _why_below(values, lowest, least)
         )
     if base != 2:
         values *= np.float32(math.log2(base))
     np.exp2(values, out=values)
-    values -= offset
+    values -= np.float32(log.offset)
     np.maximum(values, 0, out=values)
-    _require_shares(values, found["linear"], unit)
-    return found["linear"]
+    return linear_name(log.linear)
 
 
-def _require_shares(values: np.ndarray, linear: str, unit: str) -> None:
-    """Refuse linear values (n_samples, n_genes) that no share of a million can have."""
-    if linear.upper() in PER_MILLION and (highest := float(np.nanmax(values))) > 1.01 * LARGEST_SHARE:
-        raise ValueError(
-            f"values are declared as {unit}, yet come to {highest:.3g} {linear}, of which a sample has a million in "
-            "all. Are they counts, or logarithms to another base? Declare the unit as it is."
+def _why_below(values: np.ndarray, lowest: float, least: float) -> str:
+    """Which units values below those of an unexpressed gene fit."""
+    if abs(lowest - TOIL_ZERO) < 0.01:
+        return " log2(x + 0.001) begins there: declare `unit: log2(TPM + 0.001)`, with your linear unit."
+    below = int(np.count_nonzero(values < least))
+    if (share := below / values.size) > 0.2:
+        return (
+            f" {share:.0%} of the values are below: they fit z-scores or centred logarithms, which have no way back "
+            "to expression. Give the values before they were centred."
         )
+    return (
+        f" {below} of {values.size} values are below, as a correction of batches leaves some: set `negative: zero` in "
+        "the options of the cohort to take these for zero. Or, if another offset was added, declare the unit with it."
+    )
 
 
 def to_log2(profiles: ad.AnnData) -> ad.AnnData:
@@ -126,10 +156,13 @@ def to_log2(profiles: ad.AnnData) -> ad.AnnData:
     extremes = [(np.nanmin(block), np.nanmax(block)) for _, block in blocks_of(profiles)]
     lowest, highest = float(np.nanmin(extremes)), float(np.nanmax(extremes))
     if lowest < 0:
+        share = float((dense(profiles) < 0).mean())
         hint = (
             " This minimum is log2(0.001): the values look like log2(x + 0.001) of the Toil recompute."
             if abs(lowest - TOIL_ZERO) < 0.01
-            else ""
+            else f" {share:.0%} of the values are negative: they fit z-scores or centred logarithms, not {unit}."
+            if share > 0.2
+            else " If a correction of batches left it, set `negative: zero` in the options of the cohort."
         )
         values = dense(profiles)
         row, column = np.unravel_index(np.nanargmin(values), values.shape)
