@@ -16,10 +16,10 @@ from transcriptome_diffusion.generators.diffusion.model import Diffusion
 from transcriptome_diffusion.generators.options import DiffusionOptions, SamplerOptions, SamplingOptions
 from transcriptome_diffusion.generators.runs import draw_runs
 from transcriptome_diffusion.metrics.fidelity import LEAST, fidelity
-from transcriptome_diffusion.metrics.indicators import matched
 from transcriptome_diffusion.metrics.options import ClassifierOptions, EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import SpaceReference
+from transcriptome_diffusion.metrics.statistics import matched
 
 GENES = 6
 SAMPLING = SamplingOptions(seed=5, batch_size=64)
@@ -141,9 +141,9 @@ def test_copies_of_the_training_profiles_are_perfect_but_for_their_adversarial_a
         np.testing.assert_allclose(values.get_group(metric), value, atol=1e-4, err_msg=metric)
 
 
-def test_a_shift_of_one_gene_is_its_squared_length_in_all_principal_axes(measured, yardsticks):
+def test_a_shift_of_one_gene_is_its_squared_length_in_all_principal_axes(measured, reference):
     train, shifted = measured(cohort(0)), cohort(0)
-    shifted.X[:, 0] += 3 * yardsticks.scaler.scale[0]
+    shifted.X[:, 0] += 3 * reference.scaler.scale[0]
     shifted = measured(shifted)
     found = pd.DataFrame(indicators(shifted, {"test": train}, EVALUATION)).set_index(1)[3]
     np.testing.assert_allclose(found["frechet_pca"], 9, rtol=1e-4)

@@ -26,8 +26,8 @@ from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.options import GeneratorOptions, SamplingOptions
 from transcriptome_diffusion.metrics.copying import copying
 from transcriptome_diffusion.metrics.fidelity import fidelity
-from transcriptome_diffusion.metrics.indicators import matched
 from transcriptome_diffusion.metrics.options import EvaluationOptions, NeighbourOptions
+from transcriptome_diffusion.metrics.statistics import matched
 from transcriptome_diffusion.options import Options
 from transcriptome_diffusion.training import TrainingDivergedError
 

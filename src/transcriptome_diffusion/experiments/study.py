@@ -27,10 +27,10 @@ from transcriptome_diffusion.generators.runs import SEED_STEP
 from transcriptome_diffusion.metrics.correlation import correlation_score
 from transcriptome_diffusion.metrics.distances import frechet
 from transcriptome_diffusion.metrics.fidelity import fidelity, least_profiles
-from transcriptome_diffusion.metrics.indicators import matched
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import SpaceReference
+from transcriptome_diffusion.metrics.statistics import matched
 
 logger = logging.getLogger(__name__)
 

@@ -39,9 +39,9 @@ from transcriptome_diffusion.generators.runs import SEED_STEP, fingerprint
 from transcriptome_diffusion.metrics.copying import copying, spread
 from transcriptome_diffusion.metrics.correlation import correlation_score
 from transcriptome_diffusion.metrics.fidelity import fidelity
-from transcriptome_diffusion.metrics.indicators import matched
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.statistics import matched
 from transcriptome_diffusion.options import Options
 from transcriptome_diffusion.training import TrainingDivergedError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,13 @@ from transcriptome_diffusion.metrics.fidelity import (
     support,
 )
 from transcriptome_diffusion.metrics.fidelity import summarise as summarise_fidelity
-from transcriptome_diffusion.metrics.intervals import Interval, bootstrap, bootstrap_mean
 from transcriptome_diffusion.metrics.neighbours import nearest
 from transcriptome_diffusion.metrics.options import ContrastOptions, EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import privacy
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import SpaceReference
 from transcriptome_diffusion.metrics.registry import require_registered, select
+from transcriptome_diffusion.metrics.statistics import Interval, bootstrap, bootstrap_mean, matched
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
 from transcriptome_diffusion.metrics.utility import classification_scores, predict
 
@@ -155,36 +155,6 @@ class Table:
             else row
             for row in self.rows
         ]
-
-
-# ------------------------------------------------------------------------------------ matched draws
-def matched(
-    first: ProfileSet, second: ProfileSet, size_of: ProfileSet, draws: int, seed: int, most: int | None = None
-) -> Iterator[tuple[ProfileSet, ProfileSet]]:
-    """Random subsets of two sets with equal size and equal label composition.
-
-    Nearest-neighbour metrics depend on the sample size and on the mixture of tissues, so both sides get,
-    label by label, as many profiles as ``size_of`` has, or as many as the scarcer side can give. Where ``size_of``
-    has more than ``most`` profiles, every label gives its share of ``most``.
-
-    Raises:
-        ValueError: if one side lacks a label of ``size_of`` altogether.
-    """
-    labels, counts = np.unique(size_of.labels, return_counts=True)
-    for side in (first, second):
-        if missing := sorted(set(labels.tolist()) - set(side.labels.tolist())):
-            raise ValueError(f"no profiles with the label {missing}; every tissue has to be generated.")
-    if most is not None and counts.sum() > most:
-        counts = np.maximum(counts * most // counts.sum(), 1)
-    for draw in range(draws):
-        rng = np.random.default_rng([seed, draw])
-        chosen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-        for label, count in zip(labels, counts, strict=True):
-            rows = [np.flatnonzero(side.labels == label) for side in (first, second)]
-            size = min(count, *map(len, rows))
-            for taken, available in zip(chosen, rows, strict=True):
-                taken.append(rng.choice(available, size, replace=False))
-        yield first.take(np.concatenate(chosen[0])), second.take(np.concatenate(chosen[1]))
 
 
 def _add_draws(

@@ -15,6 +15,7 @@ import pandas as pd
 from transcriptome_diffusion.metrics.membership import NORMAL, Estimate, as_table, membership_inference, undefined
 from transcriptome_diffusion.metrics.neighbours import distance_blocks
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.registry import METRICS, select
 from transcriptome_diffusion.metrics.statistics import matched_rows
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
@@ -24,30 +25,8 @@ DRAWS, HALVES, DRAWS_OF_HALF = 10, 60, 3
 MIN_PROFILES = 20
 
 
-class Scale(NamedTuple):
-    """An indicator's value where a generator knows no donor (NaN: none by itself), and its lowest and highest."""
-
-    null: float
-    lowest: float
-    highest: float
-
-
-_DISTANCE, _RATIO, _SHARE = Scale(np.nan, 0, np.inf), Scale(1, 0, np.inf), Scale(np.nan, 0, 1)
-INDICATORS = {
-    "dcr_train": _DISTANCE,
-    "dcr_held_out": _DISTANCE,
-    "dcr_ratio": _RATIO,
-    "dcr_train_p05": _DISTANCE,
-    "dcr_held_out_p05": _DISTANCE,
-    "dcr_ratio_p05": _RATIO,
-    "nndr_train": _SHARE,
-    "nndr_held_out": _SHARE,
-    "nndr_train_p05": _SHARE,
-    "nndr_held_out_p05": _SHARE,
-    "nndr_difference_p05": Scale(0, -1, 1),
-    "closer_to_train": Scale(0.5, 0, 1),
-    "privacy_loss": Scale(0, -1, 1),
-}
+#: what ``record_distances`` gives, in its order
+INDICATORS = {name: METRICS[name] for name in select("privacy:record_distances")}
 
 
 def privacy(
@@ -144,7 +123,7 @@ def record_distances(
     reach = NORMAL * np.std([mean(half(), DRAWS_OF_HALF) for _ in range(HALVES)], axis=0, ddof=1)
     estimates = {}
     for (name, scale), value, width in zip(INDICATORS.items(), values.tolist(), reach.tolist(), strict=True):
-        low, high = max(value - width, scale.lowest), min(value + width, scale.highest)
+        low, high = max(value - width, scale.low), min(value + width, scale.high)
         estimates[name] = Estimate(value, low, high, scale.null, len(held_out.labels))
     return as_table(estimates)
 

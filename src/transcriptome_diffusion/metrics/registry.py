@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 NAN, INFINITY = math.nan, math.inf
 #: where metrics are computed, and the real profiles they compare with
 SPACES, REFERENCES = ("landmarks", "transcriptome"), ("test", "train")
+#: in the column ``reconstructor``: landmark profiles, and transcriptomes that no reconstructor made
+NO_RECONSTRUCTOR = "none"
 #: what can be wrong with synthetic profiles: gene means are shifted; too little variance within tissues; labels that
 #: do not fit; genes drawn independently of each other; training profiles handed out again
 FAULTS = ("shifted", "shrunken", "mislabelled", "independent", "copies")

@@ -19,6 +19,7 @@ from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import halves
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import EvaluationReference, SpaceReference
+from transcriptome_diffusion.metrics.registry import NO_RECONSTRUCTOR
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,6 @@ SCORE_COLUMNS = [
     *("generator", "reconstructor", "space", "run", "reference", "metric", "label"),
     *("draw", "value", "n", "low", "high", "note"),
 ]
-#: in the column ``reconstructor``: landmark profiles, and transcriptomes that no reconstructor made
-NO_RECONSTRUCTOR = "none"
 #: the white-box attacks, and whether losses are taken relative to those of a network that predicts zero
 LOSS_ATTACKS = {"loss_attack": False, "loss_attack_relative": True}
 

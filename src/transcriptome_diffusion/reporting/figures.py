@@ -10,13 +10,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from transcriptome_diffusion.metrics.registry import ATTACKS
 from transcriptome_diffusion.reporting import training_log
 from transcriptome_diffusion.reporting.guide import label
 from transcriptome_diffusion.reporting.scorecard import NO_RECONSTRUCTOR, row_names
 from transcriptome_diffusion.reporting.style import PALETTE, finish, rounded, row_colours
 
 #: attacks in the order of their panels; those on the weights come last
-ATTACKS = ("gan_leaks", "gan_leaks_calibrated", "domias", "domias_gaussian", "loss_attack", "loss_attack_relative")
 #: metrics of the loss attack, whose rows at single times are labelled ``t=0.04``
 AT_TIMES = r"loss_attack(_relative)?_auc"
 #: of modules of genes, in the order of their panels

@@ -9,8 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import yaml
 
+from transcriptome_diffusion.metrics import registry
 from transcriptome_diffusion.reporting import training_log
-from transcriptome_diffusion.reporting.figures import ATTACKS, FROM_TABLES
+from transcriptome_diffusion.reporting.figures import FROM_TABLES
 from transcriptome_diffusion.reporting.guide import explain, grouped, label
 from transcriptome_diffusion.reporting.page import plain_table, render
 from transcriptome_diffusion.reporting.scorecard import ROLES, cells, marks, role, wide
@@ -24,8 +25,8 @@ COMPARED = {
 #: columns of the scorecard that hovering shows
 DETAILS = ("n", "runs", "low", "high", "note")
 #: of every attack: its metrics stand in the section on privacy
-AREAS = [f"{attack}_auc" for attack in ATTACKS]
-RATES = [f"{attack}_{rate}" for attack in ATTACKS for rate in ("tpr_10", "tpr_1")]
+AREAS = [f"{attack}_auc" for attack in registry.ATTACKS]
+RATES = [f"{attack}_{rate}" for attack in registry.ATTACKS for rate in registry.RATES if rate != "auc"]
 #: beginnings of the other metrics there
 DISTANCES = ("dcr", "nndr", "closer_to_train", "privacy_loss")
 

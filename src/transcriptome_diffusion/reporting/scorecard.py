@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from transcriptome_diffusion.generators.registry import GENERATORS
+from transcriptome_diffusion.metrics.registry import NO_RECONSTRUCTOR, select
 from transcriptome_diffusion.reporting.guide import label
 
 KEYS = ["generator", "reconstructor", "space", "reference", "metric"]
@@ -23,9 +24,6 @@ DRAW_COLUMNS = [
     *("low", "high", "note"),
 ]
 TISSUE_COLUMNS = ["generator", "reconstructor", "space", "metric", "label", "value", "low", "high", "n", "note"]
-
-#: in the column ``reconstructor``, of landmark profiles and of rows that are real transcriptomes
-NO_RECONSTRUCTOR = "none"
 
 #: rows that are no generators under test, with their role
 REFERENCE_ROWS = {
@@ -42,35 +40,7 @@ ROLES = {
 }
 
 #: the indicators a reader sees first, by what the profiles are compared with
-HEADLINE = {
-    "test": (
-        "precision",
-        "recall",
-        "density",
-        "spread",
-        "adversarial_accuracy",
-        "two_sample_boosted",
-        "frechet_pca",
-        "within_class_correlation",
-        "balanced_accuracy_mlp",
-        "copying",
-        "domias_gaussian_auc",
-    ),
-    "train": (
-        "precision",
-        "recall",
-        "f1",
-        "density",
-        "coverage",
-        "spread",
-        "adversarial_accuracy",
-        "frechet_pca",
-        "frechet_classifier",
-        "correlation",
-        "authenticity",
-        "copying",
-    ),
-}
+HEADLINE = {reference: select(headline=reference) for reference in ("test", "train")}
 
 #: column heads of the table in the log; where the width does not suffice, the first of these are shown
 HEADS = {

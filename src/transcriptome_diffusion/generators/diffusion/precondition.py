@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transcriptome_diffusion.expression import covariance
+from transcriptome_diffusion.expression.covariance import MOST_AXES, principal_axes
 from transcriptome_diffusion.generators.options import CoordinateOptions
 from transcriptome_diffusion.generators.scaler import Scaler
 
 FOLDS = 5
-#: largest number of axes where profiles and genes both number more than twice as many; GTEx has 12,000 times 18,700
-MOST_AXES = 512
 
 
 class Posterior(NamedTuple):
@@ -264,26 +262,6 @@ def count_components(preconditioner: Preconditioner, profiles: int, options: Coo
     explained = torch.cumsum((preconditioner.variance * preconditioner.weight)[1:].double(), 0)
     axes = 1 + int(torch.searchsorted(explained, options.component_variance * explained[-1]))
     return 1 + min(axes, preconditioner.rank)
-
-
-def principal_axes(residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances (rank,), falling, and axes (n_genes, rank) of centred residuals (n, n_genes).
-
-    Where profiles and genes are both many, only the first ``MOST_AXES``, by a randomised decomposition: a full one
-    takes hours there, and the last axes are hardly better than white noise.
-    """
-    n, genes = residual.shape
-    if min(n, genes) > 2 * MOST_AXES:
-        squares, directions = covariance.leading_axes(residual, MOST_AXES, iterations=2)
-        return squares / n, directions.astype(np.float64)
-    # the eigenvectors of the smaller of the two products give those of the larger
-    if n >= genes:
-        values, directions = np.linalg.eigh(residual.T @ residual)
-    else:
-        values, left = np.linalg.eigh(residual @ residual.T)
-        directions = residual.T @ (left / np.sqrt(values.clip(min=np.finfo(float).tiny)))
-    kept = np.flatnonzero(values > 1e-9 * values.max(initial=np.finfo(float).tiny))[::-1]
-    return values[kept] / n, directions[:, kept]
 
 
 def leading_axes(variances: np.ndarray) -> int:

@@ -88,10 +88,11 @@ class Score:
         import pandas as pd
 
         from transcriptome_diffusion.metrics import scores
+        from transcriptome_diffusion.metrics.registry import NO_RECONSTRUCTOR
 
         if not isinstance(transcriptomes, dict):
             whole = transcriptomes
-            transcriptomes = {scores.NO_RECONSTRUCTOR: lambda: whole}
+            transcriptomes = {NO_RECONSTRUCTOR: lambda: whole}
         table = scores.score_generator(self.row, profiles, transcriptomes, reference, options)
         if models is None:
             return table
