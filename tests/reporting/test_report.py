@@ -10,7 +10,7 @@ from transcriptome_diffusion.reporting.figures import tissue_maps
 from transcriptome_diffusion.reporting.maps import pca_comparison
 from transcriptome_diffusion.reporting.page import number, plain_table
 from transcriptome_diffusion.reporting.report import build_report
-from transcriptome_diffusion.reporting.scorecard import collect
+from transcriptome_diffusion.reporting.scorecard import collect, summarise
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 NAMES = ("real", "memoriser", "class_gaussian", "class_kde", "ddpm")
@@ -46,7 +46,8 @@ def by_tissue():
 def parts():
     rng = np.random.default_rng(1)
     train, held_out, fake = (rng.normal(size=(n, 5)) for n in (40, 20, 30))
-    scorecard, draws, tissues = collect([indicators(), privacy(real=0.52, memoriser=0.8, ddpm=0.02), by_tissue()])
+    draws, tissues = collect([indicators(), privacy(real=0.52, memoriser=0.8, ddpm=0.02), by_tissue()])
+    scorecard = summarise(draws)
     labels = np.repeat(np.array(["a", HOSTILE]), 15)
     point = {"step": 1, "epoch": 1, "train_loss": 1.0, "validation_loss": 0.9, "learning_rate": 1e-3, "seconds": 1}
     records = [{"curve": [point], "steps": 1, "stopped": "exploded <here>"}]
@@ -145,14 +146,14 @@ def test_a_missing_number_shows_its_reason_and_no_number(parts):
     rows = indicators()
     lost = (rows["generator"] == "ddpm") & (rows["metric"] == "recall")
     rows.loc[lost, "value"], rows.loc[lost, "note"] = np.nan, "only <12> profiles"
-    parts["tables"]["scorecard"] = collect([rows])[0]
+    parts["tables"]["scorecard"] = summarise(rows)
     body = body_of(parts)
     assert '<td class="missing" title="only &lt;12&gt; profiles">–</td>' in body
     assert "nan" not in body.partition('class="figure"')[0]
 
 
 def test_rows_say_what_they_are_for_and_cells_what_they_rest_on(parts):
-    parts["tables"]["scorecard"] = collect([indicators()])[0].assign(low=0.1, high=0.9)
+    parts["tables"]["scorecard"] = summarise(indicators()).assign(low=0.1, high=0.9)
     body = body_of(parts)
     for name in ("ceiling", "warning", "floor"):
         assert re.search(f'<tr class="{name}"><td>[a-z_]+<span class="tag" title="[^"]+">{name}</span>', body)

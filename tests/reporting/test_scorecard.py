@@ -173,7 +173,7 @@ def test_privacy_is_a_row_like_any_other_and_shown_beside_the_headline():
         draws("ddpm", "domias_gaussian_auc", [0.8], "train", run=1, bounds=(0.7, 0.9)),
         draws("ddpm", "domias_gaussian_auc", [0.9], "train", run=2, bounds=(0.8, 1.0)),
     ]
-    table, _, _ = collect([*areas, draws("real", "density", [1.0])])
+    table = summarise(collect([*areas, draws("real", "density", [1.0])])[0])
     rows = table.query("metric == 'domias_gaussian_auc'").set_index("generator")
     assert rows.at["ddpm", "mean"] == pytest.approx(0.85)
     assert rows.at["ddpm", "sd"] == pytest.approx(np.std([0.8, 0.9], ddof=1))
@@ -191,7 +191,8 @@ def test_labelled_values_are_no_part_of_the_scorecard_and_come_from_the_first_ru
         draws("ddpm", "loss_attack_auc", [0.7], "train", label="t=0.04"),
         draws("oracle", "recall", []),
     ]
-    table, single, by_tissue = collect(parts)
+    single, by_tissue = collect(parts)
+    table = summarise(single)
     assert list(single.columns) == DRAW_COLUMNS
     assert list(by_tissue.columns) == TISSUE_COLUMNS
     assert table[["metric", "mean", "runs"]].to_numpy().tolist() == [["recall", 0.7, 1]]
