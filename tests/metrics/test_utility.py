@@ -244,6 +244,12 @@ def test_a_network_does_not_depend_on_those_that_are_trained_beside_it():
     assert not torch.allclose(together[0][0].weight, together[1][0].weight, atol=1e-2)
 
 
+def test_a_diverged_network_is_returned_as_it_is():
+    train, codes = np.full((40, 3), np.nan, np.float32), np.arange(40) % 4  # so that no validation loss is a number
+    (network,) = train_mlps(train, codes, train, codes, 4, QUICK, [0])
+    assert network[0].weight.isnan().all()
+
+
 def test_training_ends_once_the_validation_loss_hardly_falls(monkeypatch):
     train, validation = profiles(200, 0, apart=2), profiles(100, 1, apart=2)
     codes, others = (np.searchsorted(TISSUES, part.labels) for part in (train, validation))
