@@ -244,6 +244,26 @@ def test_a_network_does_not_depend_on_those_that_are_trained_beside_it():
     assert not torch.allclose(together[0][0].weight, together[1][0].weight, atol=1e-2)
 
 
+def test_a_diverged_network_is_returned_as_it_is():
+    train, codes = np.full((40, 3), np.nan, np.float32), np.arange(40) % 4  # so that no validation loss is a number
+    (network,) = train_mlps(train, codes, train, codes, 4, QUICK, [0])
+    assert network[0].weight.isnan().all()
+
+
+def test_training_ends_once_the_validation_loss_hardly_falls(monkeypatch):
+    train, validation = profiles(200, 0, apart=2), profiles(100, 1, apart=2)
+    codes, others = (np.searchsorted(TISSUES, part.labels) for part in (train, validation))
+
+    def trained(epochs, min_decrease):
+        monkeypatch.setattr(utility, "MIN_DECREASE", min_decrease)
+        options = QUICK.model_copy(update={"epochs": epochs, "patience": 4})
+        return list(train_mlp(train.values, codes, validation.values, others, 4, options, 0).parameters())
+
+    brief, ended, long = trained(5, 0.0), trained(30, 100.0), trained(30, 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(brief, ended, strict=True))
+    assert not torch.equal(ended[0], long[0])
+
+
 def test_few_profiles_of_many_genes_are_projected_and_many_are_not():
     values = profiles(60, 0, genes=200).values
     assert utility._projection(values)(values).shape == (60, 59)

@@ -242,7 +242,7 @@ def train_mlps(
                 logits = _logits(x_seen.expand(len(running), -1, -1), stacked)
                 losses = _losses(logits, y_seen.expand(len(running), -1), class_weights).cpu().double().numpy()
             for place, i in enumerate(running.tolist()):
-                if losses[place] < lowest[i]:
+                if losses[place] < lowest[i] or i not in best:  # the first may be NaN
                     best[i] = [part.detach()[place].clone() for part in stacked]
             lowest[running] = np.fmin(losses, lowest[running])
             improved = running[losses < to_beat[running] - MIN_DECREASE]
@@ -253,8 +253,8 @@ def train_mlps(
             if not going_on.all():
                 _keep(torch.from_numpy(np.flatnonzero(going_on)).to(device), stacked, optimiser)
                 running = running[going_on]
-    for place, i in enumerate(running.tolist()):
-        best.setdefault(i, [part.detach()[place] for part in stacked])
+    if not len(x_seen):
+        best = {i: [part.detach()[i] for part in stacked] for i in range(len(seeds))}
     return [_network(widths, options.dropout, best[i]) for i in range(len(seeds))]
 
 
