@@ -1,4 +1,4 @@
-"""Files of full size in the published formats, with made-up values; gigabytes, made for ``read_matrix.py``.
+"""Files of full size in the published formats, with made-up values; gigabytes, to run the pipelines at that size.
 
 Usage: python benchmarks/full_size.py gtex FOLDER [GENES] [SAMPLES]
        python benchmarks/full_size.py tcga FOLDER [GENES] [SAMPLES]

@@ -1,4 +1,4 @@
-"""Whether a stage fits into memory, asked before it starts: an error with numbers instead of a killed process."""
+"""Check that a stage fits into memory before it starts: an error with numbers instead of a killed process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 GB = 1e9
 #: needs are estimates, good to about 30 %: a stage is refused when it needs this many times what there is
 TOLERANCE = 1.2
-#: below this nothing is said, bytes
-WORTH_SAYING = 1e9
+#: bytes; needs below this are not logged
+LOGGED_ABOVE = 1e9
 ROOT = Path("/")
-#: what makes stages of all genes fit; those of the landmarks need a twentieth
+#: advice for stages of all genes; those of the landmarks need a twentieth of their memory
 SMALLER = (
     "Stages of all genes are made smaller by fewer genes (raise `min_expressed_share` of the ingestion) or fewer "
     "profiles (fewer `tissues`)."
@@ -28,11 +28,11 @@ class NotEnoughMemoryError(MemoryError):
 
 
 def require_memory(what: str, needed_bytes: float, advice: str) -> None:
-    """Say how much memory a stage needs, and refuse to start it where that is not there.
+    """Log how much memory a stage needs, and refuse to start it where less is available.
 
     Args:
         what: the stage, as the subject of a sentence.
-        needed_bytes: at its peak, beyond what is held already.
+        needed_bytes: at its peak, beyond what is in use already.
         advice: how to make it smaller: which parameter, in which direction.
 
     Raises:
@@ -46,7 +46,7 @@ def require_memory(what: str, needed_bytes: float, advice: str) -> None:
             "Or end other programs, or run it on a machine with more memory."
         )
     tight = available is not None and needed_bytes > available
-    if tight or needed_bytes > WORTH_SAYING:
+    if tight or needed_bytes > LOGGED_ABOVE:
         level = logging.WARNING if tight else logging.INFO
         logger.log(level, "%s needs about %.1f GB of memory, %s", what, needed_bytes / GB, there)
 
@@ -54,7 +54,7 @@ def require_memory(what: str, needed_bytes: float, advice: str) -> None:
 def available_memory(root: Path = ROOT) -> int | None:
     """Bytes that this process can still take: what the system has, or less where a control group limits it.
 
-    None where the system does not tell. Without ``/proc`` (macOS) it is all the memory the machine has.
+    None where the system does not say. Without ``/proc`` (macOS) it is all the memory the machine has.
 
     Args:
         root: of the file system that holds ``proc`` and ``sys``.

@@ -15,7 +15,7 @@ SHORT = TrainingOptions(max_steps=150, validate_every=10, batch_size=64, learnin
 
 
 def bent(n, seed):
-    """Targets that follow the size of factors but not their sign: nothing a straight line could tell."""
+    """Targets that follow the size of factors but not their sign: nothing that is linear in the landmarks."""
     profiles = cohort(n, seed=seed)
     targets = ~profiles.var["is_landmark"].to_numpy()
     profiles.X[:, targets] = np.abs(panel(profiles).X[:, :4] - 6) @ np.random.default_rng(3).normal(size=(4, 40)) + 9

@@ -1,6 +1,8 @@
 """What every reconstructor promises."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -181,6 +183,12 @@ def test_names_on_the_scorecard_say_which_model_and_whether_noise_is_added():
         reconstruct("ols_noise", models, test, seed=5)
     with pytest.raises(ValueError, match="unknown reconstructor 'lasso'; expected one of"):
         fit_reconstructor("lasso", *inputs, {})
+
+
+def test_the_table_is_listed_without_heavy_imports():
+    script = "import sys, transcriptome_diffusion.reconstruction; print({'torch', 'anndata', 'scipy'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert found == "set()\n"
 
 
 def test_noise_asks_for_held_out_profiles(caplog):

@@ -113,7 +113,7 @@ class Reconstructor(ABC):
 
         Returns:
             What gives residuals of training profiles as if their donors had been left out; None where that would
-            cost another training. Residuals of validation donors are learnt from either way.
+            cost another training. Residuals of validation donors are used in both cases.
         """
 
     @abstractmethod
