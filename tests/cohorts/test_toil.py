@@ -133,3 +133,12 @@ def test_a_missing_file_is_named_with_its_address(folder, name):
     (folder / f"{name}.gz").unlink()
     with pytest.raises(FileNotFoundError, match=rf"{name} is not in .*toil\.xenahubs\.net"):
         read_cohort("toil", folder)
+
+
+def test_two_names_of_an_organ_are_one_and_a_broken_blank_is_a_blank(folder):
+    path = folder / "TcgaTargetGTEX_phenotype.txt.gz"
+    text = gzip.decompress(path.read_bytes()).decode("latin-1")
+    text = text.replace("\tEye\t", "\tThyroid Gland\t").replace("\tBrain\t", "\tThyroid\t")
+    gz(path, text.replace("\tBreast\t", "\tSympathetic\xcaNervous System\t"), "latin-1")
+    found = read_cohort("toil", folder).obs["tissue"].tolist()
+    assert found == ["Thyroid", "Sympathetic Nervous System", "Thyroid", "White blood cell", ""]

@@ -37,3 +37,11 @@ def test_genes_are_kept_by_the_share_of_samples_above_zero(cohort):
     assert list(expressed_genes(cohort, 0.5)) == ["common"]
     with pytest.raises(ValueError, match=r"the best reaches 0\.86"):
         expressed_genes(cohort, 1)
+
+
+def test_a_single_class_is_said_before_anything_is_trained(cohort, caplog):
+    cohort.obs["tissue"] = cohort.obs["source"]
+    drop_small_tissues(cohort, 2)
+    assert not caplog.records
+    assert drop_small_tissues(cohort, 3).n_obs == 3
+    assert "The cohort has one class, 'blca'" in caplog.text

@@ -96,3 +96,10 @@ def test_signs_and_numbers_tell_classes_apart(caplog):
     assert labels(*different) == different
     assert len({spelling_key(label) for label in different}) == len(different)
     assert not caplog.records
+
+
+def test_other_names_of_a_class_are_those_that_are_given():
+    aliases = {"hepar": "liver", "Thyroid gland": "Thyroid"}
+    given = ["Hepar", "liver", "thyroid Gland", "Thyroid"]
+    assert labels(*given, aliases=aliases) == ["liver", "liver", "Thyroid", "Thyroid"]
+    assert labels("hepar", "x", aliases=aliases, tissues={"liver": "organ"}) == ["organ"]

@@ -66,17 +66,22 @@ class Matrix:
 
     Attributes:
         genes: first id column of the kept rows, in the file's order.
-        descriptions: second id column of the same rows; empty where there is none.
+        extra: the further id columns of the same rows, one list each.
         samples: header of the kept value columns, in the file's order.
         values: (n_samples, n_genes) float32, C order.
         id_columns: header of the id columns; empty where R left it out.
     """
 
     genes: list[str]
-    descriptions: list[str]
+    extra: list[list[str]]
     samples: list[str]
     values: np.ndarray
     id_columns: list[str]
+
+    @property
+    def descriptions(self) -> list[str]:
+        """The second id column; empty where there is none."""
+        return self.extra[0] if self.extra else []
 
 
 def read_matrix(
@@ -95,6 +100,7 @@ def read_matrix(
     expected_columns: int | None = None,
     most_genes: int | None = None,
     title: str | None = None,
+    decimal: Literal[".", ","] = ".",
 ) -> Matrix:
     """Read a matrix of text with genes in rows and samples in columns; gzip is recognised by its first bytes.
 
@@ -117,6 +123,7 @@ def read_matrix(
         expected_columns: how many samples the file says it has.
         most_genes: how many genes ``keep`` can want; with ``expected_rows`` it tells the memory that is needed.
         title: stands before the progress; None: the file's name.
+        decimal: the decimal sign.
 
     Raises:
         ValueError: if the file is broken, a value is not a finite number, or nothing is wanted; the message gives
@@ -154,7 +161,7 @@ def read_matrix(
             genes = min(expected_rows, most_genes or expected_rows)
             what = f"reading {len(columns)} samples x {genes} genes of {path.name}"
             require_memory(what, OVERHEAD + VALUE * len(columns) * genes, "Read coding genes alone, or fewer samples.")
-        rows = _Rows(path, delimiter, id_columns, samples, columns, missing, lowest)
+        rows = _Rows(path, delimiter, id_columns, samples, columns, missing, lowest, decimal)
         rows.read(chain([first], lines), keep)
     if expected_rows is not None and rows.seen != expected_rows:
         raise ValueError(f"{path} announces {expected_rows} genes, but has {rows.seen}. {_FETCH_AGAIN}")
@@ -163,7 +170,7 @@ def read_matrix(
             f"none of the {rows.seen} genes of {path} is wanted; the first is {rows.first_gene!r}. "
             "Do the gene ids and the gene table belong together?"
         )
-    return Matrix(rows.genes, rows.descriptions, [samples[i] for i in columns], rows.values.joined(), id_names)
+    return Matrix(rows.genes, rows.extra, [samples[i] for i in columns], rows.values.joined(), id_names)
 
 
 def read_gct(path: str | Path, **options: Any) -> Matrix:
@@ -268,12 +275,13 @@ class _Rows:
         columns: list[int],
         missing: str,
         lowest: float | None,
+        decimal: str,
     ) -> None:
         self.path, self.delimiter, self.id_columns, self.samples = path, delimiter, id_columns, samples
         self.columns = None if len(columns) == len(samples) else np.array(columns)
-        self.missing, self.lowest = missing, lowest
+        self.missing, self.lowest, self.decimal = missing, lowest, decimal
         self.genes: list[str] = []
-        self.descriptions: list[str] = []
+        self.extra: list[list[str]] = [[] for _ in range(id_columns - 1)]
         self.gaps: frozenset[str] = frozenset()  # words for a missing value that occurred
         self.first_gene = ""
         self.seen = 0
@@ -312,7 +320,8 @@ class _Rows:
             self.seen += 1
             if keep is None or keep(ids[0]):
                 self.genes.append(ids[0])
-                self.descriptions += ids[1:2]
+                for column, cell in zip(self.extra, ids[1:], strict=True):
+                    column.append(cell)
                 batch.append(_Row(line.number, ids[0], line.block[start : line.stop]))
                 size += line.stop - start
                 if size > BATCH:
@@ -333,6 +342,8 @@ class _Rows:
     def _parse(self, batch: Sequence[_Row]) -> np.ndarray:
         """The values of rows, (n_rows, n_wanted_samples)."""
         text = self.delimiter.join(row.cells for row in batch) + self.delimiter
+        if self.decimal != ".":
+            text = text.replace(self.decimal.encode(), b".")
         try:
             column = self._column(text)
         except pl.exceptions.PolarsError as error:
@@ -379,6 +390,8 @@ class _Rows:
                     gap = " or a missing value" if self.missing == "nan" else ""
                     names = self.id_columns == 1 and sample == self.samples[0]
                     hint = " If that column names the genes, set `id_columns: 2`." if names else ""
+                    if self.decimal == "." and self._sound(text.replace(",", ".", 1)):
+                        hint = " If commas are decimal signs, set `decimal: ','` in the options of the cohort."
                     return ValueError(
                         f"{self.path}, line {row.number}: expected a finite number{least}{gap} for gene {row.gene}, "
                         f"sample {sample}, found {text!r}. Mend the cell, or fetch the file again.{hint}"
@@ -388,6 +401,7 @@ class _Rows:
     def _sound(self, cell: str) -> bool:
         if self.missing == "nan" and cell in MISSING:
             return True
+        cell = cell.replace(self.decimal, ".")
         lowest = -LARGEST if self.lowest is None else self.lowest
         return _NUMBER.fullmatch(cell) is not None and lowest <= float(cell) <= LARGEST
 

@@ -25,6 +25,8 @@ from transcriptome_diffusion.expression.units import TOIL_ZERO, undo_log
 
 logger = logging.getLogger(__name__)
 
+#: names of `_primary_site` that are another name of the same organ in another study; capitals are of no account
+ALIASES = {"Thyroid Gland": "Thyroid", "Cervix Uteri": "Cervix"}
 UNIT = "log2(TPM + 0.001)"
 MATRIX = "TcgaTargetGtex_rsem_gene_tpm"
 PHENOTYPE = "TcgaTargetGTEX_phenotype.txt"
@@ -94,12 +96,15 @@ def _need(folder: Path, name: str) -> Path:
 def _read_phenotype(path: Path, options: ToilOptions) -> pd.DataFrame:
     """The sample table of the wanted samples."""
     table = read_annotations(path, encoding="latin-1")
+    # 0xCA is the blank of Mac Roman: "Sympathetic\xcaNervous System"
+    table = table.apply(lambda column: column.str.replace(r"(?<=\w)\xca(?=\w)", " ", regex=True))
     # R turns a leading underscore into X_
     table.columns = table.columns.str.replace(r"^X_", "_", regex=True)
     needed = ["sample", "_sample_type", "_gender", "_study", "_primary_site"]
     if missing := [column for column in needed if column not in table]:
         raise ValueError(f"{path} has no column {missing}; its columns are {list(table)}. Is it that of the recompute?")
     table = table.drop_duplicates("sample").set_index("sample")
+    table["_primary_site"] = table["_primary_site"].replace(ALIASES)
     said = table["_sample_type"]
     kinds = {"cell_line": said == CELL_LINE, "normal": said.str.contains(NORMAL), "": said.isin(NEITHER)}
     obs = pd.DataFrame(

@@ -26,6 +26,12 @@ def drop_small_tissues(cohort: ad.AnnData, min_samples: int) -> ad.AnnData:
             f"no tissue has {min_samples} samples; the cohort has {counted(counts) or 'none'}. "
             "Lower min_samples_per_tissue."
         )
+    if len(counts) - len(small) == 1:
+        logger.warning(
+            "The cohort has one class, %r: classifiers and whatever else compares classes have nothing to compare. "
+            "Lower min_samples_per_tissue, or choose another column as ingestion.label.",
+            counts.index[0],
+        )
     if small.empty:
         return cohort
     logger.info("Dropped tissues with fewer than %d samples: %s", min_samples, counted(small))

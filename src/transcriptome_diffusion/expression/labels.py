@@ -41,7 +41,9 @@ def label_samples(cohort: ad.AnnData, options: IngestionOptions) -> ad.AnnData:
             f"one of these in conf/<env>/parameters_ingestion.yml, or deliver {column!r} (for a cohort of your own: "
             f"name it in `columns` in the catalog, as in columns: {{{column}: ...}})."
         )
-    values = unify_spelling(as_text(cohort.obs[column]))
+    aliases = {spelling_key(other): name for other, name in options.aliases.items()}
+    values = as_text(cohort.obs[column]).map(lambda value: aliases.get(spelling_key(value), value))
+    values = unify_spelling(values)
     tissue = values if options.tissues is None else _mapped(values, options.tissues, column)
     labelled = (tissue != "").to_numpy()
     if not labelled.any():

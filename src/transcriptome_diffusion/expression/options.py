@@ -19,6 +19,7 @@ class IngestionOptions(Options):
     tissues: dict[str, str] | None = Field(
         default=None, description="values of that column to tissue names; null keeps the values"
     )
+    aliases: dict[str, str] = Field(default={}, description="other names of one class: from them to the one that stays")
     min_samples_per_tissue: int = Field(default=20, ge=1)
     min_expressed_share: float = Field(
         default=0.0, ge=0, le=1, description="share of training samples above zero that a gene needs"
