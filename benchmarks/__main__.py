@@ -6,6 +6,7 @@ Without names all of them run, in less than ten minutes on two idle cores.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -30,6 +31,7 @@ def main() -> None:
 
     from benchmarks.measure import Row, describe_machine, table
 
+    logging.disable(logging.WARNING)  # networks are hardly trained here, and say so
     device = "cuda" if chosen.gpu else "cpu"
     rows: list[Row] = []
     started = time.perf_counter()
