@@ -1,6 +1,6 @@
 """Run benchmarks and print one table in Markdown: python -m benchmarks [NAME ...] [--gpu] [--threads N].
 
-Without names all of them run, in less than ten minutes on two idle cores.
+Without names all of them run: some five minutes of processor.
 """
 
 from __future__ import annotations
