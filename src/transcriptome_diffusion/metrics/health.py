@@ -50,7 +50,3 @@ def problems(
             "own class: it hardly follows its labels"
         )
     return found, sentences
-
-
-#: transitional: the name that ``pipelines.training`` still imports
-complaints = problems
