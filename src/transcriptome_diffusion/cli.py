@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from transcriptome_diffusion import __version__
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group(name="transcriptome-diffusion", context_settings=HELP)
+class _Commands(click.Group):
+    """The commands of this module, and ``run``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "run"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return __getattr__("run") if cmd_name == "run" else super().get_command(ctx, cmd_name)
+
+
+@click.group(name="transcriptome-diffusion", cls=_Commands, context_settings=HELP)
 @click.version_option(__version__)
 def cli() -> None:
     """Synthetic bulk RNA-seq profiles from diffusion models, measured against held-out donors."""
@@ -98,13 +109,27 @@ def describe(folder: Path) -> None:
     click.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
 
 
+def __getattr__(name: str) -> Any:
+    """``run``: Kedro's command with the runner of this project unless another one is asked for.
+
+    Kedro looks for it in this module; it is made when it is asked for, since Kedro's command line takes half a second.
+    """
+    if name != "run":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kedro.framework.cli.project import run
+
+    command = copy(run)
+    command.params = [copy(parameter) for parameter in run.params]
+    for parameter in command.params:
+        if parameter.name == "runner":
+            parameter.default = "transcriptome_diffusion.runners.WorkersRunner"
+    return command
+
+
 def main() -> Any:
-    """The console script: these commands, and ``run``, which is Kedro's."""
+    """The console script: the commands of this module, and ``run``, which is Kedro's."""
     if sys.argv[1:2] == ["run"]:
-        from kedro.framework.cli.utils import find_run_command
         from kedro.framework.project import configure_project
 
-        package = Path(__file__).parent.name
-        configure_project(package)
-        return find_run_command(package)(sys.argv[2:], standalone_mode=not hasattr(sys, "ps1"))
+        configure_project(Path(__file__).parent.name)
     return cli(standalone_mode=not hasattr(sys, "ps1"))
