@@ -7,6 +7,7 @@ before something is loaded or saved, so that listing pipelines stays fast.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -32,7 +33,7 @@ class _LocalDataset(AbstractVersionedDataset[Any, Any]):
     def __init__(
         self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(PurePosixPath(filepath), version, exists_function=lambda path: Path(path).exists())
+        super().__init__(PurePosixPath(filepath), version, exists_function=os.path.exists)
         self.metadata = metadata
 
     def _describe(self) -> dict[str, Any]:
