@@ -110,7 +110,7 @@ class WholeBatch:
 
 
 class MovingAverage(WeightAveraging):
-    """Exponential moving average of what training changes; Lightning validates and keeps the averaged weights.
+    """Exponential moving average of what training changes; the averaged weights are validated and kept.
 
     The decay rises as (1 + step) / (10 + step) up to ``decay``, so that the first weights are soon forgotten. The
     statistics of batch norm are averaged like weights. All other buffers are constants (a scaler, a preconditioner):
@@ -124,7 +124,8 @@ class MovingAverage(WeightAveraging):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         assert self._average_model is not None
-        self.live, self.average = changing(pl_module), changing(self._average_model.module)
+        self.weights = changing(self._average_model.module)
+        self.average, self.live = list(self.weights.values()), list(changing(pl_module).values())
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
@@ -133,17 +134,24 @@ class MovingAverage(WeightAveraging):
             self._latest_update_step = step
             torch._foreach_lerp_(self.average, self.live, 1 - min(self.decay, (1 + step) / (10 + step)))
 
-    def weights(self) -> dict[str, Tensor]:
-        """The averaged weights under the names of the module's ``state_dict``."""
-        assert self._average_model is not None
-        return self._average_model.module.state_dict()
+    @torch.no_grad()
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        before = [tensor.clone() for tensor in self.live]
+        torch._foreach_copy_(self.live, self.average)
+        torch._foreach_copy_(self.average, before)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.on_validation_epoch_start(trainer, pl_module)
 
 
-def changing(module: nn.Module) -> list[Tensor]:
-    """Learnt parameters and the running statistics of normalisation layers, in a fixed order."""
-    layers = [layer for layer in module.modules() if getattr(layer, "track_running_stats", False)]
-    statistics = [b for layer in layers for b in layer.buffers(recurse=False) if b.is_floating_point()]
-    return [p.detach() for p in module.parameters() if p.requires_grad] + statistics
+def changing(module: nn.Module) -> dict[str, Tensor]:
+    """What training changes, by its name in the ``state_dict``: learnt parameters and batch norm's statistics."""
+    found = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    for prefix, layer in module.named_modules():
+        if getattr(layer, "track_running_stats", False):
+            statistics = layer.named_buffers(prefix, recurse=False)
+            found.update((name, buffer) for name, buffer in statistics if buffer.is_floating_point())
+    return found
 
 
 class Record(L.Callback):
@@ -295,11 +303,14 @@ class FitModule(L.LightningModule):
         return self.model.trouble(train) if self.adversarial else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the averaged weights into a checkpoint of weights alone, for which Lightning asks no callback."""
+        """Put the averaged weights into a checkpoint of weights alone, for which Lightning asks no callback.
+
+        Constants stay out of it: with a preconditioner of all genes, writing them would cost more than training.
+        """
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         averages = [callback for callback in callbacks if isinstance(callback, MovingAverage)]
         if "callbacks" not in checkpoint and averages:
-            checkpoint["state_dict"] = averages[0].weights()
+            checkpoint["state_dict"] = averages[0].weights
 
     def configure_optimizers(self) -> Any:
         critic = set(self.model.critic.parameters()) if self.adversarial else set()
@@ -406,7 +417,7 @@ def build_trainer(
 def load_weights(module: FitModule, path: str) -> int:
     """Load the weights of a checkpoint, and return its step."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(checkpoint["state_dict"])
+    module.load_state_dict({**module.state_dict(), **checkpoint["state_dict"]})
     return int(checkpoint["global_step"])
 
 
@@ -466,7 +477,7 @@ def fit(
         started, found, stopped = time.perf_counter(), None, None
         try:
             trainer.fit(module, batches, WholeBatch([t.to(device) for t in validation]))
-            if options.keep == "last" and not all(bool(t.isfinite().all()) for t in changing(module)):
+            if options.keep == "last" and not all(bool(t.isfinite().all()) for t in changing(module).values()):
                 found = f"the averaged weights are not finite after {trainer.global_step} steps; lower `learning_rate`."
         except TrainingDivergedError as error:
             found = str(error)
