@@ -389,31 +389,6 @@ def threads_for(model: nn.Module, options: TrainingOptions) -> int | None:
     return options.threads or (1 if small else None)
 
 
-def build_trainer(
-    options: TrainingOptions, device: torch.device, callbacks: Sequence[L.Callback], **overrides: Any
-) -> L.Trainer:
-    """A Trainer without loggers, banners or folders of its own; what it shows and writes is up to ``callbacks``.
-
-    Call it inside ``quiet_lightning``.
-    """
-    settings: dict[str, Any] = {
-        "accelerator": {"cuda": "gpu"}.get(device.type, device.type),
-        "devices": 1,
-        "precision": "bf16-mixed" if autocasts(options.precision, device) else "32-true",
-        "max_steps": options.max_steps,
-        "val_check_interval": min(options.validate_every, options.max_steps),
-        "check_val_every_n_epoch": None,
-        "callbacks": list(callbacks),
-        "plugins": [LightningEnvironment()],
-        "logger": False,
-        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-        "enable_progress_bar": any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    return L.Trainer(**{**settings, **overrides})
-
-
 def load_weights(module: FitModule, path: str) -> int:
     """Load the weights of a checkpoint, and return its step."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -471,9 +446,21 @@ def fit(
             callbacks.append(EarlyStopping(MONITORED, patience=options.patience, check_finite=False))
         if watched:
             callbacks.append(ProgressBar(title, options.max_steps * batches_per_step))
-        # Lightning counts batches between validations
-        interval = min(options.validate_every, options.max_steps) * batches_per_step
-        trainer = build_trainer(options, device, callbacks, val_check_interval=interval)
+        trainer = L.Trainer(
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=1,
+            precision="bf16-mixed" if autocasts(options.precision, device) else "32-true",
+            max_steps=options.max_steps,
+            # Lightning counts batches between validations
+            val_check_interval=min(options.validate_every, options.max_steps) * batches_per_step,
+            check_val_every_n_epoch=None,
+            callbacks=callbacks,
+            plugins=[LightningEnvironment()],
+            logger=False,
+            enable_progress_bar=watched,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
         started, found, stopped = time.perf_counter(), None, None
         try:
             trainer.fit(module, batches, WholeBatch([t.to(device) for t in validation]))

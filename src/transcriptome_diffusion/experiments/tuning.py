@@ -8,7 +8,6 @@ sees a held-out donor of the scorecard.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
@@ -86,12 +85,10 @@ def lookup(settings: Mapping[str, Any], path: str) -> Any:
 
 def merged(settings: Mapping[str, Any], flat: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of nested ``settings`` with the values of ``flat`` at their dotted paths, which must exist."""
-    result = copy.deepcopy(dict(settings))
+    tree = OmegaConf.create(dict(settings), flags={"struct": True})
     for path, value in flat.items():
-        lookup(result, path)
-        parent, _, last = path.rpartition(".")
-        (lookup(result, parent) if parent else result)[last] = value
-    return result
+        OmegaConf.update(tree, path, value, merge=False)
+    return cast(dict[str, Any], OmegaConf.to_container(tree))
 
 
 def current_settings(name: str, space: Mapping[str, Dimension], options: BaseModel) -> dict[str, Any]:
@@ -207,28 +204,25 @@ class ValidationObjective:
 
 
 # ----------------------------------------------------------------------------------------------- study
-def identity(train: ad.AnnData, validation: ad.AnnData, **facts: Any) -> str:
-    """Twelve hexadecimal digits of all that decides what a trial's value means."""
-    profiles = fingerprint(train, validation, Options())
-    return hashlib.sha256(json.dumps([profiles, facts], sort_keys=True).encode()).hexdigest()[:12]
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hold back what Optuna and the single trainings report; a search says one line per trial."""
     package = __name__.partition(".")[0]
-    levels = {"optuna": logging.CRITICAL, f"{package}.training": logging.WARNING}
-    levels[f"{package}.generators"] = logging.WARNING
+    levels = {
+        "optuna": logging.CRITICAL,
+        f"{package}.training": logging.WARNING,
+        f"{package}.generators": logging.WARNING,
+    }
     before = {name: logging.getLogger(name).level for name in levels}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        try:
-            yield
-        finally:
-            for name, level in before.items():
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @dataclass(frozen=True)
@@ -283,16 +277,17 @@ class Search:
         self.space = options.spaces.get(name, {})
         self.current = current_settings(name, self.space, base)
         self.objective = ValidationObjective(train, validation, evaluation, options)
-        meaning = identity(
-            train,
-            validation,
-            space={path: dimension.model_dump() for path, dimension in self.space.items()},
-            fixed=merged(base.model_dump(mode="json"), dict.fromkeys(self.space)),
-            evaluation=evaluation.model_dump(mode="json", include={"label", "draws", "neighbours", "seed"}),
-            objective=options.model_dump(mode="json", include={"objective", "copying_penalty", "seeds"}),
-            sampling=[block.model_dump(mode="json") for block in (sampling, *self.samplers)],
-        )
-        self.study_name = f"{name}-{meaning}"
+        # all that decides what the value of a trial means
+        meaning = [
+            fingerprint(train, validation, Options()),
+            {path: dimension.model_dump() for path, dimension in self.space.items()},
+            merged(base.model_dump(mode="json"), dict.fromkeys(self.space)),
+            evaluation.model_dump(mode="json", include={"label", "draws", "neighbours", "seed"}),
+            options.model_dump(mode="json", include={"objective", "copying_penalty", "seeds"}),
+            *(block.model_dump(mode="json") for block in (sampling, *self.samplers)),
+        ]
+        digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+        self.study_name = f"{name}-{digest[:12]}"
         path = Path(options.storage)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = JournalFileOpenLock(str(path))
