@@ -254,7 +254,7 @@ class FitModule(L.LightningModule):
             critic_optimizer = self.trainer.optimizers[1]
             terms = named(self.model.critic_loss(batch, self.generator))
             critic_optimizer.zero_grad()
-            self.manual_backward(terms["loss"])
+            terms["loss"].backward()
             self.on_before_optimizer_step(critic_optimizer)
             critic_optimizer.step()
             self.collect({"critic_loss" if name == "loss" else name: value for name, value in terms.items()})
@@ -262,7 +262,7 @@ class FitModule(L.LightningModule):
                 return
         terms = named(self.model.training_loss(batch, self.generator))
         optimizer.zero_grad()
-        self.manual_backward(terms["loss"])
+        terms["loss"].backward()  # bfloat16 needs no scaled loss, so Lightning's manual_backward only takes time
         optimizer.step()  # Lightning calls on_before_optimizer_step
         self.collect(terms)
         schedules: Any = self.lr_schedulers()
