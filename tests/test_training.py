@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from transcriptome_diffusion import training
-from transcriptome_diffusion.devices import resolve_device
+from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device
 from transcriptome_diffusion.options import TrainingOptions
 
 
@@ -127,34 +128,50 @@ def test_patience_ends_training_after_so_many_validations_without_a_gain() -> No
     assert record["stopped"].endswith(f"no gain on validation donors since step {record['best_step']}")
 
 
-def test_the_moving_average_follows_its_recursion() -> None:
-    module = nn.Linear(1, 1, bias=False)
-    average = training.MovingAverage(module, decay=0.9, keep="last", patience=None)
+class Averaged(L.LightningModule):
+    """A layer as a callback meets it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+
+def averaging(layer: nn.Module, decay: float) -> Any:
+    """A function that sets the step reached and lets the average follow, and one that ends training."""
+    average, module = training.MovingAverage(decay), Averaged(layer)
     trainer: Any = SimpleNamespace(global_step=0)
+    average.setup(trainer, module, "fit")
+
+    def step(number: int) -> None:
+        trainer.global_step = number
+        average.on_train_batch_end(trainer, module)
+
+    return step, lambda: average.on_train_end(trainer, module)
+
+
+def test_the_moving_average_follows_its_recursion() -> None:
+    layer = nn.Linear(1, 1, bias=False)
     values = np.random.default_rng(0).normal(size=30)
     expected = values[0]
-    module.weight.data.fill_(values[0])
-    average.on_train_start(trainer, L.LightningModule())
-    for step, value in enumerate(values, start=1):
-        module.weight.data.fill_(value)
-        trainer.global_step = step
-        average.on_train_batch_end(trainer, L.LightningModule())
-        decay = min(0.9, (1 + step) / (10 + step))
+    layer.weight.data.fill_(values[0])
+    step, end = averaging(layer, decay=0.9)
+    for number, value in enumerate(values, start=1):
+        layer.weight.data.fill_(value)
+        step(number)
+        step(number)  # the critic's batches between two steps do not count
+        decay = min(0.9, (1 + number) / (10 + number))
         expected = decay * expected + (1 - decay) * value
-    average.on_train_end(trainer, L.LightningModule())
-    assert float(module.weight.detach()) == pytest.approx(expected, rel=1e-5)
+    end()
+    assert float(layer.weight.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_batch_statistics_are_averaged_with_the_weights() -> None:
-    module = nn.BatchNorm1d(1)
-    average = training.MovingAverage(module, decay=0.5, keep="last", patience=None)
-    trainer: Any = SimpleNamespace(global_step=0)
-    average.on_train_start(trainer, L.LightningModule())
-    trainer.global_step = 100
-    module.running_mean.fill_(8.0)  # type: ignore[union-attr]
-    average.on_train_batch_end(trainer, L.LightningModule())
-    average.on_train_end(trainer, L.LightningModule())
-    assert float(module.running_mean) == 4.0  # type: ignore[arg-type]
+    layer = nn.BatchNorm1d(1)
+    step, end = averaging(layer, decay=0.5)
+    layer.running_mean.fill_(8.0)  # type: ignore[union-attr]
+    step(100)
+    end()
+    assert float(layer.running_mean) == 4.0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("broken", ["training_loss", "validation_loss"])
@@ -306,6 +323,58 @@ def test_nothing_is_written_and_lightning_keeps_quiet(
     assert written.out == ""
     assert "GPU" not in written.err
     assert [str(w.message) for w in recwarn if "lightning" in str(w.filename)] == []
+
+
+def test_the_folder_of_the_checkpoints_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found: list[str] = []
+    load = training.load_weights
+
+    def loading(module: training.FitModule, path: str) -> int:
+        found.extend(file.name for file in tmp_path.rglob("*.ckpt"))
+        return load(module, path)
+
+    monkeypatch.setattr(training, "load_weights", loading)
+    training.fit(Regression(), line_data(), line_data(), options(), seed=0)
+    assert len(found) == 1
+    assert list(tmp_path.iterdir()) == []
+    broken = Regression()
+    broken.training_loss = lambda *_: broken.line.weight.sum() * math.nan  # type: ignore[method-assign]
+    with pytest.raises(training.TrainingDivergedError):
+        training.fit(broken, line_data(), line_data(), options(), seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_shows_a_bar_over_all_steps_and_no_log_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        training.fit(Regression(), line_data(), line_data(), options(max_steps=60), seed=0, title="the title")
+    assert caplog.records == []
+    shown = capsys.readouterr().out
+    assert "the title: 100%" in shown
+    assert "60/60" in shown
+    assert "validation_loss=" in shown
+    assert "Epoch" not in shown
+    assert "Validation" not in shown
+
+
+def test_small_networks_train_on_one_thread_unless_told_otherwise() -> None:
+    small, large = nn.Linear(10, 10), nn.Linear(1000, 1000)
+    assert training.threads_for(small, options()) == 1
+    assert training.threads_for(large, options()) is None
+    assert training.threads_for(small, options(threads=3)) == training.threads_for(large, options(threads=3)) == 3
+
+
+def test_float32_means_float32_and_auto_never_casts_on_a_cpu() -> None:
+    cpu = torch.device("cpu")
+    assert not multiplies_bfloat16("float32", cpu)
+    assert not autocasts("auto", cpu)
+    assert autocasts("bfloat16", cpu)
+    for precision, expected in {"float32": "highest", "auto": "medium"}.items():
+        with training.compute_settings(0, cpu, None, precision):
+            assert torch.get_float32_matmul_precision() == expected
 
 
 def test_away_from_a_terminal_a_line_is_logged_at_each_tenth(caplog: pytest.LogCaptureFixture) -> None:

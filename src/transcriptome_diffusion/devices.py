@@ -1,4 +1,4 @@
-"""Which processor computes, and whether it gains from bfloat16.
+"""Which processor computes, with how many threads, and whether it multiplies in bfloat16.
 
 Apart from ``training``, so that sampling need not import Lightning.
 """
@@ -28,14 +28,23 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def gains_from_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` multiplies bfloat16 matrices in hardware, without which autocast slows it down."""
+def multiplies_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether matrices are multiplied in bfloat16; ``auto`` does so where the hardware has instructions for it."""
+    if precision != "auto":
+        return precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
-    return False
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def autocasts(precision: str, device: torch.device) -> bool:
+    """Whether to train under autocast to bfloat16; weights and losses stay float32 either way.
+
+    With ``auto`` not on a CPU: there oneDNN rounds to bfloat16 within the products of float32 matrices, if
+    ``torch.set_float32_matmul_precision`` is "medium", and the casts between layers only cost time.
+    """
+    return multiplies_bfloat16(precision, device) and (precision == "bfloat16" or device.type != "cpu")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Kedro settings; see https://docs.kedro.org for what else may stand here."""
 
+from pathlib import Path
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
@@ -18,11 +19,57 @@ def choice(parameter: str, chosen: str, options: Any) -> Any:
     return options[chosen]
 
 
+def tuned(generator: str, path: str | None, settings: Any) -> Any:
+    """``${tuned:vae, ${runtime_params:tuned, null}, ${settings}}``: settings, changed as a search's result says.
+
+    Args:
+        generator: whose settings they are.
+        path: of a file as ``kedro run --pipelines tuning`` writes it, or of a folder of them; None changes nothing.
+        settings: the generator's block of parameters.
+
+    Raises:
+        ValueError: naming the file, if there is none, it holds no known generator, or an option it sets is none.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+
+    from transcriptome_diffusion.generators.registry import trained_models
+
+    block = OmegaConf.to_container(settings, resolve=True)
+    if path is None:
+        return block
+    place = Path(path)
+    files = sorted(place.glob("*.yml")) if place.is_dir() else [place]
+    if not files or not all(file.is_file() for file in files):
+        raise ValueError(
+            f"`tuned` is {path}, found no such file, nor a folder with .yml files in it (looked at {place.resolve()}). "
+            "Name a file that `kedro run --pipelines tuning` wrote."
+        )
+    for file in files:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        unknown = set(found) - set(trained_models()) if isinstance(found, dict) else {str(found)}
+        if unknown:
+            raise ValueError(f"{file} sets {sorted(unknown)}; expected settings of {sorted(trained_models())}.")
+        _override(block, found.get(generator, {}), f"{file}: {generator}")
+    return block
+
+
+def _override(block: Any, changes: dict[str, Any], where: str) -> None:
+    """Change ``block`` in place; every key of ``changes`` must be in it."""
+    for name, value in changes.items():
+        if name not in block:
+            raise ValueError(f"{where}.{name} is no option; expected one of {sorted(block)}.")
+        if isinstance(value, dict) and isinstance(block[name], dict):
+            _override(block[name], value, f"{where}.{name}")
+        else:
+            block[name] = value
+
+
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "custom_resolvers": {"choice": choice},
+    "custom_resolvers": {"choice": choice, "tuned": tuned},
     # an environment changes single keys of a parameter block; catalog entries are replaced whole
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
 }

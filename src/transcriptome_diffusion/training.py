@@ -1,4 +1,4 @@
-"""The one place that trains: Lightning's Trainer with our device, precision, averaging, progress and record.
+"""The one place that trains: Lightning's Trainer, its checkpoints, early stopping, weight averaging and progress bar.
 
 Importing this module imports Lightning, which costs seconds; models import it only in ``fit``.
 """
@@ -13,18 +13,25 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from transcriptome_diffusion.devices import gains_from_bfloat16, resolve_device, torch_threads
+from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device, torch_threads
 from transcriptome_diffusion.options import TrainingOptions
 
 logger = logging.getLogger(__name__)
+
+#: the logged loss that decides which weights are kept and when patience is at an end
+MONITORED = "validation_loss"
+#: below so many parameters a second thread costs more than it gains: they wait for each other at every layer
+SMALL_NETWORK = 1_000_000
 
 Batch = tuple[Tensor, ...]
 Terms = dict[str, Tensor]
@@ -102,117 +109,75 @@ class WholeBatch:
         yield self.tensors
 
 
-class MovingAverage(L.Callback):
-    """Exponential moving average of every floating tensor of a module, warm at the start; validated and kept.
+class MovingAverage(WeightAveraging):
+    """Exponential moving average of what training changes; the averaged weights are validated and kept.
 
-    The decay rises as (1 + step) / (10 + step) up to ``decay``, so that the first weights are soon forgotten.
-    While validation runs, the module holds the averaged weights; ``keep`` says whether those of the best
-    validation or of the last step are left in it at the end. When training breaks down it ends, and "last"
-    means the last healthy validation.
-
-    Attributes:
-        stopped: why training ended before its last step; None if it did not.
-        diverged: whether that was a breakdown.
+    The decay rises as (1 + step) / (10 + step) up to ``decay``, so that the first weights are soon forgotten. The
+    statistics of batch norm are averaged like weights. All other buffers are constants (a scaler, a preconditioner):
+    averaging them too, as ``WeightAveraging`` does by itself, costs a tenth of a training step.
     """
 
-    def __init__(self, module: nn.Module, decay: float, keep: str, patience: int | None) -> None:
-        self.module, self.decay, self.keep, self.patience = module, decay, keep, patience
-        self.live: list[Tensor] = []
-        self.average: list[Tensor] = []
-        self.kept: list[Tensor] = []
-        self.healthy: list[Tensor] = []
-        self.best_loss, self.best_step, self.without_gain, self.steps = math.inf, 0, 0, 0
-        self.healthy_step = 0
-        self.stopped: str | None = None
-        self.diverged = False
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
 
-    def _swap(self) -> None:
-        for live, average in zip(self.live, self.average, strict=True):
-            held = live.clone()
-            live.copy_(average)
-            average.copy_(held)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # batch norm's running statistics are averaged as well: they belong to the weights
-        self.live = [t.detach() for t in self.module.state_dict().values() if t.is_floating_point()]
-        self.average = [t.clone() for t in self.live]
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        assert self._average_model is not None
+        self.weights = changing(self._average_model.module)
+        self.average, self.live = list(self.weights.values()), list(changing(pl_module).values())
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        if trainer.global_step == self.steps:  # an accumulating or manual step that moved no weights
-            return
-        self.steps = trainer.global_step
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self.average, self.live, 1 - decay)
+        step = trainer.global_step
+        if step > self._latest_update_step:  # a step of the critic alone moves no weights
+            self._latest_update_step = step
+            torch._foreach_lerp_(self.average, self.live, 1 - min(self.decay, (1 + step) / (10 + step)))
 
     @torch.no_grad()
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._swap()
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        before = [tensor.clone() for tensor in self.live]
+        torch._foreach_copy_(self.live, self.average)
+        torch._foreach_copy_(self.average, before)
 
-    @torch.no_grad()
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, FitModule)
-        self._swap()
-        if pl_module.trouble is not None:
-            self._give_up(pl_module.trouble)
-            trainer.should_stop = True
-            return
-        self.healthy, self.healthy_step = [t.clone() for t in self.average], trainer.global_step
-        if (loss := pl_module.validation_means["loss"]) < self.best_loss:
-            self.best_loss, self.best_step, self.without_gain = loss, trainer.global_step, 0
-            self.kept = self.healthy if self.keep == "best" else []
-            return
-        self.without_gain += 1
-        if self.patience is not None and self.without_gain >= self.patience:
-            self.stopped = f"stopped at step {self.steps}: no gain on validation donors since step {self.best_step}"
-            trainer.should_stop = True
-
-    def _give_up(self, found: str) -> None:
-        if not self.healthy:
-            raise TrainingDivergedError(f"{found} No validation before was healthy: nothing is kept.")
-        step = self.best_step if self.keep == "best" else self.healthy_step
-        self.stopped, self.diverged = f"{found} The averaged weights of step {step} are kept.", True
-
-    @torch.no_grad()
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        final = self.kept or (self.healthy if self.diverged else self.average)
-        if not all(bool(torch.isfinite(t).all()) for t in final):
-            self._give_up(f"the averaged weights are not finite after {self.steps} steps; lower `learning_rate`.")
-            final = self.healthy
-        for live, kept in zip(self.live, final, strict=True):
-            live.copy_(kept)
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.on_validation_epoch_start(trainer, pl_module)
 
 
-class Progress(L.Callback):
-    """Shows losses and the remaining time, and keeps the curve.
+def changing(module: nn.Module) -> dict[str, Tensor]:
+    """What training changes, by its name in the ``state_dict``: learnt parameters and batch norm's statistics."""
+    found = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    for prefix, layer in module.named_modules():
+        if getattr(layer, "track_running_stats", False):
+            statistics = layer.named_buffers(prefix, recurse=False)
+            found.update((name, buffer) for name, buffer in statistics if buffer.is_floating_point())
+    return found
 
-    A bar where someone watches a terminal, otherwise a log line at every tenth of the way.
+
+class Record(L.Callback):
+    """Keeps the curve, and logs a line at every tenth of the way where no progress bar is shown.
 
     Attributes:
-        curve: one record per validation: step, epoch (passes over the training rows), train_loss (mean since
+        curve: one entry per validation: step, epoch (passes over the training rows), train_loss (mean since
             the last one), validation_loss, the means of further terms of the training loss under their own
             names, those of the validation loss with ``validation_`` before, learning_rate, seconds.
     """
 
-    def __init__(self, max_steps: int, steps_per_epoch: float, title: str) -> None:
-        self.max_steps, self.steps_per_epoch, self.title = max_steps, steps_per_epoch, title
+    def __init__(self, max_steps: int, steps_per_epoch: float, title: str, log_lines: bool) -> None:
+        self.max_steps, self.steps_per_epoch, self.title, self.log_lines = max_steps, steps_per_epoch, title, log_lines
         self.curve: list[dict[str, float]] = []
-        self.watched = sys.stderr.isatty()
-        self.announced = 0
+        self.tenths = 0
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The entry with the lowest validation loss, the first of equal ones."""
+        return min(self.curve, key=lambda entry: entry["validation_loss"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = time.perf_counter()
-        self.bar = tqdm(total=self.max_steps, desc=self.title, unit="step", disable=not self.watched, leave=False)
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.bar.update(trainer.global_step - self.bar.n)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, FitModule)
-        if pl_module.trouble is not None:
-            return
         train, validation = pl_module.training_means, pl_module.validation_means
         step, seconds = trainer.global_step, time.perf_counter() - self.started
         self.curve.append(
@@ -227,9 +192,8 @@ class Progress(L.Callback):
                 "seconds": round(seconds, 3),
             }
         )
-        self.bar.set_postfix(loss=f"{train['loss']:.4f}", validation=f"{validation['loss']:.4f}")
-        if not self.watched and step * 10 // self.max_steps > self.announced:
-            self.announced = step * 10 // self.max_steps
+        if self.log_lines and step * 10 // self.max_steps > self.tenths:
+            self.tenths = step * 10 // self.max_steps
             logger.info(
                 "%s: step %d of %d, loss %.4f, validation %.4f, %.0f s left",
                 self.title,
@@ -240,41 +204,80 @@ class Progress(L.Callback):
                 seconds / step * (self.max_steps - step),
             )
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.bar.close()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self.bar.close()
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar over all batches of a training, with its title; none for the single batch of a validation."""
+
+    def __init__(self, title: str, batches: int) -> None:
+        super().__init__(refresh_rate=10)
+        self.title, self.batches = title, batches
+
+    @property
+    def train_description(self) -> str:
+        return self.title
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        # there is one endless epoch, of which Lightning knows no length
+        self.train_progress_bar.reset(self.batches)
 
 
 class FitModule(L.LightningModule):
-    """Any ``Trainable`` under one optimizer with a learning-rate schedule and clipped gradients.
+    """Any ``Trainable`` under an optimizer with a learning-rate schedule and clipped gradients.
+
+    The critic of an ``Adversarial`` model steps on every batch, the rest on every ``critic_steps``-th one. Steps,
+    their number, schedules and validations count those of the model, not of the critic. Optimisation is Lightning's
+    manual one, for both kinds: its automatic one allows no second optimizer, and takes longer per step.
 
     Attributes:
         training_means: the mean of every term of the training loss since the validation before the last.
         validation_means: the terms of the last validation.
-        trouble: what the last validation found wrong, with the remedy; None while all is well.
     """
 
-    def __init__(
-        self, model: Any, options: TrainingOptions, seed: int, device: torch.device, title: str = "training"
-    ) -> None:
+    def __init__(self, model: Any, options: TrainingOptions, seed: int, device: torch.device) -> None:
         super().__init__()
-        self.model, self.options, self.title = model, options, title
+        self.automatic_optimization = False
+        self.model, self.options = model, options
+        self.adversarial = isinstance(model, Adversarial)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.collected: defaultdict[str, list[Tensor]] = defaultdict(list)
         self.training_means: dict[str, float] = {}
         self.validation_means: dict[str, float] = {}
-        self.trouble: str | None = None
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        optimizers: Any = self.optimizers()
+        optimizer = optimizers[0] if self.adversarial else optimizers
+        if self.adversarial:
+            # Lightning counts the steps of its own optimizers, so the critic's is a plain one
+            critic_optimizer = self.trainer.optimizers[1]
+            terms = named(self.model.critic_loss(batch, self.generator))
+            critic_optimizer.zero_grad()
+            terms["loss"].backward()
+            self.on_before_optimizer_step(critic_optimizer)
+            critic_optimizer.step()
+            self.collect({"critic_loss" if name == "loss" else name: value for name, value in terms.items()})
+            if (index + 1) % self.model.critic_steps:
+                return
+        terms = named(self.model.training_loss(batch, self.generator))
+        optimizer.zero_grad()
+        terms["loss"].backward()  # bfloat16 needs no scaled loss, so Lightning's manual_backward only takes time
+        optimizer.step()  # Lightning calls on_before_optimizer_step
+        self.collect(terms)
+        schedules: Any = self.lr_schedulers()
+        for rate in schedules if self.adversarial else [schedules]:
+            rate.step()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Lightning's own clipping refuses fused optimizers under mixed precision
+        if self.options.gradient_clip is not None:
+            learnt = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(learnt, self.options.gradient_clip)
 
     def collect(self, terms: Terms) -> None:
         for name, value in terms.items():
             self.collected[name].append(value.detach())
-
-    def training_step(self, batch: Batch, index: int) -> Tensor | None:
-        terms = named(self.model.training_loss(batch, self.generator))
-        self.collect(terms)
-        return terms["loss"]
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self.validation_means = {name: float(v) for name, v in named(self.model.validation_loss(batch)).items()}
@@ -285,79 +288,41 @@ class FitModule(L.LightningModule):
         self.collected.clear()
         if (found := self.diagnose()) is not None:
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            self.trouble = (
-                f"{self.title}: {found} at step {self.global_step} with learning rate {rate:.2g}. Lower "
-                "`training.learning_rate`, set `training.gradient_clip`, or use `training.precision: float32`."
+            raise TrainingDivergedError(
+                f"{found} at step {self.global_step} with learning rate {rate:.2g}. Lower `training.learning_rate`, "
+                "set `training.gradient_clip`, or use `training.precision: float32`."
             )
+        losses = {"train_loss": self.training_means["loss"], MONITORED: self.validation_means["loss"]}
+        self.log_dict(losses, prog_bar=True, batch_size=1)
 
     def diagnose(self) -> str | None:
         """What is wrong with the means of the losses, if anything is."""
         train, validation = self.training_means, self.validation_means
-        if all(math.isfinite(value) for value in (*train.values(), *validation.values())):
-            return None
-        return f"the loss is {train['loss']} (validation {validation['loss']})"
+        if not all(math.isfinite(value) for value in (*train.values(), *validation.values())):
+            return f"the loss is {train['loss']} (validation {validation['loss']})"
+        return self.model.trouble(train) if self.adversarial else None
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        # Lightning's own clipping refuses fused optimizers under mixed precision
-        if self.options.gradient_clip is not None:
-            moved = [p for group in optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(moved, self.options.gradient_clip)
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the averaged weights into a checkpoint of weights alone, for which Lightning asks no callback.
 
-    def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.parameters(), self.options)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule(optimizer, self.options), "interval": "step"},
-        }
-
-
-class AdversarialModule(FitModule):
-    """Any ``Adversarial`` model: its critic steps on every batch, the rest on every ``critic_steps``-th one.
-
-    Steps, their number, schedules and validations count those of the model, not of the critic.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.automatic_optimization = False
-
-    def training_step(self, batch: Batch, index: int) -> None:
-        # Lightning counts steps of its own optimizers, so the critic's stays a plain one
-        optimizer: Any = self.optimizers()
-        critic_optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        optimizer, critic_optimizer = optimizer[0], critic_optimizer[1]
-        terms = named(self.model.critic_loss(batch, self.generator))
-        critic_optimizer.zero_grad()
-        self.manual_backward(terms["loss"])
-        self.on_before_optimizer_step(critic_optimizer)
-        critic_optimizer.step()
-        self.collect({"critic_loss" if name == "loss" else name: value for name, value in terms.items()})
-        if (index + 1) % self.model.critic_steps:
-            return
-        terms = named(self.model.training_loss(batch, self.generator))
-        optimizer.zero_grad()
-        self.manual_backward(terms["loss"])
-        optimizer.step()
-        self.collect(terms)
-        schedules: Any = self.lr_schedulers()
-        for rate in schedules:
-            rate.step()
-
-    def diagnose(self) -> str | None:
-        return super().diagnose() or self.model.trouble(self.training_means)
+        Constants stay out of it: with a preconditioner of all genes, writing them would cost more than training.
+        """
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        averages = [callback for callback in callbacks if isinstance(callback, MovingAverage)]
+        if "callbacks" not in checkpoint and averages:
+            checkpoint["state_dict"] = averages[0].weights
 
     def configure_optimizers(self) -> Any:
-        of_critic = list(self.model.critic.parameters())
-        known = {id(p) for p in of_critic}
-        # no warm-up: while the model's rate is still low, the critic learns what there is to tell
-        changes = {"learning_rate": self.model.critic_learning_rate, "warmup": 0.0}
-        critic_options = self.options.model_copy(update=changes)
-        optimizer = build_optimizer([p for p in self.parameters() if id(p) not in known], self.options)
-        critic_optimizer = build_optimizer(of_critic, critic_options)
-        return [optimizer, critic_optimizer], [
-            schedule(optimizer, self.options),
-            schedule(critic_optimizer, critic_options),
-        ]
+        critic = set(self.model.critic.parameters()) if self.adversarial else set()
+        optimizers = [build_optimizer((p for p in self.parameters() if p not in critic), self.options)]
+        schedules = [schedule(optimizers[0], self.options)]
+        if self.adversarial:
+            # no warm-up: while the model's rate is still low, the critic learns what there is to tell
+            changes = {"learning_rate": self.model.critic_learning_rate, "warmup": 0.0}
+            options = self.options.model_copy(update=changes)
+            optimizers.append(build_optimizer(self.model.critic.parameters(), options))
+            schedules.append(schedule(optimizers[1], options))
+        return optimizers, schedules
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], options: TrainingOptions) -> torch.optim.Optimizer:
@@ -405,50 +370,30 @@ def quiet_lightning() -> Iterator[None]:
 
 
 @contextmanager
-def compute_settings(seed: int, device: torch.device, threads: int | None) -> Iterator[None]:
-    """Seeded random numbers, faster float32 products and a number of threads, all put back afterwards."""
-    precision = torch.get_float32_matmul_precision()
+def compute_settings(seed: int, device: torch.device, threads: int | None, precision: str) -> Iterator[None]:
+    """Seeded random numbers, precision of float32 products and a number of threads, all put back afterwards."""
+    before = torch.get_float32_matmul_precision()
     cuda = [device.index or 0] if device.type == "cuda" else []
     with torch_threads(threads), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
-        torch.set_float32_matmul_precision("medium")
+        torch.set_float32_matmul_precision("highest" if precision == "float32" else "medium")
         try:
             yield
         finally:
-            torch.set_float32_matmul_precision(precision)
+            torch.set_float32_matmul_precision(before)
 
 
-def mixed_precision(options: TrainingOptions, device: torch.device) -> bool:
-    """Whether to multiply in bfloat16; weights and losses stay float32 either way."""
-    if options.precision == "auto":
-        return gains_from_bfloat16(device)
-    return options.precision == "bfloat16"
+def threads_for(model: nn.Module, options: TrainingOptions) -> int | None:
+    """Threads of torch on a CPU: those asked for, or one for a small network, or as many as torch has (None)."""
+    small = sum(p.numel() for p in model.parameters()) < SMALL_NETWORK
+    return options.threads or (1 if small else None)
 
 
-def build_trainer(
-    options: TrainingOptions, device: torch.device, callbacks: Sequence[L.Callback], **overrides: Any
-) -> L.Trainer:
-    """A Trainer that writes nothing to disk: no loggers, checkpoints, folders or banners.
-
-    Call it inside ``quiet_lightning``.
-    """
-    settings: dict[str, Any] = {
-        "accelerator": {"cuda": "gpu"}.get(device.type, device.type),
-        "devices": 1,
-        "precision": "bf16-mixed" if mixed_precision(options, device) else "32-true",
-        "max_steps": options.max_steps,
-        "val_check_interval": min(options.validate_every, options.max_steps),
-        "check_val_every_n_epoch": None,
-        "callbacks": list(callbacks),
-        "plugins": [LightningEnvironment()],
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "barebones": False,
-    }
-    return L.Trainer(**{**settings, **overrides})
+def load_weights(module: FitModule, path: str) -> int:
+    """Load the weights of a checkpoint, and return its step."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    module.load_state_dict({**module.state_dict(), **checkpoint["state_dict"]})
+    return int(checkpoint["global_step"])
 
 
 def fit(
@@ -469,9 +414,9 @@ def fit(
         title: stands before the progress and in errors.
 
     Returns:
-        The record, plain JSON: ``curve`` (see ``Progress``), ``best_step``, ``best_validation_loss``,
+        The record, plain JSON: ``curve`` (see ``Record``), ``best_step``, ``best_validation_loss``,
         ``steps``, ``stopped`` (why before the last step: a breakdown, after which the last good weights are
-        kept, or no gain within ``patience``; else None), ``seconds``, ``device``, ``precision``,
+        kept, or no gain within ``patience``; else None), ``seconds``, ``device``, ``precision`` (of products),
         ``parameters``.
 
     Raises:
@@ -482,33 +427,68 @@ def fit(
     batches_per_step = model.critic_steps if adversarial else 1
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())
-        stack.enter_context(compute_settings(seed, device, options.threads))
+        stack.enter_context(compute_settings(seed, device, threads_for(model, options), options.precision))
+        folder = stack.enter_context(TemporaryDirectory(prefix="training-"))
         model.to(device)
         batches = MemoryBatches([t.to(device) for t in train], options.batch_size, seed + 2)
         steps_per_epoch = batches.per_epoch / batches_per_step
         if options.max_epochs is not None:
             steps = max(round(options.max_epochs * steps_per_epoch), 1)
             options = options.model_copy(update={"max_steps": steps})
-        average = MovingAverage(model, options.ema_decay, options.keep, options.patience)
-        progress = Progress(options.max_steps, steps_per_epoch, title)
-        module = (AdversarialModule if adversarial else FitModule)(model, options, seed + 1, device, title)
-        # Lightning counts batches between validations
-        interval = min(options.validate_every, options.max_steps) * batches_per_step
-        trainer = build_trainer(options, device, [average, progress], val_check_interval=interval)
-        started = time.perf_counter()
-        trainer.fit(module, batches, WholeBatch([t.to(device) for t in validation]))
+        module = FitModule(model, options, seed + 1, device)
+        # with `keep: last` it is needed only if a later validation finds a breakdown
+        monitor = MONITORED if options.keep == "best" else None
+        checkpoint = ModelCheckpoint(folder, "{step}", monitor=monitor, save_weights_only=True)
+        watched = sys.stdout.isatty()
+        record = Record(options.max_steps, steps_per_epoch, title, log_lines=not watched)
+        callbacks: list[L.Callback] = [MovingAverage(options.ema_decay), record, checkpoint]
+        if options.patience is not None:
+            callbacks.append(EarlyStopping(MONITORED, patience=options.patience, check_finite=False))
+        if watched:
+            callbacks.append(ProgressBar(title, options.max_steps * batches_per_step))
+        trainer = L.Trainer(
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=1,
+            precision="bf16-mixed" if autocasts(options.precision, device) else "32-true",
+            max_steps=options.max_steps,
+            # Lightning counts batches between validations
+            val_check_interval=min(options.validate_every, options.max_steps) * batches_per_step,
+            check_val_every_n_epoch=None,
+            callbacks=callbacks,
+            plugins=[LightningEnvironment()],
+            logger=False,
+            enable_progress_bar=watched,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        started, found, stopped = time.perf_counter(), None, None
+        try:
+            trainer.fit(module, batches, WholeBatch([t.to(device) for t in validation]))
+            if options.keep == "last" and not all(bool(t.isfinite().all()) for t in changing(module).values()):
+                found = f"the averaged weights are not finite after {trainer.global_step} steps; lower `learning_rate`."
+        except TrainingDivergedError as error:
+            found = str(error)
+        if found and not record.curve:
+            raise TrainingDivergedError(f"{title}: {found} No validation before was healthy: nothing is kept.")
+        if found or options.keep == "best":
+            step = load_weights(module, checkpoint.best_model_path)
         seconds = time.perf_counter() - started
     model.to("cpu").eval()
-    if average.stopped:
-        logger.log(logging.WARNING if average.diverged else logging.INFO, "%s", average.stopped)
+    if found:
+        stopped = f"{title}: {found} The averaged weights of step {step} are kept."
+        logger.warning("%s", stopped)
+    elif trainer.global_step < options.max_steps:
+        since = f"no gain on validation donors since step {record.best['step']}"
+        stopped = f"{title}: stopped at step {trainer.global_step}, {since}"
+        logger.info("%s", stopped)
     return {
-        "curve": progress.curve,
-        "best_step": average.best_step,
-        "best_validation_loss": average.best_loss,
-        "steps": average.steps,
-        "stopped": average.stopped,
+        "curve": record.curve,
+        "best_step": record.best["step"],
+        "best_validation_loss": record.best["validation_loss"],
+        "steps": trainer.global_step,
+        "stopped": stopped,
         "seconds": round(seconds, 3),
         "device": device.type,
-        "precision": "bfloat16" if mixed_precision(options, device) else "float32",
+        "precision": "bfloat16" if multiplies_bfloat16(options.precision, device) else "float32",
         "parameters": sum(p.numel() for p in model.parameters()),
     }

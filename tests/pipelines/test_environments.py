@@ -53,7 +53,6 @@ def validated(configured, pipelines):
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_block_of_parameters_is_one_its_nodes_accept(validated, environment):
     block = validated(environment)
-    assert block["tuning"].parameters_folder == f"conf/{'local' if environment == 'base' else environment}"
     for name, spec in trained_models().items():
         assert isinstance(block[name], spec.options), name
 

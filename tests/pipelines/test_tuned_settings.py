@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import get_type_hints
 
 import pandas as pd
 import pytest
@@ -10,22 +12,15 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
-from omegaconf import OmegaConf
 
 from transcriptome_diffusion.experiments.options import Dimension, TuningOptions
 from transcriptome_diffusion.experiments.tuning import Found, current_settings
 from transcriptome_diffusion.generators.options import SamplerOptions
-from transcriptome_diffusion.generators.registry import BASELINES, DENOISER, SAMPLERS
-from transcriptome_diffusion.pipelines.tuning.nodes import (
-    as_parameters_file,
-    is_chosen,
-    refuse_a_second_source,
-    searching,
-    tuned_file,
-)
+from transcriptome_diffusion.generators.registry import GENERATORS, trained_models
+from transcriptome_diffusion.pipelines.tuning.nodes import SearchNode, as_file, is_chosen
 
 SPACE = {"width": Dimension(kind="int", low=1, high=9)}
-TUNING = TuningOptions(parameters_folder="conf/mine", spaces={"vae": SPACE})
+TUNING = TuningOptions(spaces={"vae": SPACE})
 FOUND = Found(
     settings={"beta": 1.0e-5, "network.width": 7, "hidden": [8, 4], "clip": None},
     value=0.9,
@@ -40,81 +35,95 @@ BASE = """
 _vae_presets:
   default: {beta: 1, clip: 2.0, hidden: [1, 2, 3], network: {width: 3, depth: 2}}
   gtex_paper: {beta: 9, clip: 1.0, hidden: [5], network: {width: 33, depth: 2}}
-vae: ${_vae_presets.${runtime_params:preset, ${globals:preset}}}
+vae: ${tuned:vae, ${runtime_params:tuned, null}, ${choice:preset, ${runtime_params:preset, default}, ${_vae_presets}}}
+_wgan_gp: {beta: 4}
+wgan_gp: ${tuned:wgan_gp, ${runtime_params:tuned, null}, ${_wgan_gp}}
 """
 
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """A configuration with presets of ``vae`` in base, and what a search found in the environment ``mine``."""
+    """A configuration with presets of ``vae`` in base and a changed width in the environment ``mine``."""
     for name in ("base", "mine", "local"):
         (tmp_path / name).mkdir()
     (tmp_path / "base" / "parameters_baselines.yml").write_text(BASE)
-    (tmp_path / "base" / "globals.yml").write_text("preset: default\n")
-    text = as_parameters_file("vae", FOUND, TUNING, "600 training and 80 validation profiles")
-    tuned_file(tmp_path / "mine", "vae").write_text(text)
+    (tmp_path / "mine" / "parameters.yml").write_text("vae: {network: {depth: 5}}\n")
     return tmp_path
 
 
-def parameters(conf: Path, project: Path, env: str | None = "mine", **runtime_params):
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """What a search found, as it is written."""
+    path = tmp_path / "found" / "vae.yml"
+    path.parent.mkdir()
+    path.write_text(as_file("vae", FOUND, TUNING, "600 training and 80 validation profiles"))
+    return path
+
+
+@pytest.fixture
+def parameters(conf: Path, project: Path):
     bootstrap_project(project)  # the settings that a run uses
-    loader = OmegaConfigLoader(str(conf), env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS)
-    return loader["parameters"]["vae"]
+
+    def load(env: str = "local", **runtime_params):
+        loader = OmegaConfigLoader(str(conf), env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS)
+        return loader["parameters"]
+
+    return load
 
 
-def test_a_run_picks_the_tuned_settings_up_and_keeps_the_others(conf, project):
-    expected = {"beta": 1.0e-5, "clip": None, "hidden": [8, 4], "network": {"width": 7, "depth": 2}}
-    assert parameters(conf, project) == expected
-    assert parameters(conf, project, preset="default") == expected
+TUNED = {"beta": 1.0e-5, "clip": None, "hidden": [8, 4], "network": {"width": 7, "depth": 2}}
 
 
-def test_a_preset_of_the_paper_stays_as_published(conf, project):
+def test_a_run_uses_the_file_it_names_and_no_other(parameters, file):
+    assert parameters()["vae"]["beta"] == 1
+    found = parameters(tuned=str(file))
+    assert found["vae"] == TUNED
+    assert found["wgan_gp"] == {"beta": 4}
+
+
+def test_a_folder_stands_for_all_files_in_it(parameters, file):
+    (file.parent / "wgan_gp.yml").write_text("wgan_gp: {beta: 5}\n")
+    (file.parent / "studies.db").write_text("no settings")
+    found = parameters(tuned=str(file.parent))
+    assert (found["vae"], found["wgan_gp"]) == (TUNED, {"beta": 5})
+
+
+def test_a_preset_of_the_paper_stays_as_published(parameters):
     expected = {"beta": 9, "clip": 1.0, "hidden": [5], "network": {"width": 33, "depth": 2}}
-    assert parameters(conf, project, preset="gtex_paper") == expected
+    assert parameters(preset="gtex_paper")["vae"] == expected
 
 
-def test_another_environment_and_the_command_line_are_not_overruled(conf, project):
-    assert parameters(conf, project, env=None)["beta"] == 1
-    assert parameters(conf, project, vae={"beta": 4})["beta"] == 4
-
-
-def test_the_file_says_where_it_comes_from_and_holds_only_what_was_searched(conf):
-    text = tuned_file(conf / "mine", "vae").read_text()
-    assert "kedro run --pipelines tuning --nodes tuning.search_vae --env mine" in text
-    assert "600 training and 80 validation profiles; 30 trials, 12 seconds" in text
-    assert "0.9000, s.d. 0.0100" in text
-    assert yaml.safe_load(text)["_vae_tuned"] == {
-        "default": {"beta": 1.0e-5, "network": {"width": 7}, "hidden": [8, 4], "clip": None}
-    }
+def test_an_environment_and_the_command_line_overrule_the_file(parameters, file):
+    found = parameters("mine", tuned=str(file))["vae"]
+    assert found["network"] == {"width": 7, "depth": 5}
+    assert parameters(tuned=str(file), vae={"beta": 4})["vae"]["beta"] == 4
 
 
 @pytest.mark.parametrize(
-    "other", ["parameters.yml", "parameters_more.yaml", "deep/parameters_x.yml", "parameters/x.yml"]
+    ("text", "said"),
+    [
+        ("vea: {beta: 2}", r"vae.yml sets \['vea'\]; expected settings of .*'vae'"),
+        ("vae: {network: {widht: 2}}", r"vae.yml: vae.network.widht is no option; expected one of .*width"),
+        ("just words", "just words"),
+    ],
 )
-def test_a_second_source_of_the_same_key_is_refused_before_the_search(conf, other):
-    folder = conf / "mine"
-    refuse_a_second_source(folder, "vae")  # the file of an earlier search is no second source
-    path = folder / other
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("wgan_gp: {x: 1}\n")
-    refuse_a_second_source(folder, "vae")
-    path.write_text("vae: {beta: 2}\n")
-    with pytest.raises(ValueError, match=r"sets `vae`.*parameters_tuned_vae.yml.*conf/base"):
-        refuse_a_second_source(folder, "vae")
+def test_what_a_file_may_not_say_is_named(parameters, file, text, said):
+    file.write_text(text)
+    with pytest.raises(Exception, match=said):
+        parameters(tuned=str(file))
 
 
-def test_what_is_refused_would_depend_on_the_order_of_files(conf):
-    tuned = OmegaConf.load(tuned_file(conf / "mine", "vae"))
-    other = OmegaConf.create({"vae": {"beta": 2}})
-    OmegaConf.register_new_resolver("runtime_params", lambda key, default: default, replace=True)
-    merged = [OmegaConf.merge(*files)["vae"] for files in ((tuned, other), (other, tuned))]
-    assert merged[0]["beta"] == 2
-    assert merged[1]["beta"] == 1.0e-5
+def test_a_file_that_is_not_there_is_named(parameters, tmp_path):
+    with pytest.raises(Exception, match=r"nowhere.yml, found no such file.*kedro run --pipelines tuning"):
+        parameters(tuned=str(tmp_path / "nowhere.yml"))
 
 
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match="nowhere"):
-        refuse_a_second_source(tmp_path / "nowhere", "vae")
+def test_the_file_says_where_it_comes_from_and_holds_only_what_was_searched(file):
+    text = file.read_text()
+    assert "kedro run --pipelines tuning --nodes tuning.search_vae" in text
+    assert "600 training and 80 validation profiles; 30 trials, 12 seconds" in text
+    assert "0.9000, s.d. 0.0100" in text
+    assert yaml.safe_load(text) == {"vae": {"beta": 1.0e-5, "network": {"width": 7}, "hidden": [8, 4], "clip": None}}
 
 
 def test_a_run_covers_what_has_a_space_or_what_is_listed():
@@ -131,7 +140,16 @@ def test_a_preset_cannot_be_searched():
 
 
 def test_a_generator_that_is_not_searched_leaves_the_files_of_an_earlier_search_alone():
-    assert searching("class_kde", BASELINES["class_kde"])(None, None, None, TUNING, None, None) == ({}, {})
+    node = SearchNode("class_kde", trained_models()["class_kde"])
+    assert node(None, None, None, TUNING, None, None) == ({}, {})
+
+
+@pytest.mark.parametrize("name", trained_models())
+def test_a_search_can_be_sent_to_another_process_and_its_settings_are_validated(name):
+    spec = trained_models()[name]
+    node = pickle.loads(pickle.dumps(SearchNode(name, spec)))  # noqa: S301
+    assert get_type_hints(node)["options"] is spec.options
+    assert get_type_hints(node)["tuning"] is TuningOptions
 
 
 @pytest.mark.parametrize("environment", ["local", "rnaseqdb"])
@@ -140,10 +158,20 @@ def test_the_spaces_of_the_project_fit_its_generators_and_their_current_settings
     loader = OmegaConfigLoader(str(project / "conf"), env=environment, **settings.CONFIG_LOADER_ARGS)
     block = loader["parameters"]
     tuning = TuningOptions.model_validate(block["tuning"])
-    assert tuning.parameters_folder == f"conf/{environment}"
-    entries = {**BASELINES, "denoiser": DENOISER}
-    assert set(tuning.spaces) == {name for name, entry in entries.items() if "training" in entry.options.model_fields}
+    models = trained_models()
+    assert set(tuning.spaces) == {name for name, spec in models.items() if spec.trained}
     for name, space in tuning.spaces.items():
-        assert current_settings(name, space, entries[name].options.model_validate(block[name]))
-    for sampler in SAMPLERS:
+        assert current_settings(name, space, models[name].options.model_validate(block[name]))
+    for sampler in (name for name, spec in GENERATORS.items() if spec.sampler):
         SamplerOptions.model_validate(block[sampler])
+
+
+def test_every_model_of_the_project_can_be_given_tuned_settings(project, tmp_path):
+    bootstrap_project(project)
+    for name in trained_models():
+        file = tmp_path / f"{name}.yml"
+        file.write_text(f"{name}: {{seed: 987}}\n")
+        loader = OmegaConfigLoader(
+            str(project / "conf"), env="local", runtime_params={"tuned": str(file)}, **settings.CONFIG_LOADER_ARGS
+        )
+        assert loader["parameters"][name]["seed"] == 987

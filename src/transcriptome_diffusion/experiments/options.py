@@ -70,7 +70,6 @@ class TuningOptions(Options):
     startup: int = Field(default=10, ge=0, description="random trials before the sampler models and the pruner prunes")
     seed: int = Field(default=0, ge=0)
     storage: str = Field(default="data/09_tuning/studies.db", description="an SQLite file")
-    parameters_folder: str = Field(default="conf/local", description="environment that gets the tuned settings")
     preset: str = Field(default="default", description="whose settings are searched; only `default` may be")
     spaces: dict[str, dict[str, Dimension]] = Field(default={})
 

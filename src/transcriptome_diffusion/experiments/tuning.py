@@ -1,4 +1,4 @@
-"""The search for a generator's settings: trials on validation donors, kept in SQLite, shared and resumed.
+"""The search for a generator's settings: trials on validation donors, in an Optuna study that processes share.
 
 Optuna (Akiba et al. 2019, doi:10.1145/3292500.3330701) proposes settings with a multivariate tree-structured Parzen
 estimator (Bergstra et al. 2011, NeurIPS 24). A trial trains the generator on training donors several times with
@@ -8,25 +8,24 @@ sees a held-out donor of the scorecard.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
 import math
-import sqlite3
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anndata as ad
 import numpy as np
 import optuna
 import pandas as pd
+from omegaconf import OmegaConf
+from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ValidationError
 
@@ -53,23 +52,19 @@ NULL_COPYING = 0.01
 COMPARED = ("precision", "recall", "density", "coverage", "adversarial_accuracy", "correlation", "spread")
 #: seconds between two signs of life of a running trial, and after which silence it is given to another process
 HEARTBEAT, SILENCE = 30, 120
-#: seconds to wait for another process's turn, or for its writing
+#: seconds to wait while another process writes to the study
 PATIENCE = 300
-#: marks the trial that repeats what the parameters say now
-CURRENT = "current"
+#: trials that count towards `trials`; Optuna marks as failed what was interrupted or killed, which does not count
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 # ------------------------------------------------------------------------------------ settings and spaces
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """``{"network.width": 64}`` as ``{"network": {"width": 64}}``."""
-    tree: dict[str, Any] = {}
+    tree = OmegaConf.create()
     for path, value in flat.items():
-        *parents, last = path.split(".")
-        branch = tree
-        for name in parents:
-            branch = branch.setdefault(name, {})
-        branch[last] = value
-    return tree
+        OmegaConf.update(tree, path, value)
+    return cast(dict[str, Any], OmegaConf.to_container(tree))
 
 
 def lookup(settings: Mapping[str, Any], path: str) -> Any:
@@ -90,12 +85,10 @@ def lookup(settings: Mapping[str, Any], path: str) -> Any:
 
 def merged(settings: Mapping[str, Any], flat: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of nested ``settings`` with the values of ``flat`` at their dotted paths, which must exist."""
-    result = copy.deepcopy(dict(settings))
+    tree = OmegaConf.create(dict(settings), flags={"struct": True})
     for path, value in flat.items():
-        lookup(result, path)
-        parent, _, last = path.rpartition(".")
-        (lookup(result, parent) if parent else result)[last] = value
-    return result
+        OmegaConf.update(tree, path, value, merge=False)
+    return cast(dict[str, Any], OmegaConf.to_container(tree))
 
 
 def current_settings(name: str, space: Mapping[str, Dimension], options: BaseModel) -> dict[str, Any]:
@@ -137,7 +130,7 @@ def suggest(trial: optuna.Trial, path: str, dimension: Dimension) -> Any:
     if dimension.kind == "int":
         return trial.suggest_int(path, int(low), int(high), step=int(dimension.step or 1), log=dimension.log)
     value = trial.suggest_float(path, low, high, step=dimension.step, log=dimension.log)
-    if trial.user_attrs.get(CURRENT) or dimension.step is not None:
+    if dimension.step is not None:
         return value
     # three digits are all a search can tell apart, and what a person wants to read in a parameters file
     return min(max(float(f"{value:.3g}"), low), high)
@@ -151,8 +144,8 @@ def as_parameter(value: Any, dimension: Dimension) -> Any:
 
 
 # -------------------------------------------------------------------------------------------- objective
-class Judge:
-    """Indicators of synthetic profiles against validation donors, and the one number a search climbs.
+class ValidationObjective:
+    """Indicators of synthetic profiles against validation donors, and the one number that a search maximises.
 
     Distances are Euclidean in the space standardised by training donors. Nearest-neighbour indicators are means
     over ``evaluation.draws`` matched draws of the size of the validation donors, with k from
@@ -211,43 +204,25 @@ class Judge:
 
 
 # ----------------------------------------------------------------------------------------------- study
-def identity(train: ad.AnnData, validation: ad.AnnData, **facts: Any) -> str:
-    """Twelve hexadecimal digits of all that decides what a trial's value means."""
-    profiles = fingerprint(train, validation, Options())
-    return hashlib.sha256(json.dumps([profiles, facts], sort_keys=True).encode()).hexdigest()[:12]
-
-
-def is_finished(trial: FrozenTrial) -> bool:
-    """Whether a trial counts towards ``trials``: completed, pruned, or failed with a reason; not if it was killed."""
-    if trial.state == TrialState.FAIL:
-        return "error" in trial.user_attrs
-    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@contextmanager
-def one_at_a_time(storage: Path) -> Iterator[None]:
-    """Exclude other processes: an SQLite lock on a file beside ``storage``, which a killed process gives back."""
-    with closing(sqlite3.connect(f"{storage}.lock", timeout=PATIENCE, isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hold back what Optuna and the single trainings report; a search says one line per trial."""
     package = __name__.partition(".")[0]
-    levels = {"optuna": logging.CRITICAL, f"{package}.training": logging.WARNING}
-    levels[f"{package}.generators"] = logging.WARNING
+    levels = {
+        "optuna": logging.CRITICAL,
+        f"{package}.training": logging.WARNING,
+        f"{package}.generators": logging.WARNING,
+    }
     before = {name: logging.getLogger(name).level for name in levels}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        try:
-            yield
-        finally:
-            for name, level in before.items():
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @dataclass(frozen=True)
@@ -301,26 +276,32 @@ class Search:
         self.options, self.sampling, self.samplers = options, sampling, tuple(samplers)
         self.space = options.spaces.get(name, {})
         self.current = current_settings(name, self.space, base)
-        self.judge = Judge(train, validation, evaluation, options)
-        meaning = identity(
-            train,
-            validation,
-            space={path: dimension.model_dump() for path, dimension in self.space.items()},
-            fixed=merged(base.model_dump(mode="json"), dict.fromkeys(self.space)),
-            judged=evaluation.model_dump(mode="json", include={"label", "draws", "neighbours", "seed"}),
-            objective=options.model_dump(mode="json", include={"objective", "copying_penalty", "seeds"}),
-            drawn=[block.model_dump(mode="json") for block in (sampling, *self.samplers)],
-        )
-        self.study_name = f"{name}-{meaning}"
-        self.storage = Path(options.storage)
-        self.storage.parent.mkdir(parents=True, exist_ok=True)
-        with quiet(), one_at_a_time(self.storage):
-            self.study = self._open()
+        self.objective = ValidationObjective(train, validation, evaluation, options)
+        # all that decides what the value of a trial means
+        meaning = [
+            fingerprint(train, validation, Options()),
+            {path: dimension.model_dump() for path, dimension in self.space.items()},
+            merged(base.model_dump(mode="json"), dict.fromkeys(self.space)),
+            evaluation.model_dump(mode="json", include={"label", "draws", "neighbours", "seed"}),
+            options.model_dump(mode="json", include={"objective", "copying_penalty", "seeds"}),
+            *(block.model_dump(mode="json") for block in (sampling, *self.samplers)),
+        ]
+        digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+        self.study_name = f"{name}-{digest[:12]}"
+        path = Path(options.storage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileOpenLock(str(path))
+        lock.acquire()  # of processes that start together one makes the tables and enqueues the current settings
+        try:
+            with quiet():
+                self.study = self._open(path)
+        finally:
+            lock.release()
 
-    def _open(self) -> optuna.Study:
+    def _open(self, path: Path) -> optuna.Study:
         """The study, new or as it was left, with the current settings waiting unless they were tried before."""
         storage = optuna.storages.RDBStorage(
-            f"sqlite:///{self.storage}",
+            f"sqlite:///{path}",
             engine_kwargs={"connect_args": {"timeout": PATIENCE}},
             heartbeat_interval=HEARTBEAT,
             grace_period=SILENCE,
@@ -329,38 +310,30 @@ class Search:
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if self.options.pruner == "median":
             pruner = optuna.pruners.MedianPruner(n_startup_trials=self.options.startup)
-        others = [s for s in optuna.get_all_study_names(storage) if s.rpartition("-")[0] == self.name]
-        study = optuna.create_study(
-            storage=storage, study_name=self.study_name, direction="maximize", pruner=pruner, load_if_exists=True
-        )
-        trials = study.get_trials(deepcopy=False)
-        if others and self.study_name not in others:
+        known = [study for study in optuna.get_all_study_names(storage) if study.rpartition("-")[0] == self.name]
+        if known and self.study_name not in known:
             logger.info(
                 "%s: the %d earlier studies in %s had another cohort, space, objective or fixed settings; this "
                 "is a new one",
                 self.name,
-                len(others),
-                self.storage,
+                len(known),
+                path,
             )
-        logger.info(
-            "%s: study %s in %s has %d of %d trials",
-            self.name,
-            self.study_name,
-            self.storage,
-            sum(map(is_finished, trials)),
-            self.options.trials,
+        study = optuna.create_study(
+            storage=storage, study_name=self.study_name, direction="maximize", pruner=pruner, load_if_exists=True
         )
-        alive = [t for t in trials if is_finished(t) or t.state in (TrialState.RUNNING, TrialState.WAITING)]
-        if not any(t.user_attrs.get("settings") == self.current for t in alive):
+        optuna.storages.fail_stale_trials(study)
+        trials = study.get_trials(deepcopy=False, states=(*COUNTED, TrialState.WAITING))
+        if not any(trial.user_attrs.get("settings") == self.current for trial in trials):
             parameters = {path: as_parameter(value, self.space[path]) for path, value in self.current.items()}
-            study.enqueue_trial(parameters, user_attrs={CURRENT: True, "settings": self.current})
+            study.enqueue_trial(parameters, user_attrs={"settings": self.current})
         return study
 
     def run(self) -> Found | None:
-        """Work on the study until it has ``trials`` finished ones, or ``seconds`` are over.
+        """Work on the study until it has ``trials`` of them, or ``seconds`` are over.
 
-        Trials that other processes are working on count as taken. A training that diverges ends its trial, not
-        the search.
+        Trials that other processes are working on count; where two processes finish in the same instant, there may
+        be one trial too many. A training that diverges ends its trial, not the search.
 
         Returns:
             The best trial so far; None while no process has completed one.
@@ -368,57 +341,58 @@ class Search:
         Raises:
             RuntimeError: if all trials are done and every one of them failed.
         """
-        started = time.monotonic()
-        with quiet():
-            while self.options.seconds is None or time.monotonic() - started < self.options.seconds:
-                # the lock is held until the trial is running, so that no two processes take the last one
-                with ExitStack() as turn:
-                    turn.enter_context(one_at_a_time(self.storage))
-                    optuna.storages.fail_stale_trials(self.study)
-                    trials = self.study.get_trials(deepcopy=False)
-                    running = sum(t.state == TrialState.RUNNING for t in trials)
-                    if running + sum(map(is_finished, trials)) >= self.options.trials:
-                        if running:
-                            logger.info("%s: the last %d trials are with other processes", self.name, running)
-                        break
-                    self.study.sampler = self._sampler(len(trials))
-                    self.study.optimize(
-                        partial(self._objective, turn),
-                        n_trials=1,
-                        catch=(TrainingDivergedError, ValidationError),
-                        callbacks=[self._announce],
-                    )
+        trials = self.study.get_trials(deepcopy=False)
+        counted = sum(trial.state in COUNTED for trial in trials)
+        logger.info(
+            "%s: study %s in %s has %d of %d trials",
+            self.name,
+            self.study_name,
+            self.options.storage,
+            counted,
+            self.options.trials,
+        )
+        if counted < self.options.trials:
+            self._seed_sampler(len(trials))
+            with quiet():
+                self.study.optimize(
+                    self._try,
+                    timeout=self.options.seconds,
+                    callbacks=[self._after, optuna.study.MaxTrialsCallback(self.options.trials, states=COUNTED)],
+                )
         return self.found()
 
-    def _sampler(self, trials: int) -> optuna.samplers.BaseSampler:
-        # a seed per trial: processes differ, and a resumed search goes on as an uninterrupted one
-        return optuna.samplers.TPESampler(
+    def _seed_sampler(self, trials: int) -> None:
+        # by the number of trials: processes differ, and a resumed search goes on as an uninterrupted one
+        self.study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=self.options.startup,
             multivariate=True,
             constant_liar=True,
             seed=self.options.seed + trials,
         )
 
-    def _objective(self, turn: ExitStack, trial: optuna.Trial) -> float:
-        settings = {path: suggest(trial, path, dimension) for path, dimension in self.space.items()}
+    def _try(self, trial: optuna.Trial) -> float:
+        """The mean value over training seeds; indicators, settings and what went wrong become attributes."""
+        suggested = {path: suggest(trial, path, dimension) for path, dimension in self.space.items()}
+        is_current = "settings" in trial.user_attrs  # it was enqueued with them, unrounded
+        settings = trial.user_attrs.get("settings", suggested)
         trial.set_user_attr("settings", settings)
-        turn.close()
         rows: list[dict[str, float]] = []
         for run in range(self.options.seeds):
             try:
                 rows.append(self._train(settings, run, trial))
             except (TrainingDivergedError, ValidationError) as error:
-                trial.set_user_attr("error", str(error))
-                raise
-            means = pd.DataFrame(rows).mean()
-            trial.set_user_attr("values", [row["value"] for row in rows])
-            for name in means.index.drop("value"):
-                trial.set_user_attr(name, float(means[name]))
-            trial.report(float(means["value"]), run)
-            last = run + 1 == self.options.seeds
-            if not last and not trial.user_attrs.get(CURRENT) and trial.should_prune():
+                trial.set_user_attr("note", str(error))
+                trial.set_user_attr("diverged", True)
+                raise optuna.TrialPruned from error
+            table = pd.DataFrame(rows)
+            for name, mean in table.mean().items():
+                trial.set_user_attr(str(name), float(mean))
+            if run:
+                trial.set_user_attr("sd", float(table["value"].std()))
+            trial.report(trial.user_attrs["value"], run)
+            if run + 1 < self.options.seeds and not is_current and trial.should_prune():
                 raise optuna.TrialPruned
-        return float(means["value"])
+        return float(trial.user_attrs["value"])
 
     def _train(self, settings: Mapping[str, Any], run: int, trial: optuna.Trial) -> dict[str, float]:
         """Indicators, value and seconds of one training; every run has seeds of its own, the same in all trials."""
@@ -427,87 +401,77 @@ class Search:
         options = type(self.base).model_validate(merged(base, {**settings, "seed": base["seed"] + SEED_STEP * run}))
         model = self.generator.fit(self.train, self.validation, options)
         if stopped := model.record.get("stopped"):
-            trial.set_user_attr("stopped", stopped)
+            trial.set_user_attr("note", stopped)
         rows = []
         for sampler in [{"sampler": s} for s in self.samplers] or [{}]:
+            seed = self.sampling.seed + SEED_STEP * run
             try:
-                profiles = model.sample(
-                    self.train.obs,
-                    seed=self.sampling.seed + SEED_STEP * run,
-                    batch_size=self.sampling.batch_size,
-                    **sampler,
-                )
-            except ValueError as error:  # a training that ended in a wreck without saying so
+                profiles = model.sample(self.train.obs, seed=seed, batch_size=self.sampling.batch_size, **sampler)
+            except ValueError as error:  # a training that diverged without saying so
                 raise TrainingDivergedError(f"the profiles cannot be used: {error}") from error
-            rows.append(self.judge.indicators(profiles))
+            rows.append(self.objective.indicators(profiles))
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        return {**means, "value": self.judge.value(means), "seconds": time.perf_counter() - started}
+        return {**means, "value": self.objective.value(means), "seconds": time.perf_counter() - started}
 
-    def _announce(self, study: optuna.Study, trial: FrozenTrial) -> None:
+    def _after(self, study: optuna.Study, trial: FrozenTrial) -> None:
         trials = study.get_trials(deepcopy=False)
+        self._seed_sampler(len(trials))
         complete = [t for t in trials if t.state == TrialState.COMPLETE]
-        best = max(complete, key=_value_of, default=None)
         logger.info(
             "%s: trial %d %s with %s, %d of %d done, best %s",
             self.name,
             trial.number,
-            {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(trial.state, "failed"),
-            trial.user_attrs.get("error")
-            or f"{_value_of(trial):.4f} in {trial.user_attrs.get('seconds', 0):.0f} s each",
-            sum(map(is_finished, trials)),
+            outcome(trial),
+            trial.user_attrs["note"]
+            if "diverged" in trial.user_attrs
+            else f"{trial.value:.4f} in {trial.user_attrs['seconds']:.0f} s each",
+            sum(t.state in COUNTED for t in trials),
             self.options.trials,
-            "none yet" if best is None else f"{_value_of(best):.4f} (trial {best.number})",
+            f"{study.best_value:.4f} (trial {study.best_trial.number})" if complete else "none yet",
         )
 
     def found(self) -> Found | None:
         """The best completed trial and the table of all, from the storage; None while other processes work."""
-        trials = self.study.get_trials(deepcopy=False)
-        complete = [t for t in trials if t.state == TrialState.COMPLETE]
+        counted = self.study.get_trials(deepcopy=False, states=COUNTED)
+        complete = [trial for trial in counted if trial.state == TrialState.COMPLETE]
         if not complete:
-            reasons = [t.user_attrs["error"] for t in trials if "error" in t.user_attrs]
-            if len(reasons) >= self.options.trials:
+            notes = [trial.user_attrs["note"] for trial in counted if "diverged" in trial.user_attrs]
+            if len(notes) >= self.options.trials:
                 raise RuntimeError(
-                    f"all {len(reasons)} trials of {self.name} failed, the last one with: {reasons[-1]} "
+                    f"all {len(notes)} trials of {self.name} failed, the last one with: {notes[-1]} "
                     f"Mend the settings or `tuning.spaces.{self.name}`."
                 )
             logger.info("%s: no trial is complete yet; run the search again to go on", self.name)
             return None
-        best = max(complete, key=_value_of)
-        current = [t for t in complete if t.user_attrs["settings"] == self.current]
+        best = self.study.best_trial
+        current = [trial.value for trial in complete if trial.user_attrs["settings"] == self.current]
         return Found(
             settings=best.user_attrs["settings"],
-            value=_value_of(best),
-            deviation=_deviation(best),
-            first=_value_of(current[0]) if current else None,
-            table=self._table(trials),
-            trials=sum(map(is_finished, trials)),
-            seconds=sum(t.duration.total_seconds() for t in trials if t.duration is not None),
+            value=self.study.best_value,
+            deviation=best.user_attrs.get("sd", math.nan),
+            first=current[0] if current else None,
+            table=self._table(),
+            trials=sum(trial.state != TrialState.RUNNING for trial in counted),
+            seconds=sum(trial.duration.total_seconds() for trial in counted if trial.duration is not None),
             study=self.study_name,
         )
 
-    def _table(self, trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    def _table(self) -> pd.DataFrame:
         """A row per trial: number, state, value, s.d. over seeds, settings, mean indicators, seconds per training."""
-        measured = ("f1", *COMPARED, "copying", "seconds")
+        columns = ("trial", "state", "value", "sd", *self.space, "f1", *COMPARED, "copying", "seconds", "note")
         rows = [
             {
+                "note": "",
+                **trial.user_attrs,
+                **trial.user_attrs.get("settings", {}),
                 "trial": trial.number,
-                "state": trial.state.name.lower(),
-                "value": _value_of(trial),
-                "sd": _deviation(trial),
-                **{path: trial.user_attrs.get("settings", {}).get(path) for path in self.space},
-                **{name: trial.user_attrs.get(name, math.nan) for name in measured},
-                "note": trial.user_attrs.get("error") or trial.user_attrs.get("stopped") or "",
+                "state": outcome(trial),
             }
-            for trial in trials
+            for trial in self.study.get_trials(deepcopy=False)
         ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def _value_of(trial: FrozenTrial) -> float:
-    """Mean over the seeds that were trained, also of a trial that was pruned or failed; NaN if there was none."""
-    return float(np.mean(trial.user_attrs["values"])) if "values" in trial.user_attrs else math.nan
-
-
-def _deviation(trial: FrozenTrial) -> float:
-    values = trial.user_attrs.get("values", [])
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+def outcome(trial: FrozenTrial) -> str:
+    """The state of a trial in lower case; a diverged one is pruned for Optuna, so that it counts."""
+    return "diverged" if "diverged" in trial.user_attrs else trial.state.name.lower()
