@@ -96,9 +96,16 @@ class OwnOptions(Options):
     genes_in: Literal["rows", "columns"] | None = Field(
         default=None, description="null: where the sample table's ids are not"
     )
-    id_columns: Literal[1, 2] = Field(default=1, description="of a text matrix; the second names the genes' symbols")
+    id_columns: Literal[1, 2] | None = Field(
+        default=None, description="of a text matrix; the second names the genes' symbols; null: found out"
+    )
     separator: str | None = Field(
-        default=None, min_length=1, max_length=1, description="of text; null: a comma in .csv, a tab in all else"
+        default=None, min_length=1, max_length=1, description="of the text of matrix and tables; null: found out"
+    )
+    decimal: Literal[".", ","] = Field(default=".", description="decimal sign of a text matrix")
+    layer: str | None = Field(default=None, description="of an h5ad, in place of X")
+    repeated_genes: Literal["sum", "max", "mean", "drop"] = Field(
+        default="sum", description="what becomes of rows of one gene id; they are linear by then"
     )
     encoding: str = Field(default="utf-8", description="of the sample and the gene table")
 
