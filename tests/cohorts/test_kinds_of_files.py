@@ -161,6 +161,7 @@ class TestSampleTable:
         [
             (lambda text: text.replace(",", ";"), "utf-8"),
             (lambda text: text.replace(",", "\t"), "utf-8"),
+            (lambda text: text.replace(",", " "), "utf-8"),
             (lambda text: text, "utf-8-sig"),
             (lambda text: text, "utf-16"),
             (lambda text: text.replace(",", " ,").replace("\n", " \n"), "utf-8"),
@@ -287,10 +288,3 @@ class TestGenes:
         assert f"{ids[:3]}" in str(caught.value)
         assert "the panel with ['16', 'AARS'," in str(caught.value)
         assert guess_ids(["TP53", "MYC"]).startswith(" Check")
-
-
-def test_a_folder_in_the_place_of_a_matrix_is_told(folder):
-    (folder / "salmon").mkdir()
-    (folder / "salmon" / "quant.sf").write_text("Name\tTPM\n")
-    with pytest.raises(ValueError, match=r"salmon is a folder, and one matrix is expected; it holds \['quant\.sf'\]"):
-        read(folder, "salmon")

@@ -71,14 +71,16 @@ def read_annotations(
 
 
 def sniff_separator(lines: Sequence[str], otherwise: str) -> str:
-    """The character of tab, comma and semicolon that cuts all lines into most cells, in equal numbers.
+    """The character of tab, comma and semicolon, else the blank, that cuts all lines into most cells, in equal numbers.
 
     The header may be one cell short, as R writes it. Cells in quotation marks count as one.
     """
     best, most = otherwise, 1
     if not lines:
         return otherwise
-    for separator in (otherwise, "\t", ";", ","):
+    for separator in (otherwise, "\t", ";", ",", " "):
+        if separator == " " and most > 1:
+            break
         counts = [len(cells) for cells in csv.reader(lines, delimiter=separator)]
         rows = set(counts[1:]) or {counts[0]}
         if len(rows) == 1 and (width := rows.pop()) - counts[0] in (0, 1) and width > most:

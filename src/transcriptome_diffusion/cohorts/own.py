@@ -1,6 +1,7 @@
 """A cohort of one's own: one matrix, one sample table, if need be one gene table; columns and unit are named in YAML.
 
-The matrix is text (TSV, CSV; plain or gzipped), GCT 1.2, Parquet or ``.h5ad``, with genes in rows or in columns.
+The matrix is text (TSV, CSV; plain or gzipped), GCT 1.2, Parquet or ``.h5ad``, with genes in rows or in columns; or a
+folder with one file of a quantification program per sample (``cohorts.quantifications``).
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import polars as pl
 
 from transcriptome_diffusion.cohorts.annotations import read_annotations, sniff_separator
 from transcriptome_diffusion.cohorts.options import OwnOptions
+from transcriptome_diffusion.cohorts.quantifications import read_quantifications
 from transcriptome_diffusion.cohorts.tables import MISSING, Matrix, read_gct, read_matrix, text_blocks, text_lines
 from transcriptome_diffusion.expression.identifiers import combine_repeats, identify, without_version
 from transcriptome_diffusion.expression.labels import as_text
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.units import detect_unit, parse_log, undo_log
+from transcriptome_diffusion.expression.units import COUNTS, detect_unit, linear_name, parse_log, undo_log
 
 logger = logging.getLogger(__name__)
 
@@ -73,18 +75,10 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
         ValueError: if a file is broken, tables and matrix do not belong together, identifiers are mixed, a sample
             repeats, or the unit contradicts the values.
     """
-    if path.is_dir():
-        files = sorted(file.name for file in path.rglob("*") if file.is_file())
-        raise ValueError(
-            f"{path} is a folder, and one matrix is expected; it holds {files[:3]}. Merge the samples into one matrix "
-            "of genes (those of salmon and kallisto with tximport), and set it as `filepath`."
-        )
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"the matrix {path} does not exist; set `filepath` of the cohort in the catalog.")
-    table = (
-        None if options.samples is None else _read_samples(path.parent / Path(options.samples).expanduser(), options)
-    )
-    matrix = _read_matrix(path, options, table)
+    table = None if options.samples is None else _read_samples(_beside(path, options.samples), options)
+    matrix = _read_folder(path, options, table) if path.is_dir() else _read_matrix(path, options, table)
     obs = _sample_table(path, matrix, table, options)
     kept, var = _gene_table(path, matrix, options)
     rows = pd.Index(matrix.samples).get_indexer(obs.index)
@@ -105,6 +99,32 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     cohort = make_profiles(values, obs, var, linear, missing=True)
     cohort.uns["declared_unit"] = unit
     return cohort
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A table named in the options: beside the matrix, or, of a folder, in it."""
+    beside, inside = path.parent / Path(name).expanduser(), path / Path(name).expanduser()
+    return inside if path.is_dir() and inside.is_file() else beside
+
+
+def _read_folder(path: Path, options: OwnOptions, table: pd.DataFrame | None) -> _Matrix:
+    """A folder with one file per sample."""
+    if table is None:
+        raise ValueError(f"{path} is a folder: set `samples` of the cohort to a table of its samples.")
+    if (unit := linear_name(options.unit or "")) not in (COUNTS, "TPM"):
+        raise ValueError(f"{path} is a folder, of whose files `unit: counts` or `unit: TPM` can be read, not {unit!r}.")
+    column = options.columns.get("file", "file")
+    if column not in table and "file" in options.columns:
+        raise ValueError(f"the sample table of {path} has no column {column!r} for file; it has {list(table)[:12]}.")
+    samples, genes, values = read_quantifications(
+        path,
+        list(table.index),
+        dict(zip(table.index, table[column], strict=True)) if column in table else None,
+        quantity="counts" if unit == COUNTS else "TPM",
+        tx2gene=None if options.tx2gene is None else _beside(path, options.tx2gene),
+        strand=options.strand,
+    )
+    return _Matrix(samples, genes, values)
 
 
 def _read_matrix(path: Path, options: OwnOptions, table: pd.DataFrame | None) -> _Matrix:
@@ -327,7 +347,7 @@ def _sample_table(path: Path, matrix: _Matrix, table: pd.DataFrame | None, optio
     if table is None:
         table = pd.DataFrame() if matrix.obs is None else matrix.obs
     columns = {name: name for name in KNOWN_COLUMNS if name in table}
-    columns |= {ours: yours for ours, yours in options.columns.items() if ours != "sample"}
+    columns |= {ours: yours for ours, yours in options.columns.items() if ours not in ("sample", "file")}
     if missing := {ours: yours for ours, yours in columns.items() if yours not in table}:
         ours, yours = next(iter(missing.items()))
         raise ValueError(

@@ -11,17 +11,26 @@ from . import nodes
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Label and transform the cohort, split it once for everybody downstream, keep the genes that train shows."""
-    prepare = Node(nodes.prepare_cohort, ["raw_cohort", "params:ingestion"], "ingestion.cohort", name="prepare")
+    prepare = Node(
+        nodes.prepare_cohort,
+        ["raw_cohort", "params:ingestion"],
+        "ingestion.cohort",
+        name="prepare",
+        namespace="ingestion",
+    )
     split = Node(
         nodes.split_samples,
         ["ingestion.cohort", "params:split"],
         ["ingestion.split_table", "cohort_summary"],
         name="split",
+        namespace="ingestion",
     )
     filtered = Node(
         nodes.filter_genes,
         ["ingestion.cohort", "ingestion.split_table", "landmark_genes", "params:ingestion"],
         ["expression_train", "expression_validation", "expression_test", "gene_panel"],
         name="filter",
+        namespace="ingestion",
     )
-    return Pipeline([prepare, split, filtered], namespace="ingestion", prefix_datasets_with_namespace=False)
+    # named here and not by the pipeline: Kedro warns of a dot in a dataset's name on nodes without a namespace
+    return Pipeline([prepare, split, filtered])
