@@ -47,7 +47,8 @@ class ExpressionContract:
             extent = f"values from {values.min():.4g} to {values.max():.4g}" if values.size else "no values"
             raise ValueError(
                 f"expected expression in {self.unit}, found {found!r} with {extent}. Set uns['unit'] where the "
-                "profiles are made, or `unit` in conf/<env>/globals.yml if this cohort has another unit."
+                "profiles are made, or `unit` in conf/<env>/globals.yml if this cohort has another unit (counts become "
+                "log2(CPM + 1))."
             )
         if values.dtype != np.float32:
             raise ValueError(f"expected float32 values, found {values.dtype}; cast where the profiles are made.")

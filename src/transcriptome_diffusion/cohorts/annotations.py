@@ -34,7 +34,8 @@ def read_annotations(
         needed: columns it has to have.
         separator: between the cells of a line; None: found out.
         encoding: of the text; a byte order mark wins.
-        quoted: whether quotation marks enclose cells, as in CSV; published tables use them as plain characters.
+        quoted: whether quotation marks enclose cells, as in CSV, and blanks around cells are of no account; published
+            tables use marks as plain characters.
         mend: what the user can do about a broken file.
 
     Raises:
@@ -60,6 +61,8 @@ def read_annotations(
         ) from error
     except (pl.exceptions.PolarsError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} is not a table: {str(error).strip()}. {mend}") from error
+    if quoted:  # a user's
+        table = table.rename(columns=lambda name: str(name).strip()).apply(lambda column: column.str.strip())
     if missing := [column for column in needed if column not in table]:
         raise ValueError(f"{path} has no column {missing}; its columns are {list(table)[:12]}. {mend}")
     if table.empty:
@@ -68,12 +71,16 @@ def read_annotations(
 
 
 def sniff_separator(lines: Sequence[str], otherwise: str) -> str:
-    """The character of tab, comma and semicolon that cuts all lines into most cells, in equal numbers.
+    """The character of tab, comma and semicolon, else the blank, that cuts all lines into most cells, in equal numbers.
 
     The header may be one cell short, as R writes it. Cells in quotation marks count as one.
     """
     best, most = otherwise, 1
-    for separator in (otherwise, "\t", ";", ","):
+    if not lines:
+        return otherwise
+    for separator in (otherwise, "\t", ";", ",", " "):
+        if separator == " " and most > 1:
+            break
         counts = [len(cells) for cells in csv.reader(lines, delimiter=separator)]
         rows = set(counts[1:]) or {counts[0]}
         if len(rows) == 1 and (width := rows.pop()) - counts[0] in (0, 1) and width > most:
@@ -88,7 +95,8 @@ def _read_text(path: Path, separator: str | None, encoding: str, quoting: Litera
     elif content.startswith(codecs.BOM_UTF8):
         encoding = "utf-8-sig"
     text = content.decode(encoding)
-    head = [line for line in text[:100_000].splitlines()[:30] if line][:-1] or text.splitlines()[:1]
+    start = text[: text.rfind("\n", 0, 1_000_000)] if len(text) > 1_000_000 else text
+    head = [line for line in start.splitlines()[:30] if line]
     if separator is None:
         separator = sniff_separator(head, "," if ".csv" in path.name.lower() else "\t")
     widths = [len(cells) for cells in csv.reader(head, delimiter=separator, quoting=quoting)]

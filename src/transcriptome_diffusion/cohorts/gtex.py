@@ -155,7 +155,7 @@ def _sample_table(path: Path) -> pd.DataFrame:
     """``tissue``, ``SMTS`` and ``SMTSD`` of every sample with RNA-seq."""
     # SMPTHNTS holds unbalanced quotation marks, which read_annotations takes for what they are
     table = read_annotations(path, ["SAMPID", "SMTS", "SMTSD", "SMAFRZE"])
-    table = table[table["SMAFRZE"] == "RNASEQ"]
+    table = table[table["SMAFRZE"].isin(["RNASEQ", "USE ME"])]  # release v6 says USE ME
     if table.empty:
         raise ValueError(f"{path} lists no sample with SMAFRZE RNASEQ.")
     samples = pd.DataFrame({"tissue": table["SMTS"], "SMTS": table["SMTS"], "SMTSD": table["SMTSD"]})
@@ -169,7 +169,9 @@ def _sample_table(path: Path) -> pd.DataFrame:
 
 def _donor_table(path: Path) -> pd.DataFrame:
     """``sex`` and ``age_bracket`` by donor."""
-    table = read_annotations(path, ["SUBJID", "SEX", "AGE"])
+    table = read_annotations(path, ["SUBJID", "AGE"]).rename(columns={"GENDER": "SEX"})  # so release v6
+    if "SEX" not in table:
+        raise ValueError(f"{path} has neither a column SEX nor GENDER; its columns are {list(table)[:12]}.")
     donors = pd.DataFrame(
         {"sex": table["SEX"].map(SEX).fillna(UNKNOWN), "age_bracket": table["AGE"].replace("", UNKNOWN)}
     )

@@ -72,11 +72,11 @@ class ToilOptions(Options):
 
 
 class OwnOptions(Options):
-    """One matrix, one sample table and, if need be, one gene table; their columns and the unit."""
+    """One matrix (or folder of quantifications), one sample table, if need be one gene table; columns and unit."""
 
     samples: str | None = Field(default=None, description="sample table, from the matrix's folder; null: the h5ad's")
     columns: dict[str, str] = Field(
-        default={}, description="ours to yours: sample, tissue, donor, study, and any further covariate"
+        default={}, description="ours to yours: sample, tissue, donor, study, file, and further covariates"
     )
     genes: str | None = Field(default=None, description="gene table, from the matrix's folder")
     gene_columns: dict[str, str] = Field(
@@ -93,9 +93,22 @@ class OwnOptions(Options):
     genes_in: Literal["rows", "columns"] | None = Field(
         default=None, description="null: where the sample table's ids are not"
     )
-    id_columns: Literal[1, 2] = Field(default=1, description="of a text matrix; the second names the genes' symbols")
+    id_columns: Literal[1, 2] | None = Field(
+        default=None, description="of a text matrix; the second names the genes' symbols; null: found out"
+    )
     separator: str | None = Field(
-        default=None, min_length=1, max_length=1, description="of text; null: a comma in .csv, a tab in all else"
+        default=None, min_length=1, max_length=1, description="of the text of matrix and tables; null: found out"
+    )
+    decimal: Literal[".", ","] = Field(default=".", description="decimal sign of a text matrix")
+    tx2gene: str | None = Field(
+        default=None, description="table of transcripts and genes, for a folder of salmon's or kallisto's files"
+    )
+    strand: Literal["unstranded", "forward", "reverse"] = Field(
+        default="unstranded", description="which column of STAR's ReadsPerGene.out.tab"
+    )
+    layer: str | None = Field(default=None, description="of an h5ad, in place of X")
+    repeated_genes: Literal["sum", "max", "mean", "drop"] = Field(
+        default="sum", description="what becomes of rows of one gene id; they are linear by then"
     )
     encoding: str = Field(default="utf-8", description="of the sample and the gene table")
 

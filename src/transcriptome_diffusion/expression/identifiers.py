@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -25,8 +25,8 @@ _ENSEMBL = re.compile(r"ENSG(R\d{10}|\d{11})(\.\d+)?(_PAR_Y)?")
 _PAR_Y = re.compile(r"ENSGR\d{10}(\.\d+)?|ENSG\d{11}(\.\d+)?_PAR_Y")
 _RECOGNISED: dict[GeneIds, Callable[[str], object]] = {
     "ensembl": _ENSEMBL.fullmatch,
-    "entrez": re.compile(r"\d+").fullmatch,
-    "symbol|entrez": re.compile(r"[^|]+\|\d+").fullmatch,
+    "entrez": re.compile(r"\d+(\.0)?").fullmatch,  # pandas writes whole numbers beside a missing one as 16.0
+    "symbol|entrez": re.compile(r"[^|]+\|\d+|[^()]+ \(\d+\)").fullmatch,  # TCGA: A1BG|1; DepMap: A1BG (1)
     "symbol": lambda gene: True,
 }
 
@@ -56,6 +56,31 @@ def recognise(genes: Iterable[str], where: str = "the matrix") -> GeneIds:
     return next(iter(examples))
 
 
+#: what ids of genes that the panel cannot have look like, and what is to be done
+_FOREIGN: dict[str, tuple[str, str]] = {
+    r"ENSMUSG\d{11}.*|[A-Z][a-z]+[a-z0-9]*\d*": ("of mouse", "map them to their human orthologues, one to one, first"),
+    r"ENS(RNO|DAR|BTA|SSC|GAL|MMU)G\d{11}.*": ("of another species", "map them to human orthologues first"),
+    r"ENST\d{11}.*|NM_\d+.*|NR_\d+.*": ("of transcripts", "sum transcripts to genes first"),
+    r"\d+(_[a-z]+)?_at|ILMN_\d+|A_\d+_P\d+": ("of microarray probes", "name a gene table, `genes` of the cohort"),
+    r"[OPQ]\d[A-Z0-9]{3}\d|[A-NR-Z]\d[A-Z][A-Z0-9]{2}\d": ("of proteins", "name a gene table, `genes` of the cohort"),
+    r"ENSG\d{11}.*": ("of Ensembl", "declare `gene_ids: ensembl`"),
+    r"\d+(\.0)?": ("of Entrez", "declare `gene_ids: entrez`"),
+}
+#: MARCH1 and SEPT2 as a spreadsheet writes them
+_DATE = re.compile(r"\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*|(Mar|Sep|Dec)[a-z]*-\d{1,2}", re.I)
+#: what stands for a missing symbol
+_NO_SYMBOL = {"", "NA", "N/A", "nan", "NaN", "null", "None", "---", "--", "-", "?", "."}
+
+
+def guess_ids(genes: Iterable[str]) -> str:
+    """A sentence on ids that are none of human genes, for messages on a panel that was not found; "" if none fits."""
+    names = [str(gene) for gene in genes][:2000]
+    for pattern, (what, mend) in _FOREIGN.items():
+        if names and sum(re.fullmatch(pattern, name) is not None for name in names) > 0.5 * len(names):
+            return f" These look like ids {what}: {mend}."
+    return " Check that the cohort's columns entrez_id, ensembl_id and symbol hold what their names say."
+
+
 def is_par_y(gene: str) -> bool:
     """Whether this is the Y copy of a pseudoautosomal gene, whose id would collide with the X copy's."""
     return _PAR_Y.fullmatch(gene) is not None
@@ -71,17 +96,19 @@ def identify(
     symbols: Sequence[str] | None = None,
     kind: GeneIds | None = None,
     where: str = "the matrix",
+    repeats: Literal["drop", "keep"] = "drop",
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """The gene table of a source, and which of its rows it keeps.
 
     Dropped, each with a warning that names them: Y copies of pseudoautosomal genes; rows of another kind than
-    the declared one; and ids that repeat, since nothing says which row is meant.
+    the declared one; and ids that repeat, since nothing says which row is meant, unless they are to be combined.
 
     Args:
         genes: the ids as in the source.
         symbols: what the source calls the genes besides, in the same order.
         kind: what the ids are; None: found out, and a mixture is refused.
         where: the source's name in messages.
+        repeats: whether ids that repeat are dropped, or kept for ``combine_repeats``.
 
     Returns:
         Positions (n_kept,) of the kept rows in ``genes``, in order, and their table: ``symbol``, ``entrez_id``,
@@ -102,13 +129,26 @@ def identify(
     _report(names[odd], f"rows that are not {kind}", where)
     _report(names[par_y & ~odd], "Y copies of pseudoautosomal genes", where)
     names = names[~(odd | par_y)]
-    keys = names.map(without_version) if kind == "ensembl" else names
-    repeated = keys.duplicated(keep=False)
-    _report(names[repeated], "rows whose identifiers repeat", where)
-    keys = keys[~repeated]
+    if kind == "symbol":
+        nameless = names.isin(_NO_SYMBOL)
+        _report(names[nameless], "rows without a symbol", where)
+        names = names[~nameless]
+        if dates := [name for name in names if _DATE.fullmatch(name)]:
+            logger.warning(
+                "%d symbols of %s were turned into dates by a spreadsheet, such as %s (MARCH1 becomes 1-Mar, SEPT2 "
+                "2-Sep): they match no gene. Make the matrix again without it.",
+                len(dates),
+                where,
+                ", ".join(dates[:3]),
+            )
+    keys = names.map(without_version) if kind in ("ensembl", "entrez") else names
+    if repeats == "drop":
+        repeated = keys.duplicated(keep=False)
+        _report(names[repeated], "rows whose identifiers repeat", where)
+        keys = keys[~repeated]
     if keys.empty:
         raise ValueError(f"{where} has no gene of kind {kind} left; it begins with {list(genes[:3])}.")
-    parts = keys.str.partition("|") if kind == "symbol|entrez" else None
+    parts = keys.str.extract(r"(.+?)(\|| \()(\d+)\)?") if kind == "symbol|entrez" else None
     columns = {"symbol": pd.Series("", keys.index), "entrez_id": "", "ensembl_id": ""}
     if parts is not None:
         columns |= {"symbol": parts[0].replace("?", ""), "entrez_id": parts[2]}
@@ -118,6 +158,34 @@ def identify(
         columns["symbol"] = pd.Series(symbols, dtype=object)[keys.index]
     table = pd.DataFrame(columns, dtype=object).assign(is_landmark=False)
     return keys.index.to_numpy(), table.set_index(pd.Index(keys, name="gene"))
+
+
+def combine_repeats(
+    values: np.ndarray, var: pd.DataFrame, how: Literal["sum", "max", "mean", "drop"], where: str = "the matrix"
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Linear values (n_samples, n_rows) with one column per gene id; a gene's first row keeps its place in the table.
+
+    A sum is that of reads or transcripts of one gene in several rows; a missing value makes it missing.
+    """
+    repeated = var.index.duplicated(keep=False)
+    if not repeated.any():
+        return values, var
+    names = var.index[repeated].unique()
+    logger.warning(
+        "%d gene ids of %s stand in several rows, %s: %s",
+        len(names),
+        where,
+        "which were dropped" if how == "drop" else f"of which the {how} was taken",
+        ", ".join(names[:20]),
+    )
+    if how == "drop":
+        return np.ascontiguousarray(values[:, ~repeated]), var[~repeated]
+    first = ~var.index.duplicated()
+    result, table = np.ascontiguousarray(values[:, first]), var[first]
+    rows = pd.Series(np.flatnonzero(repeated)).groupby(var.index[repeated]).agg(list)
+    for name, places in rows.items():
+        result[:, table.index.get_loc(name)] = getattr(values[:, places], how)(axis=1)
+    return result, table
 
 
 def _report(dropped: pd.Series, what: str, where: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import anndata as ad
 import pandas as pd
 
+from transcriptome_diffusion.expression.identifiers import guess_ids
 from transcriptome_diffusion.expression.options import LandmarkOptions
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,15 @@ def load_panel(path: str | Path | None = None) -> pd.DataFrame:
     return panel
 
 
+def load_aliases() -> dict[str, list[str]]:
+    """Former and present symbols of panel genes that HGNC renamed, by the panel's symbol: ``AARS`` is now ``AARS1``."""
+    with (files(__package__) / "l1000_aliases.csv").open(encoding="utf-8") as file:
+        table = pd.read_csv(file, dtype=str)
+    return {str(symbol): names.tolist() for symbol, names in table.groupby("symbol")["alias"]}
+
+
 def match_panel(var: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
-    """Find each panel gene in a gene table: by Entrez id, else by Ensembl id, else by symbol.
+    """Find each panel gene in a gene table: by Entrez id, else by Ensembl id, else by symbol, of today or of before.
 
     An Ensembl id counts only where the source has no Entrez id, a symbol only where the source's Entrez id is
     absent or shared by several genes and so names none of them (RNAseqDB gives CALM1, CALM2 and CALM3 the id of
@@ -55,7 +63,7 @@ def match_panel(var: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The panel with, per gene, ``found``; ``gene``, the name in ``var`` ("" if missing); ``matched_by``
-        (``entrez_id``, ``ensembl_id``, ``symbol`` or ""); ``candidates``, how many genes share what matched;
+        (``entrez_id``, ``ensembl_id``, ``symbol``, ``alias`` or ""); ``candidates``, how many genes share what matched;
         ``rule`` (``only``, ``symbol``, ``first`` or ""), by which one of them was taken.
 
     Raises:
@@ -73,12 +81,17 @@ def match_panel(var: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
         "ensembl_id": genes[nameless & (genes["ensembl_id"] != "")],
         "symbol": genes[nameless | genes["entrez_id"].duplicated(keep=False)],
     }
+    eligible["alias"] = eligible["symbol"][~eligible["symbol"]["symbol"].isin(panel["symbol"])]
+    aliases = load_aliases()
     chosen: dict[object, tuple[str, str, int, str]] = {}
     for kind, rows in eligible.items():
         taken = [gene for gene, *_ in chosen.values()]
-        groups = rows[~rows.index.isin(taken)].groupby(kind).groups
-        for place, key, symbol in zip(panel.index, panel[kind], panel["symbol"], strict=True):
-            if place in chosen or (candidates := groups.get(key)) is None:
+        column = "symbol" if kind == "alias" else kind
+        groups = rows[~rows.index.isin(taken)].groupby(column).groups
+        for place, key, symbol in zip(panel.index, panel[column], panel["symbol"], strict=True):
+            names = aliases.get(symbol, []) if kind == "alias" else [key]
+            candidates = next((groups[name] for name in names if name in groups), None)
+            if place in chosen or candidates is None:
                 continue
             named = candidates[genes.loc[candidates, "symbol"] == symbol]
             rule = "only" if len(candidates) == 1 else "symbol" if len(named) else "first"
@@ -96,7 +109,8 @@ def match_panel(var: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
         )
     found = match[match["found"]]
     counts = ", ".join(f"{n} by {kind}" for kind, n in found["matched_by"].value_counts(sort=False).items())
-    unsure = found.loc[(found["candidates"] > 1) | (found["matched_by"] == "symbol"), "gene"].tolist()
+    by_name = found["matched_by"].isin(["symbol", "alias"])
+    unsure = found.loc[(found["candidates"] > 1) | by_name, "gene"].tolist()
     logger.info(
         "Found %d of %d landmark genes (%s); missing: %s; matched by symbol or by a shared id: %s",
         len(found),
@@ -126,8 +140,9 @@ def select_landmarks(profiles: ad.AnnData, gene_panel: pd.DataFrame, options: La
     if len(found) < options.min_coverage * len(gene_panel):
         raise ValueError(
             f"{len(found)} of {len(gene_panel)} landmark genes are measured, below min_coverage="
-            f"{options.min_coverage}; missing: {', '.join(missing[:5])} and others. Check that the cohort's "
-            "entrez_id (or ensembl_id) column holds such ids and not symbols."
+            f"{options.min_coverage}; missing: {', '.join(missing[:5])} and others. The cohort's genes begin with "
+            f"{list(profiles.var_names[:3])}, the panel with {gene_panel[ID_COLUMNS].iloc[0].to_list()}."
+            f"{guess_ids(profiles.var_names)}"
         )
     absent = found.loc[~found["gene"].isin(profiles.var_names), "gene"].tolist()
     if absent:
