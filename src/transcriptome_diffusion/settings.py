@@ -74,3 +74,5 @@ CONFIG_LOADER_ARGS = {
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
 }
 HOOKS = (RunHooks(),)
+# their statistics and events do not know runs in several processes
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)

@@ -44,7 +44,7 @@ def test_it_is_the_whole_default_run_with_runs_and_resume_of_its_own(pipelines, 
     default = {node.name: node for node in pipelines["__default__"].nodes}
     stages = {node.name: node for node in (pipelines["study"] - own).nodes}
     assert stages.keys() == default.keys()
-    mapped = {"params:runs": "params:study.runs", "params:resume": "params:study.resume"}
+    mapped = {f"params:{name}": f"params:study.{name}" for name in ("runs", "resume", "detail")}
     for name, node in stages.items():
         assert node.inputs == [mapped.get(given, given) for given in default[name].inputs], name
         assert node.outputs == default[name].outputs, name
@@ -52,7 +52,7 @@ def test_it_is_the_whole_default_run_with_runs_and_resume_of_its_own(pipelines, 
     assert {output.split(".")[-1] for node in fits for output in node.outputs} == {
         f"models_{spec.model or name}" for name, spec in GENERATORS.items()
     }
-    assert not {"params:runs", "params:resume"} & pipelines["study"].inputs()
+    assert not set(mapped) & pipelines["study"].inputs()
 
 
 def test_of_its_own_nodes_the_comparison_of_samplers_alone_reads_held_out_donors(own):

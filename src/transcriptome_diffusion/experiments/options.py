@@ -107,6 +107,7 @@ class StudyOptions(Options):
     """The paper's whole experiment: trainings, sampling steps, and which published values stand beside ours."""
 
     runs: int = Field(default=5, ge=1, description="trainings per generator, in place of the default run's `runs`")
+    detail: Literal["standard", "full"] = Field(default="full", description="which transcriptomes are made and scored")
     resume: bool = Field(default=True, description="keep trainings that are there, with the same data and settings")
     steps: list[PositiveInt] = Field(
         default=[50, 100, 1000], min_length=1, description="of each sampler of the denoiser; at most its timesteps"

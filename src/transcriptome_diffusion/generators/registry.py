@@ -17,10 +17,12 @@ from transcriptome_diffusion.options import Options
 if TYPE_CHECKING:
     from transcriptome_diffusion.generators.base import Generator
 
-#: reconstructors of every generator's landmark profiles; ``_noise`` adds residuals to what is reconstructed
-DEFAULT_RECONSTRUCTORS = ("ridge", "ridge_noise")
+#: what a user would choose for landmark profiles; ``_noise`` adds residuals to what is reconstructed
+STANDARD = ("ridge_noise",)
+#: the same without noise, for comparison
+PLAIN = ("ridge", *STANDARD)
 #: of the generators of Lacan et al. (2026) also the paper's least squares and perceptron
-PAPER_RECONSTRUCTORS = (*DEFAULT_RECONSTRUCTORS, "ols", "mlp", "mlp_noise")
+PAPER = (*PLAIN, "ols", "mlp", "mlp_noise")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class GeneratorSpec:
         sampler: the model of the block of parameters that says how the shared model is sampled.
         whole_transcriptome: whether it is also trained on all genes at once, without landmarks.
         white_box: whether its trained model gives a loss for a single profile, which an attack can use.
-        reconstructors: which reconstructors its landmark profiles get.
+        standard: which reconstructors its landmark profiles get in a run with ``detail: standard``.
+        full: which ones with ``detail: full``.
         role: what its row is there for, if it is no generator under test.
     """
 
@@ -47,13 +50,24 @@ class GeneratorSpec:
     sampler: type[Options] | None = None
     whole_transcriptome: bool = False
     white_box: bool = False
-    reconstructors: tuple[str, ...] = DEFAULT_RECONSTRUCTORS
+    standard: tuple[str, ...] = STANDARD
+    full: tuple[str, ...] = PLAIN
     role: Literal["", "floor"] = ""
 
     @property
     def trained(self) -> bool:
         """Whether it is trained step by step, so that it has a curve."""
         return "training" in self.options.model_fields
+
+    def reconstructors(self, detail: str) -> tuple[str, ...]:
+        """Those of a run with this ``detail``.
+
+        Raises:
+            ValueError: if it is neither ``standard`` nor ``full``.
+        """
+        if detail not in ("standard", "full"):
+            raise ValueError(f"`detail` is {detail!r}; expected standard or full.")
+        return self.standard if detail == "standard" else self.full
 
     def load_class(self) -> type[Generator]:
         """Import the class."""
@@ -69,7 +83,7 @@ _DDPM = GeneratorSpec(
     model="denoiser",
     sampler=options.SamplerOptions,
     white_box=True,
-    reconstructors=PAPER_RECONSTRUCTORS,
+    full=PAPER,
 )
 
 #: every generator by the name that its row has on the scorecard
@@ -78,17 +92,13 @@ GENERATORS: dict[str, GeneratorSpec] = {
         f"{_ROOM}.class_gaussian:ClassGaussian", options.ClassGaussianOptions, whole_transcriptome=True, role="floor"
     ),
     "class_kde": GeneratorSpec(f"{_ROOM}.class_kde:ClassKDE", options.ClassKDEOptions, role="floor"),
-    "vae": GeneratorSpec(
-        f"{_ROOM}.vae:VAE", options.VAEOptions, whole_transcriptome=True, reconstructors=PAPER_RECONSTRUCTORS
-    ),
-    "wgan_gp": GeneratorSpec(
-        f"{_ROOM}.wgan_gp:WGANGP", options.WGANGPOptions, whole_transcriptome=True, reconstructors=PAPER_RECONSTRUCTORS
-    ),
+    "vae": GeneratorSpec(f"{_ROOM}.vae:VAE", options.VAEOptions, whole_transcriptome=True, full=PAPER),
+    "wgan_gp": GeneratorSpec(f"{_ROOM}.wgan_gp:WGANGP", options.WGANGPOptions, whole_transcriptome=True, full=PAPER),
     "flow_matching": GeneratorSpec(
         f"{_ROOM}.diffusion.model:FlowMatching", options.FlowMatchingOptions, white_box=True
     ),
     "ddpm": _DDPM,
-    "ddim": replace(_DDPM, whole_transcriptome=True),
+    "ddim": replace(_DDPM, whole_transcriptome=True, standard=PAPER),
 }
 
 
@@ -116,30 +126,3 @@ def load_generator(folder: Path) -> Generator:
         if (cls := spec.load_class()).name == name:
             return cls.load(folder)
     raise ArtefactError(f"{folder} holds {name!r}; registered generators are {sorted(trained_models())}.")
-
-
-# transitional, until the pipelines iterate over GENERATORS; gone with the new wiring
-Entry = GeneratorSpec
-BASELINES = {name: spec for name, spec in GENERATORS.items() if spec.pipeline == "baselines"}
-DENOISER = GENERATORS["ddpm"]
-SAMPLERS = tuple(name for name, spec in GENERATORS.items() if spec.sampler)
-GENERATOR_NAMES = tuple(GENERATORS)
-DIRECT = {name: DENOISER if spec.sampler else spec for name, spec in GENERATORS.items() if spec.whole_transcriptome}
-TRAINED = (
-    *(name for name, spec in trained_models().items() if spec.trained),
-    *("direct_vae", "direct_wgan_gp", "direct_denoiser"),
-)
-RECONSTRUCTORS = ("ridge", "ols", "mlp")
-TRANSCRIPTOMES = (
-    *((name, way) for name in GENERATORS for way in ("ridge", "ridge_noise")),
-    *((name, way) for name in ("vae", "wgan_gp", "ddpm", "ddim") for way in ("ols", "mlp", "mlp_noise")),
-    *((name, "direct") for name in DIRECT),
-)
-
-
-def is_trained(entry: GeneratorSpec) -> bool:
-    return entry.trained
-
-
-def generator_class(entry: GeneratorSpec) -> type[Generator]:
-    return entry.load_class()

@@ -51,8 +51,13 @@ def umap_comparison(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its libraries, and that a seed costs it its threads
-        from umap import UMAP
-
+        try:
+            from umap import UMAP
+        except ImportError as error:
+            raise ImportError(
+                "`evaluation.umap` needs umap-learn, which is not installed: "
+                'pip install "transcriptome-diffusion[umap]", or set it to false.'
+            ) from error
         centre, axes, _ = _principal(train, COMPONENTS)
         sets = _thinned({HELD_OUT: (held_out, held_out_labels), **synthetic})
         coordinates = [(values - centre) @ axes for values, _ in sets.values()]
@@ -66,6 +71,11 @@ def umap_comparison(
     figure.update_xaxes(showticklabels=False)
     figure.update_yaxes(showticklabels=False)
     return finish(figure, "Real and synthetic profiles, UMAP of the training donors", _height(points))
+
+
+def umap_on_request() -> go.Figure:
+    """What stands in the place of the UMAP where it was not asked for; the report leaves it out."""
+    return finish(go.Figure(), "UMAP: set `evaluation.umap` to true (--params evaluation.umap=true)", 120)
 
 
 def trajectory(train: np.ndarray, states: Mapping[str, Set]) -> go.Figure:

@@ -47,7 +47,7 @@ def plot_profiles(
     standardised = scaler(ours[0]), scaler(theirs[0]), theirs[1], placed
     return (
         maps.pca_comparison(*standardised),
-        maps.umap_comparison(*standardised),
+        maps.umap_comparison(*standardised) if options.umap else maps.umap_on_request(),
         genes.correlation_maps(ours, {"held-out donors": theirs, **synthetic}, symbols),
         genes.marginal_densities(
             ours[0],

@@ -53,6 +53,7 @@ class Reconstruct:
         profiles: AnnData,
         reconstructors: dict[str, Callable[[], Any]],
         sampling: Any,
+        detail: str,
         models: Any = None,
         train: AnnData = None,
         sampler: Any = None,
@@ -63,7 +64,7 @@ class Reconstruct:
         """
         parts: dict[str, Callable[[], AnnData]] = {
             name: partial(reconstruct, name, reconstructors, profiles, sampling.seed)
-            for name in GENERATORS[self.generator].reconstructors
+            for name in GENERATORS[self.generator].reconstructors(detail)
         }
         if models is not None:
             parts["direct"] = partial(draw, models.transcriptome, train, sampling, sampler)

@@ -30,7 +30,7 @@ def create_pipeline(**_: Any) -> Pipeline:
 def reconstruct_node(generator: str) -> Node:
     """One node per generator; what it makes is partitioned by reconstructor."""
     spec = GENERATORS[generator]
-    inputs = [f"profiles_{generator}", "reconstructors", "params:sampling"]
+    inputs = [f"profiles_{generator}", "reconstructors", "params:sampling", "params:detail"]
     if spec.whole_transcriptome:
         inputs += [f"models_{model_name(generator)}", "expression_train"]
         inputs += [f"params:{generator}"] if spec.sampler else []

@@ -22,7 +22,7 @@ SAMPLERS = tuple(name for name, spec in GENERATORS.items() if spec.sampler)
 #: figures of the evaluation that are the paper's 2, 3 and 4, and the table of the report below which each stands
 FIGURES = {"trajectory": "landmarks", "precision_recall": "landmarks", "accuracies": "reverse_validation"}
 #: what the stages take from the study's block
-SETTINGS = {"params:runs": "params:study.runs", "params:resume": "params:study.resume"}
+SETTINGS = {f"params:{name}": f"params:study.{name}" for name in ("runs", "resume", "detail")}
 #: what the study reads of the evaluation, by its name here
 READ = {
     "reference": "evaluation.reference",
