@@ -60,9 +60,7 @@ class EvaluationOptions(Options):
     gene_names: Literal["symbol", "entrez_id", "ensembl_id"] = Field(
         default="symbol", description="how the user's gene sets (dataset `gene_sets`) name genes"
     )
-    umap: bool = Field(
-        default=False, description="a UMAP in the report as well; needs the extra `umap`"
-    )
+    umap: bool = Field(default=False, description="a UMAP in the report as well; needs the extra `umap`")
     neighbours: NeighbourOptions = NeighbourOptions()
     classifier: ClassifierOptions = ClassifierOptions()
     transcriptome_classifier: ClassifierOptions | None = Field(default=None, description="null: as on landmarks")
