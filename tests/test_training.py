@@ -360,11 +360,20 @@ def test_a_terminal_shows_a_bar_over_all_steps_and_no_log_lines(
     assert "Validation" not in shown
 
 
-def test_small_networks_train_on_one_thread_unless_told_otherwise() -> None:
-    small, large = nn.Linear(10, 10), nn.Linear(1000, 1000)
-    assert training.threads_for(small, options()) == 1
-    assert training.threads_for(large, options()) is None
-    assert training.threads_for(small, options(threads=3)) == training.threads_for(large, options(threads=3)) == 3
+@pytest.mark.parametrize(
+    ("parameters", "kind", "given", "expected"),
+    [
+        (1000, "cpu", {"precision": "auto"}, (1, "float32")),
+        (10**7, "cpu", {"precision": "auto"}, (None, "auto")),
+        (1000, "cuda", {"precision": "auto"}, (None, "auto")),
+        (1000, "cpu", {"precision": "bfloat16", "threads": 3}, (3, "bfloat16")),
+    ],
+)
+def test_small_networks_train_on_one_thread_in_float32_unless_told_otherwise(
+    parameters: int, kind: str, given: dict[str, Any], expected: tuple[int | None, str]
+) -> None:
+    found = training.for_small_networks(options(**given), parameters, torch.device(kind))
+    assert (found.threads, found.precision) == expected
 
 
 def test_float32_means_float32_and_auto_never_casts_on_a_cpu() -> None:

@@ -34,7 +34,7 @@ class TrainingOptions(Options):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: int | None = Field(default=None, ge=1, description="of torch on a CPU; null leaves them alone")
+    threads: int | None = Field(default=None, ge=1, description="of torch on a CPU; null: one for a small network")
     batch_size: int = Field(default=256, ge=2)
     max_steps: int = Field(default=2000, ge=1)
     max_epochs: int | None = Field(default=None, ge=1, description="passes over the training rows; sets max_steps")

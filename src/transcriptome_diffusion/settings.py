@@ -32,13 +32,13 @@ def tuned(generator: str, path: str | None, settings: Any) -> Any:
     """
     import yaml
     from omegaconf import OmegaConf
+    from pydantic import ValidationError
 
     from transcriptome_diffusion.generators.registry import trained_models
 
-    block = OmegaConf.to_container(settings, resolve=True)
     if path is None:
-        return block
-    place = Path(path)
+        return settings
+    place, models = Path(path), trained_models()
     files = sorted(place.glob("*.yml")) if place.is_dir() else [place]
     if not files or not all(file.is_file() for file in files):
         raise ValueError(
@@ -47,22 +47,16 @@ def tuned(generator: str, path: str | None, settings: Any) -> Any:
         )
     for file in files:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        unknown = set(found) - set(trained_models()) if isinstance(found, dict) else {str(found)}
+        unknown = set(found) - set(models) if isinstance(found, dict) else {str(found)}
         if unknown:
-            raise ValueError(f"{file} sets {sorted(unknown)}; expected settings of {sorted(trained_models())}.")
-        _override(block, found.get(generator, {}), f"{file}: {generator}")
-    return block
-
-
-def _override(block: Any, changes: dict[str, Any], where: str) -> None:
-    """Change ``block`` in place; every key of ``changes`` must be in it."""
-    for name, value in changes.items():
-        if name not in block:
-            raise ValueError(f"{where}.{name} is no option; expected one of {sorted(block)}.")
-        if isinstance(value, dict) and isinstance(block[name], dict):
-            _override(block[name], value, f"{where}.{name}")
-        else:
-            block[name] = value
+            raise ValueError(f"{file} sets {sorted(unknown)}; expected settings of {sorted(models)}.")
+        settings = OmegaConf.merge(settings, found.get(generator, {}))
+        try:
+            models[generator].options.model_validate(OmegaConf.to_container(settings, resolve=True))
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+            raise ValueError(f"{file} does not fit the options of {generator}: {'; '.join(wrong)}.") from error
+    return settings
 
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader

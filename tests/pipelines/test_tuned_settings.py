@@ -22,7 +22,7 @@ from transcriptome_diffusion.pipelines.tuning.nodes import SearchNode, as_file, 
 SPACE = {"width": Dimension(kind="int", low=1, high=9)}
 TUNING = TuningOptions(spaces={"vae": SPACE})
 FOUND = Found(
-    settings={"beta": 1.0e-5, "network.width": 7, "hidden": [8, 4], "clip": None},
+    settings={"beta": 1.0e-5, "training.max_steps": 7, "hidden": [8, 4], "training.gradient_clip": None},
     value=0.9,
     deviation=0.01,
     first=0.8,
@@ -33,21 +33,21 @@ FOUND = Found(
 )
 BASE = """
 _vae_presets:
-  default: {beta: 1, clip: 2.0, hidden: [1, 2, 3], network: {width: 3, depth: 2}}
-  gtex_paper: {beta: 9, clip: 1.0, hidden: [5], network: {width: 33, depth: 2}}
+  default: {beta: 1, dropout: 0.2, hidden: [1, 2, 3], training: {max_steps: 3, batch_size: 2}}
+  gtex_paper: {beta: 9, dropout: 0.1, hidden: [5], training: {max_steps: 33, batch_size: 2}}
 vae: ${tuned:vae, ${runtime_params:tuned, null}, ${choice:preset, ${runtime_params:preset, default}, ${_vae_presets}}}
-_wgan_gp: {beta: 4}
+_wgan_gp: {latent_dim: 4}
 wgan_gp: ${tuned:wgan_gp, ${runtime_params:tuned, null}, ${_wgan_gp}}
 """
 
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """A configuration with presets of ``vae`` in base and a changed width in the environment ``mine``."""
+    """A configuration with presets of ``vae`` in base and a changed batch size in the environment ``mine``."""
     for name in ("base", "mine", "local"):
         (tmp_path / name).mkdir()
     (tmp_path / "base" / "parameters_baselines.yml").write_text(BASE)
-    (tmp_path / "mine" / "parameters.yml").write_text("vae: {network: {depth: 5}}\n")
+    (tmp_path / "mine" / "parameters.yml").write_text("vae: {training: {batch_size: 5}}\n")
     return tmp_path
 
 
@@ -71,31 +71,36 @@ def parameters(conf: Path, project: Path):
     return load
 
 
-TUNED = {"beta": 1.0e-5, "clip": None, "hidden": [8, 4], "network": {"width": 7, "depth": 2}}
+TUNED = {
+    "beta": 1.0e-5,
+    "dropout": 0.2,
+    "hidden": [8, 4],
+    "training": {"max_steps": 7, "batch_size": 2, "gradient_clip": None},
+}
 
 
 def test_a_run_uses_the_file_it_names_and_no_other(parameters, file):
     assert parameters()["vae"]["beta"] == 1
     found = parameters(tuned=str(file))
     assert found["vae"] == TUNED
-    assert found["wgan_gp"] == {"beta": 4}
+    assert found["wgan_gp"] == {"latent_dim": 4}
 
 
 def test_a_folder_stands_for_all_files_in_it(parameters, file):
-    (file.parent / "wgan_gp.yml").write_text("wgan_gp: {beta: 5}\n")
+    (file.parent / "wgan_gp.yml").write_text("wgan_gp: {latent_dim: 5}\n")
     (file.parent / "studies.db").write_text("no settings")
     found = parameters(tuned=str(file.parent))
-    assert (found["vae"], found["wgan_gp"]) == (TUNED, {"beta": 5})
+    assert (found["vae"], found["wgan_gp"]) == (TUNED, {"latent_dim": 5})
 
 
 def test_a_preset_of_the_paper_stays_as_published(parameters):
-    expected = {"beta": 9, "clip": 1.0, "hidden": [5], "network": {"width": 33, "depth": 2}}
+    expected = {"beta": 9, "dropout": 0.1, "hidden": [5], "training": {"max_steps": 33, "batch_size": 2}}
     assert parameters(preset="gtex_paper")["vae"] == expected
 
 
 def test_an_environment_and_the_command_line_overrule_the_file(parameters, file):
     found = parameters("mine", tuned=str(file))["vae"]
-    assert found["network"] == {"width": 7, "depth": 5}
+    assert found["training"] == {"max_steps": 7, "batch_size": 5, "gradient_clip": None}
     assert parameters(tuned=str(file), vae={"beta": 4})["vae"]["beta"] == 4
 
 
@@ -103,7 +108,8 @@ def test_an_environment_and_the_command_line_overrule_the_file(parameters, file)
     ("text", "said"),
     [
         ("vea: {beta: 2}", r"vae.yml sets \['vea'\]; expected settings of .*'vae'"),
-        ("vae: {network: {widht: 2}}", r"vae.yml: vae.network.widht is no option; expected one of .*width"),
+        ("vae: {training: {max_step: 2}}", r"vae.yml does not fit the options of vae: training.max_step: Extra"),
+        ("vae: {beta: much}", r"vae.yml does not fit the options of vae: beta: .*number"),
         ("just words", "just words"),
     ],
 )
@@ -123,7 +129,9 @@ def test_the_file_says_where_it_comes_from_and_holds_only_what_was_searched(file
     assert "kedro run --pipelines tuning --nodes tuning.search_vae" in text
     assert "600 training and 80 validation profiles; 30 trials, 12 seconds" in text
     assert "0.9000, s.d. 0.0100" in text
-    assert yaml.safe_load(text) == {"vae": {"beta": 1.0e-5, "network": {"width": 7}, "hidden": [8, 4], "clip": None}}
+    assert yaml.safe_load(text) == {
+        "vae": {"beta": 1.0e-5, "training": {"max_steps": 7, "gradient_clip": None}, "hidden": [8, 4]}
+    }
 
 
 def test_a_run_covers_what_has_a_space_or_what_is_listed():
