@@ -48,12 +48,12 @@ class WorkersRunner(ParallelRunner):
             return super().run(pipeline, catalog, *args, **kwargs)
 
     def _get_executor(self, max_workers: int) -> Executor:
-        from kedro.framework.project import PACKAGE_NAME, configure_project
+        from kedro.framework.project import configure_project
 
         context = get_context(os.environ.get("KEDRO_MP_CONTEXT", "spawn"))
         # Kedro reads the settings in the processes only where starting afresh is the default of Python
         return ProcessPoolExecutor(
-            max_workers, mp_context=context, initializer=configure_project, initargs=(PACKAGE_NAME,)
+            max_workers, mp_context=context, initializer=configure_project, initargs=(__name__.partition(".")[0],)
         )
 
 
