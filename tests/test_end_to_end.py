@@ -223,15 +223,14 @@ def test_a_run_ends_with_the_scorecard_and_where_the_report_is(finished):
     assert [line.split()[0] for line in table[-len(GENERATORS) :]] == list(GENERATORS)
 
 
-def test_other_runners_make_the_same_scorecard(project, results, tmp_path):
-    """In processes that are started afresh, so that every node has to find what it needs by itself."""
+@pytest.mark.parametrize("runner", ["SequentialRunner", "ParallelRunner"])
+def test_kedros_runners_make_the_same_scorecard(project, results, tmp_path, runner):
+    """The run of all other tests has the project's own runner: several processes, started afresh."""
     copy = copied(project, tmp_path / "project")
-    run = kedro(copy, "run", "--env", "test", "--runner", "ParallelRunner", KEDRO_MP_CONTEXT="spawn")
+    run = kedro(copy, "run", "--env", "test", "--runner", runner, OMP_NUM_THREADS="1")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    sequential, parallel = (
-        pd.read_csv(folder / "08_reporting" / "scorecard.csv") for folder in (results, copy / "data" / "test")
-    )
-    pd.testing.assert_frame_equal(parallel, sequential, rtol=1e-6)
+    cards = [pd.read_csv(folder / "08_reporting" / "scorecard.csv") for folder in (copy / "data" / "test", results)]
+    pd.testing.assert_frame_equal(*cards, rtol=1e-6)
 
 
 def test_one_generator_runs_by_its_tag_after_the_stages_before_it(finished, results):
@@ -329,41 +328,35 @@ def test_listing_the_pipelines_answers(finished):
 @pytest.fixture
 def searched(finished):
     """The copy with a small space of the kernel density; it is left as it was found."""
-    environment = finished / "conf" / "test"
-    before = set(environment.iterdir())
-    (environment / "parameters_tuning.yml").write_text(
-        "tuning:\n  generators: [class_kde, denoiser]\n  trials: 2\n  seeds: 1\n"
+    changed = finished / "conf" / "test" / "parameters_tuning.yml"
+    changed.write_text(
+        "tuning:\n  generators: [class_kde]\n  trials: 2\n  seeds: 1\n"
         "  spaces: {class_kde: {min_samples: {kind: int, low: 3, high: 30}}}\n"
     )
-    yield environment
-    for path in set(environment.iterdir()) - before:
-        path.unlink()
+    yield
+    changed.unlink()
 
 
-def test_a_search_writes_settings_that_the_next_run_uses(finished, results, searched):
-    def search(name):
-        run = kedro(finished, "run", "--pipelines", "tuning", "--env", "test", "--nodes", f"tuning.search_{name}")
-        return run.returncode, run.stdout + run.stderr
+def test_a_search_writes_settings_that_a_run_can_name(finished, results, searched):
+    def run(*arguments):
+        done = kedro(finished, "run", "--env", "test", *arguments)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
 
-    code, said = search("class_kde")
-    assert code == 0, said[-3000:]
-    assert "trial 1 complete" in said
+    search = ("--pipelines", "tuning", "--nodes", "tuning.search_class_kde")
+    assert "trial 1 complete" in run(*search)
     table = pd.read_csv(results / "08_reporting" / "tuning" / "class_kde.csv")
     assert table["state"].tolist() == ["complete"] * 2
     best = int(table.loc[table["value"].idxmax(), "min_samples"])
-    assert (searched / "parameters_tuned_class_kde.yml").exists()
+    found = results / "09_tuning" / "class_kde.yml"
+    assert found.exists()
 
-    code, said = search("class_kde")  # with the tuned settings in force: the same study, which is complete
-    assert code == 0, said[-3000:]
+    named = ("--params", f"tuned={found}")
+    said = run(*search, *named)  # with the tuned settings in force: the same study, which is complete
     assert "has 2 of 2 trials" in said
     assert "trial 2" not in said
 
-    code, said = search("denoiser")  # this environment sets the denoiser elsewhere
-    assert code != 0
-    assert "parameters.yml sets `denoiser`" in said
-
-    run = kedro(finished, "run", "--env", "test", "--nodes", "baselines.class_kde.fit,baselines.class_kde.draw")
-    assert run.returncode == 0, run.stderr[-3000:]
+    run("--nodes", "baselines.class_kde.fit,baselines.class_kde.draw", *named)
     drawn = ad.read_h5ad(results / "07_model_output" / "class_kde" / "landmark_profiles.h5ad")
     assert drawn.uns["generator"]["settings"]["min_samples"] == best
 
