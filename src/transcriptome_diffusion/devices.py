@@ -5,10 +5,14 @@ Apart from ``training``, so that sampling need not import Lightning.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
+
+#: torch has one stream of random numbers, which threads of a process would take from each other
+_RANDOM = RLock()
 
 
 def resolve_device(name: str) -> torch.device:
@@ -45,6 +49,20 @@ def autocasts(precision: str, device: torch.device) -> bool:
     ``torch.set_float32_matmul_precision`` is "medium", and the casts between layers only cost time.
     """
     return multiplies_bfloat16(precision, device) and (precision == "bfloat16" or device.type != "cpu")
+
+
+@contextmanager
+def seeded(seed: int, cuda: Sequence[int] = ()) -> Iterator[None]:
+    """Torch's own random numbers (of new layers, of dropout) from ``seed``, and the caller's state put back.
+
+    One thread of a process at a time, so that nodes that run in threads have the random numbers of their seed.
+
+    Args:
+        cuda: numbers of the devices whose state is put back as well.
+    """
+    with _RANDOM, torch.random.fork_rng(devices=list(cuda)):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

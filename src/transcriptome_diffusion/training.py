@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
-from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device, torch_threads
+from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device, seeded, torch_threads
 from transcriptome_diffusion.options import TrainingOptions
 
 logger = logging.getLogger(__name__)
@@ -372,10 +372,9 @@ def quiet_lightning() -> Iterator[None]:
 @contextmanager
 def compute_settings(seed: int, device: torch.device, threads: int | None, precision: str) -> Iterator[None]:
     """Seeded random numbers, precision of float32 products and a number of threads, all put back afterwards."""
-    before = torch.get_float32_matmul_precision()
     cuda = [device.index or 0] if device.type == "cuda" else []
-    with torch_threads(threads), torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+    with seeded(seed, cuda), torch_threads(threads):
+        before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest" if precision == "float32" else "medium")
         try:
             yield

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from transcriptome_diffusion.devices import seeded
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion.network import LabelEmbedding
@@ -151,8 +152,7 @@ class LatentGenerator(Generator):
         coordinates, u = Coordinates.fit(x, codes, model.conditions.sizes, donors, options)
         codes_other = torch.from_numpy(model.conditions.to_codes(validation.obs))
         u_other = coordinates.to_coordinates(torch.from_numpy(dense(validation)), codes_other)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
+        with seeded(options.seed):
             model.network = cls.build_network(coordinates, model.conditions.sizes, options)
             model.train_network((u, torch.from_numpy(codes)), (u_other, codes_other), options)
         return model

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from transcriptome_diffusion.artefacts import ArtefactError
+from transcriptome_diffusion.devices import seeded
 from transcriptome_diffusion.reconstruction.base import PairedProfiles, Reconstructor
 from transcriptome_diffusion.reconstruction.options import MLPOptions
 from transcriptome_diffusion.reconstruction.ridge import Spectrum
@@ -106,8 +107,7 @@ class MLPReconstructor(Reconstructor):
         def tensors(profiles: PairedProfiles) -> list[torch.Tensor]:
             return [torch.from_numpy(values) for values in (profiles.landmarks, profiles.expression)]
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
+        with seeded(options.seed):
             self.network = Perceptron(len(self.landmarks), len(self.outputs.mean), options)
             self.record = fit(
                 Regression(self.network, {name: torch.from_numpy(value) for name, value in constants.items()}),

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from transcriptome_diffusion.devices import resolve_device
+from transcriptome_diffusion.devices import resolve_device, seeded
 from transcriptome_diffusion.expression.profiles import dense, require_same_genes
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
@@ -86,8 +86,7 @@ class DenoisingGenerator(Generator):
         codes_other = torch.from_numpy(model.conditions.to_codes(validation.obs))
         donors = train.obs.get("donor", train.obs_names).to_numpy()
         scaler, preconditioner, n_components, u = fit_coordinates(x, codes, counts, donors, options)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
+        with seeded(options.seed):
             path = cls.noise_path(options)
             model.denoiser = Denoiser(options, path, train.n_vars, counts, preconditioner, n_components)
         model.denoiser.scaler = scaler
