@@ -36,6 +36,7 @@ class TrainingOptions(Options):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = Field(default=None, ge=1, description="of torch on a CPU; null: one for a small network")
     batch_size: int = Field(default=256, ge=2)
+    partial_batches: bool = Field(default=False, description="train on the last, smaller batch of an epoch as well")
     max_steps: int = Field(default=2000, ge=1)
     max_epochs: int | None = Field(default=None, ge=1, description="passes over the training rows; sets max_steps")
     optimizer: Literal["adamw", "adam", "rmsprop"] = "adamw"
@@ -43,9 +44,17 @@ class TrainingOptions(Options):
     learning_rate: float = Field(default=1e-3, gt=0, lt=1)
     learning_rate_schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps")
+    peak_step: int | None = Field(
+        default=None, ge=1, description="of one_cycle: steps up to the highest rate; null: 30 % of all"
+    )
     weight_decay: float = Field(default=0.01, ge=0)
     gradient_clip: float | None = Field(default=1.0, gt=0, description="largest norm; null for none")
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    ema_warmup: bool = Field(default=True, description="the first weights are forgotten sooner than ema_decay says")
+    critic_batches: Literal["new", "same"] = Field(
+        default="new",
+        description="profiles of a critic's steps; same: all steps and that of the model are made on every batch",
+    )
     validate_every: int = Field(default=100, ge=1, description="in steps")
     patience: int | None = Field(default=None, ge=1, description="validations without a gain; null: never stop")
     keep: Literal["best", "last"] = Field(default="best", description="which averaged weights are kept")

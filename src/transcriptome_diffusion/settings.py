@@ -19,6 +19,38 @@ def choice(parameter: str, chosen: str, options: Any) -> Any:
     return options[chosen]
 
 
+#: what ``scaled`` divides, and the width below which it leaves a layer
+WIDTHS, EPOCHS, LEAST_WIDTH = {"width", "hidden"}, {"max_epochs", "epochs", "peak_step"}, 16
+
+
+def scaled(preset: str, divisor: int, settings: Any) -> Any:
+    """``${scaled:preset, divisor, ${settings}}``: a preset of the paper with all widths and epochs divided.
+
+    So that its protocol runs on a laptop. No layer becomes narrower than ``LEAST_WIDTH``, unless it is so already, and
+    nothing is trained for less than one epoch.
+
+    Raises:
+        ValueError: if the divisor is no whole number of 1 or more, or our own settings are to be divided.
+    """
+    if isinstance(divisor, bool) or not isinstance(divisor, int) or divisor < 1:
+        raise ValueError(f"`preset_scale` is {divisor!r}; expected a whole number, 1 for the size of the paper.")
+    if divisor == 1:
+        return settings
+    if preset == "default":
+        raise ValueError("`preset_scale` divides the paper's networks; choose `preset` as gtex_paper or tcga_paper.")
+
+    def divided(name: str, value: Any) -> Any:
+        if hasattr(value, "items"):
+            return {key: divided(str(key), part) for key, part in value.items()}
+        if name in WIDTHS and not isinstance(value, int):
+            return [divided(name, width) for width in value]
+        if name in WIDTHS:
+            return max(value // divisor, min(value, LEAST_WIDTH))
+        return max(value // divisor, 1) if name in EPOCHS and value is not None else value
+
+    return divided("", settings)
+
+
 def tuned(generator: str, path: str | None, settings: Any) -> Any:
     """``${tuned:vae, ${runtime_params:tuned, null}, ${settings}}``: settings, changed as a search's result says.
 
@@ -63,7 +95,7 @@ CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "custom_resolvers": {"choice": choice, "tuned": tuned},
+    "custom_resolvers": {"choice": choice, "scaled": scaled, "tuned": tuned},
     # an environment changes single keys of a parameter block; catalog entries are replaced whole
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
 }

@@ -75,23 +75,29 @@ def named(loss: Tensor | Terms) -> Terms:
 
 
 class MemoryBatches:
-    """Endless shuffled batches of tensors that already lie on the device; the rest of an epoch is dropped."""
+    """Endless shuffled batches of tensors that already lie on the device.
 
-    def __init__(self, tensors: Sequence[Tensor], batch_size: int, seed: int) -> None:
+    The rest of an epoch is dropped, or with ``partial`` kept as a smaller batch of two rows or more (batch norm takes
+    no single one).
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], batch_size: int, seed: int, partial: bool = False) -> None:
         self.tensors = tuple(tensors)
         self.rows = len(self.tensors[0])
         self.batch_size = min(batch_size, self.rows)
+        self.smallest = 2 if partial else self.batch_size
         self.generator = torch.Generator().manual_seed(seed)
 
     @property
     def per_epoch(self) -> int:
         """Batches in one pass over the rows."""
-        return self.rows // self.batch_size
+        whole, rest = divmod(self.rows, self.batch_size)
+        return whole + (rest >= self.smallest)
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
             order = torch.randperm(self.rows, generator=self.generator).to(self.tensors[0].device)
-            for start in range(0, self.rows - self.batch_size + 1, self.batch_size):
+            for start in range(0, self.rows - self.smallest + 1, self.batch_size):
                 chosen = order[start : start + self.batch_size]
                 yield tuple(tensor[chosen] for tensor in self.tensors)
 
@@ -112,14 +118,15 @@ class WholeBatch:
 class MovingAverage(WeightAveraging):
     """Exponential moving average of what training changes; the averaged weights are validated and kept.
 
-    The decay rises as (1 + step) / (10 + step) up to ``decay``, so that the first weights are soon forgotten. The
+    The decay rises as (1 + step) / (10 + step) up to ``decay``, so that the first weights are soon forgotten; without
+    ``warmup`` it is ``decay`` from the first step. The
     statistics of batch norm are averaged like weights. All other buffers are constants (a scaler, a preconditioner):
     averaging them too, as ``WeightAveraging`` does by itself, costs a tenth of a training step.
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float, warmup: bool = True) -> None:
         super().__init__()
-        self.decay = decay
+        self.decay, self.warmup = decay, warmup
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -132,7 +139,8 @@ class MovingAverage(WeightAveraging):
         step = trainer.global_step
         if step > self._latest_update_step:  # a step of the critic alone moves no weights
             self._latest_update_step = step
-            torch._foreach_lerp_(self.average, self.live, 1 - min(self.decay, (1 + step) / (10 + step)))
+            decay = min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
+            torch._foreach_lerp_(self.average, self.live, 1 - decay)
 
     @torch.no_grad()
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -227,9 +235,10 @@ class ProgressBar(TQDMProgressBar):
 class FitModule(L.LightningModule):
     """Any ``Trainable`` under an optimizer with a learning-rate schedule and clipped gradients.
 
-    The critic of an ``Adversarial`` model steps on every batch, the rest on every ``critic_steps``-th one. Steps,
-    their number, schedules and validations count those of the model, not of the critic. Optimisation is Lightning's
-    manual one, for both kinds: its automatic one allows no second optimizer, and takes longer per step.
+    The critic of an ``Adversarial`` model steps on every batch, the rest on every ``critic_steps``-th one; with
+    ``critic_batches: same`` the critic makes its ``critic_steps`` and the rest one on every batch. Steps, their number,
+    schedules and validations count those of the model, not of the critic. Optimisation is Lightning's manual one, for
+    both kinds: its automatic one allows no second optimizer, and takes longer per step.
 
     Attributes:
         training_means: the mean of every term of the training loss since the validation before the last.
@@ -250,15 +259,10 @@ class FitModule(L.LightningModule):
         optimizers: Any = self.optimizers()
         optimizer = optimizers[0] if self.adversarial else optimizers
         if self.adversarial:
-            # Lightning counts the steps of its own optimizers, so the critic's is a plain one
-            critic_optimizer = self.trainer.optimizers[1]
-            terms = named(self.model.critic_loss(batch, self.generator))
-            critic_optimizer.zero_grad()
-            terms["loss"].backward()
-            self.on_before_optimizer_step(critic_optimizer)
-            critic_optimizer.step()
-            self.collect({"critic_loss" if name == "loss" else name: value for name, value in terms.items()})
-            if (index + 1) % self.model.critic_steps:
+            same = self.options.critic_batches == "same"
+            for _ in range(self.model.critic_steps if same else 1):
+                self.critic_step(batch)
+            if not same and (index + 1) % self.model.critic_steps:
                 return
         terms = named(self.model.training_loss(batch, self.generator))
         optimizer.zero_grad()
@@ -268,6 +272,16 @@ class FitModule(L.LightningModule):
         schedules: Any = self.lr_schedulers()
         for rate in schedules if self.adversarial else [schedules]:
             rate.step()
+
+    def critic_step(self, batch: Batch) -> None:
+        # Lightning counts the steps of its own optimizers, so the critic's is a plain one
+        optimizer = self.trainer.optimizers[1]
+        terms = named(self.model.critic_loss(batch, self.generator))
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        self.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        self.collect({"critic_loss" if name == "loss" else name: value for name, value in terms.items()})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Lightning's own clipping refuses fused optimizers under mixed precision
@@ -339,7 +353,11 @@ def schedule(optimizer: torch.optim.Optimizer, options: TrainingOptions) -> torc
     """The rate over ``max_steps``: constant or cosine to zero after a linear warm-up, or OneCycle."""
     steps = options.max_steps
     if options.learning_rate_schedule == "one_cycle":  # Smith and Topin (2018), arXiv:1708.07120
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps + 1)
+        rising = 0.3 if options.peak_step is None else min(options.peak_step, steps - 1) / steps
+        # as Adam's rate rises to its peak and falls, its first beta falls to 0.85 and rises, by PyTorch's defaults
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, options.learning_rate, total_steps=steps, pct_start=rising
+        )
     warm = max(round(options.warmup * steps), 1)
 
     def factor(step: int) -> float:
@@ -431,13 +449,14 @@ def fit(
     parameters = sum(p.numel() for p in model.parameters())
     options = for_small_networks(options, parameters, device)
     adversarial = isinstance(model, Adversarial)
-    batches_per_step = model.critic_steps if adversarial else 1
+    batches_per_step = model.critic_steps if adversarial and options.critic_batches == "new" else 1
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())
         stack.enter_context(compute_settings(seed, device, options.threads, options.precision))
         folder = stack.enter_context(TemporaryDirectory(prefix="training-"))
         model.to(device)
-        batches = MemoryBatches([t.to(device) for t in train], options.batch_size, seed + 2)
+        rows = [t.to(device) for t in train]
+        batches = MemoryBatches(rows, options.batch_size, seed + 2, options.partial_batches)
         steps_per_epoch = batches.per_epoch / batches_per_step
         if options.max_epochs is not None:
             steps = max(round(options.max_epochs * steps_per_epoch), 1)
@@ -448,7 +467,11 @@ def fit(
         checkpoint = ModelCheckpoint(folder, "{step}", monitor=monitor, save_weights_only=True)
         watched = sys.stdout.isatty()
         record = Record(options.max_steps, steps_per_epoch, title, log_lines=not watched)
-        callbacks: list[L.Callback] = [MovingAverage(options.ema_decay), record, checkpoint]
+        callbacks: list[L.Callback] = [
+            MovingAverage(options.ema_decay, options.ema_warmup),
+            record,
+            checkpoint,
+        ]
         if options.patience is not None:
             callbacks.append(EarlyStopping(MONITORED, patience=options.patience, check_finite=False))
         if watched:

@@ -109,25 +109,26 @@ def test_the_54_sites_of_gtex_are_a_parameter(configured):
         assert (block["label"], block["min_samples_per_tissue"]) == (column, 100)
 
 
-# Lacan et al. (2026), doi:10.1186/s12859-026-06470-8
+# Lacan et al. (2026), doi:10.1186/s12859-026-06470-8, as their code has it: docs/paper.md
 PAPER = {
     "gtex_paper": {
-        "split": {"train": 9796, "validation": 2448, "test": 5000},
-        "denoiser": (8192, 5e-4),
-        "vae": ([8192, 4096, 4096, 2048], 256, 8e-4),
-        "wgan_gp": (128, [1024, 4096], [8192, 256], 1024, 2.2e-3, 5.8e-4),
-        "landmark classifier": ([1024, 1024], 0.3, 1e-4, 64, "adamw"),
+        "split": {"train": 9795, "validation": 2449, "test": 5000},
+        "denoiser": (8192, 4.7838e-4),
+        "vae": ([8192, 4096, 4096, 2048], 256, 7.8476e-4),
+        "wgan_gp": ([128, 1024, 4096], [8192, 256], 1024, 2.20507e-3, 5.82026e-4),
+        "landmark classifier": ([1024, 1024], 0.3, 1.1e-4, 64, "adamw"),
         "classifier of all genes": ([2048, 8192], 0.5, 5e-4, 1024, "adamw"),
     },
     "tcga_paper": {
         "split": {"train": 6499, "validation": 1625, "test": 1625},
-        "denoiser": (4096, 1e-3),
-        "vae": ([2048, 8192, 256, 4096], 2048, 1e-3),
-        "wgan_gp": (256, [1024, 8192], [4096, 128], 64, 2.8e-4, 1.2e-4),
-        "landmark classifier": ([256, 16], 0.5, 4e-3, 2048, "adamw"),
+        "denoiser": (4096, 1.41555e-3),
+        "vae": ([2048, 8192, 256, 4096], 2048, 1.11075e-3),
+        "wgan_gp": ([256, 1024, 8192], [4096, 128], 64, 2.75463e-4, 1.23696e-4),
+        "landmark classifier": ([256, 16], 0.5, 3.46e-3, 2048, "adamw"),
         "classifier of all genes": ([1024, 1024], 0.5, 1.25e-2, 64, "sgd"),
     },
 }
+ALL_GENERATORS = ("denoiser", "vae", "wgan_gp")
 
 
 @pytest.mark.parametrize("environment", PAPER)
@@ -138,40 +139,59 @@ def test_the_papers_environments_carry_its_numbers_without_any_parameter_given(v
     assert split.sizes.model_dump(exclude={"surplus"}) == paper["split"]
 
     denoiser = block["denoiser"]
-    assert (denoiser.network.kind, denoiser.network.depth, denoiser.network.dropout) == ("paper", 2, 0.1)
-    assert (denoiser.network.width, denoiser.training.learning_rate) == paper["denoiser"]
+    network = denoiser.network
+    assert (network.kind, network.depth, network.dropout, network.embedding_dim) == ("paper", 2, 0.1, 2)
+    assert network.time_shift == 1 / denoiser.schedule.timesteps
+    assert (network.width, denoiser.training.learning_rate) == paper["denoiser"]
     assert denoiser.schedule.model_dump() == {
         "kind": "quadratic",
         "timesteps": 1000,
         "beta_start": 1e-4,
         "beta_end": 0.02,
     }
-    assert (denoiser.prediction, denoiser.times.kind) == ("eps", "antithetic")
+    assert (denoiser.prediction, denoiser.times.kind, denoiser.loss, denoiser.clip) == (
+        "eps",
+        "antithetic",
+        "sum",
+        False,
+    )
     training = denoiser.training
-    assert (training.batch_size, training.max_epochs, training.ema_decay) == (2048, 15000, 0.999)
-    assert (training.optimizer, training.learning_rate_schedule) == ("adam", "one_cycle")
-    assert [block[name].steps for name in ("ddpm", "ddim")] == [1000, 1000]
+    assert (training.batch_size, training.max_epochs) == (2048, 15000)
+    assert (training.ema_decay, training.ema_warmup) == (0.999, False)
+    assert (training.optimizer, training.learning_rate_schedule, training.peak_step) == ("adam", "one_cycle", 1000)
+    for sampler in ("ddpm", "ddim"):
+        assert (block[sampler].name, block[sampler].steps, block[sampler].spacing) == (sampler, 1000, "leading")
 
     vae, gan = block["vae"], block["wgan_gp"]
     assert (vae.hidden, vae.training.batch_size, vae.training.learning_rate) == paper["vae"]
-    assert (vae.latent_dim, vae.training.optimizer, vae.training.max_epochs) == (128, "adam", 1000)
+    assert (vae.latent_dim, vae.training.optimizer) == (128, "adam")
+    assert (vae.loss, vae.beta, vae.noise, vae.batch_norm, vae.dropout) == ("means", 1.0, "none", True, 0.0)
     assert (
-        gan.latent_dim,
         gan.hidden,
         gan.critic.hidden,
         gan.training.batch_size,
         gan.training.learning_rate,
         gan.critic.learning_rate,
     ) == paper["wgan_gp"]
-    assert (gan.critic.steps, gan.critic.gradient_penalty) == (5, 10)
-    assert (gan.training.optimizer, gan.training.max_epochs) == ("rmsprop", 1000)
-    assert {block[name].scaling for name in ("denoiser", "vae", "wgan_gp")} == {"linear_max_abs"}
-    assert {block[name].space for name in ("vae", "wgan_gp")} == {"genes"}
+    assert (gan.latent_dim, gan.batch_norm, gan.dropout, gan.critic.dropout) == (32, True, 0.0, 0.0)
+    assert (gan.critic.steps, gan.critic.gradient_penalty, gan.training.critic_batches) == (5, 10, "same")
+    assert gan.training.optimizer == "rmsprop"
+    for found in (vae, gan):
+        assert (found.architecture, found.space, found.embedding_dim) == ("paper", "genes", 2)
+        assert (found.training.ema_decay, found.training.max_epochs) == (0, 1000)
+        assert (found.training.learning_rate_schedule, found.training.warmup) == ("constant", 0)
+    assert [block[name].scaling for name in ALL_GENERATORS] == ["linear_max_abs", "linear_standard", "linear_standard"]
+    for name in ALL_GENERATORS:
+        found = block[name]
+        assert (found.train_on, found.lower_bound) == ("train_and_validation", "none")
+        assert (found.training.partial_batches, found.training.keep) == (True, "last")
+        assert (found.training.weight_decay, found.training.gradient_clip) == (0, None)
 
     mlp = block["reconstruction_mlp"]
     assert (mlp.hidden, mlp.dropout, mlp.batch_norm) == ([1024, 2048, 4096], 0.5, True)
     assert (mlp.training.learning_rate, mlp.training.batch_size, mlp.training.max_epochs) == (1e-3, 2048, 250)
-    assert mlp.training.validate_every == paper["split"]["train"] // 2048  # once an epoch
+    batches = -(-paper["split"]["train"] // 2048)
+    assert (mlp.training.partial_batches, mlp.training.validate_every) == (True, batches)  # once an epoch
     assert mlp.training.patience == 25
 
     evaluation = block["evaluation"]
@@ -184,6 +204,34 @@ def test_the_papers_environments_carry_its_numbers_without_any_parameter_given(v
         assert tuple(found) == paper[name]
         assert (classifier.epochs, len(classifier.seeds), classifier.weight_decay) == (150, 15, 0)
     assert block["runs"] == 5
+
+
+@pytest.mark.parametrize("environment", PAPER)
+def test_a_paper_preset_can_be_made_smaller(validated, environment):
+    whole, small = validated(environment), validated(environment, preset_scale=8)
+    assert small["denoiser"].network.width * 8 == whole["denoiser"].network.width
+    for name in ALL_GENERATORS:
+        assert small[name].training.max_epochs == whole[name].training.max_epochs // 8
+    assert small["denoiser"].training.peak_step == 125
+    for name in ("vae", "wgan_gp", "reconstruction_mlp"):
+        assert small[name].hidden == [width // 8 for width in whole[name].hidden]
+    assert [small["vae"].latent_dim, small["wgan_gp"].latent_dim] == [128, 32]
+    assert small["wgan_gp"].critic.hidden == [width // 8 for width in whole["wgan_gp"].critic.hidden]
+    for name in ("classifier", "transcriptome_classifier"):
+        ours, theirs = getattr(small["evaluation"], name), getattr(whole["evaluation"], name)
+        assert ours.hidden == [max(width // 8, min(width, 16)) for width in theirs.hidden]
+        assert ours.epochs == 18
+    unchanged = {"network", "training"}
+    assert small["denoiser"].model_dump(exclude=unchanged) == whole["denoiser"].model_dump(exclude=unchanged)
+
+
+@pytest.mark.parametrize(
+    ("environment", "scale", "message"),
+    [("base", 8, "choose `preset`"), ("gtex_paper", 0, "1 for the size"), ("gtex_paper", 1.5, "1 for the size")],
+)
+def test_a_scale_that_makes_no_sense_is_refused(configured, environment, scale, message):
+    with pytest.raises(Exception, match=message):
+        configured(environment, preset_scale=scale)["parameters"]
 
 
 @pytest.mark.parametrize("environment", PAPER)

@@ -95,6 +95,13 @@ def choose_lower_bound(train: np.ndarray) -> float | None:
     return lowest if np.count_nonzero(train <= lowest) <= RARE * train.size else None
 
 
+def join(train: ad.AnnData, validation: ad.AnnData) -> ad.AnnData:
+    """Training and validation profiles of the same genes as one set, for ``train_on: train_and_validation``."""
+    require_same_genes(validation, train.var_names, "a generator trained on both")
+    values = np.concatenate([dense(train), dense(validation)])
+    return make_profiles(values, pd.concat([train.obs, validation.obs]), train.var, str(train.uns["unit"]))
+
+
 @dataclass(eq=False)
 class Generator(ABC):
     """A fitted generator of expression profiles.
@@ -175,7 +182,7 @@ class Generator(ABC):
             "conditions": conditions,
             "unit": str(train.uns["unit"]),
             "settings": options.model_dump(mode="json"),
-            "lower_bound": choose_lower_bound(dense(train)),
+            "lower_bound": choose_lower_bound(dense(train)) if options.lower_bound == "data" else None,
         }
 
     def sample(self, labels: pd.DataFrame, seed: int, batch_size: int = 1024) -> ad.AnnData:

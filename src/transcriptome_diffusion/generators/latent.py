@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from transcriptome_diffusion.devices import seeded
 from transcriptome_diffusion.expression.profiles import dense
-from transcriptome_diffusion.generators.base import Generator
-from transcriptome_diffusion.generators.diffusion.network import LabelEmbedding
+from transcriptome_diffusion.generators.base import Generator, join
+from transcriptome_diffusion.generators.diffusion.network import IndicatorEmbedding, LabelEmbedding
 from transcriptome_diffusion.generators.diffusion.precondition import (
     Preconditioner,
     fit_coordinates,
@@ -78,12 +78,15 @@ class Coordinates(nn.Module):
 
 
 class LabelledMLP(nn.Module):
-    """Dense layers with leaky ReLU, each of which sees the embedded labels beside its input.
+    """Dense layers with leaky ReLU, which see the embedded labels beside their input.
 
     Args:
         n_in, hidden, n_out: widths of the input, the hidden layers and the output.
         categories: number of categories per condition.
         batch_norm: whether hidden layers are normalised; never in a critic, whose penalty is per row.
+        slope: of the leaky ReLU below zero.
+        labels: the embedding, where it is shared or not a ``LabelEmbedding`` of ``embedding_dim``.
+        labelled: which dense layers see the labels, the output last; None: all.
     """
 
     def __init__(
@@ -95,27 +98,38 @@ class LabelledMLP(nn.Module):
         embedding_dim: int,
         dropout: float,
         batch_norm: bool,
+        slope: float = 0.2,
+        labels: LabelEmbedding | IndicatorEmbedding | None = None,
+        labelled: Sequence[bool] | None = None,
     ) -> None:
         super().__init__()
-        self.labels = LabelEmbedding(categories, embedding_dim)
-        n_labels = embedding_dim * len(categories)
+        self.labels = labels or LabelEmbedding(categories, embedding_dim)
+        self.labelled = tuple(labelled or [True] * (len(hidden) + 1))
+        n_labels = [self.labels.width * seen for seen in self.labelled]
         self.layers = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(n + n_labels, width),
+                nn.Linear(n + more, width),
                 nn.BatchNorm1d(width) if batch_norm else nn.Identity(),
-                nn.LeakyReLU(0.2),
+                nn.LeakyReLU(slope),
                 nn.Dropout(dropout),
             )
-            for n, width in pairwise([n_in, *hidden])
+            for (n, width), more in zip(pairwise([n_in, *hidden]), n_labels[:-1], strict=True)
         )
-        self.out = nn.Linear([n_in, *hidden][-1] + n_labels, n_out)
+        self.out = nn.Linear([n_in, *hidden][-1] + n_labels[-1], n_out)
 
     def forward(self, h: Tensor, codes: Tensor) -> Tensor:
         """(n, n_out) for h (n, n_in) and codes (n, n_conditions)."""
         labels = torch.cat(self.labels(codes), dim=1)
-        for layer in self.layers:
-            h = layer(torch.cat([h, labels], dim=1))
-        return self.out(torch.cat([h, labels], dim=1))
+        for layer, seen in zip([*self.layers, self.out], self.labelled, strict=True):
+            h = layer(torch.cat([h, labels], dim=1) if seen else h)
+        return h
+
+
+def paper_layers(categories: Sequence[int], options: LatentOptions) -> dict[str, Any]:
+    """What the layers of Lacan et al. have in place of ours, as arguments of ``LabelledMLP``; nothing for ours."""
+    if options.architecture == "default":
+        return {}
+    return {"slope": 0.05, "labels": IndicatorEmbedding(categories, options.embedding_dim)}
 
 
 class LatentNetwork(nn.Module, ABC):
@@ -146,6 +160,8 @@ class LatentGenerator(Generator):
             ValueError: on unknown labels or differing genes.
             TrainingDivergedError: if training breaks down before its first healthy validation.
         """
+        if options.train_on == "train_and_validation":
+            train = join(train, validation)
         model = cls(**cls.checked(train, validation, options))
         x, codes = dense(train), model.conditions.to_codes(train.obs)
         donors = train.obs.get("donor", train.obs_names).to_numpy()

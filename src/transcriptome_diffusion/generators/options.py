@@ -14,6 +14,11 @@ class GeneratorOptions(Options):
 
     conditions: list[str] = Field(default=["tissue"], min_length=1)
     seed: int = Field(default=0, ge=0)
+    lower_bound: Literal["data", "none"] = Field(
+        default="data",
+        description="of drawn values: that of the training profiles; none keeps linear values below zero as well, "
+        "written as -log2(1 - x)",
+    )
 
 
 class ClassGaussianOptions(GeneratorOptions):
@@ -56,9 +61,12 @@ class NetworkOptions(Options):
 
     kind: Literal["film", "paper"] = "film"
     width: int = Field(default=128, ge=1)
-    depth: int = Field(default=3, ge=1, description="residual blocks (film) or dense layers (paper)")
+    depth: int = Field(default=3, ge=1, description="residual blocks, of two dense layers each")
     dropout: float = Field(default=0.43, ge=0, lt=1)
-    embedding_dim: int = Field(default=128, ge=2, description="of each condition, and of time (film)")
+    embedding_dim: int = Field(default=128, ge=2, description="of each condition and of time; paper: per category")
+    time_shift: float = Field(
+        default=0.0, ge=0, lt=1, description="taken from the time in (0, 1] that `paper` sees; theirs starts at 0"
+    )
 
 
 class SamplerOptions(Options):
@@ -105,7 +113,10 @@ class CoordinateOptions(GeneratorOptions):
         "learnt_variance": "component_variance",
     }
 
-    scaling: Literal["standard", "max_abs", "linear_max_abs"] = "standard"
+    scaling: Literal["standard", "max_abs", "linear_standard", "linear_max_abs"] = "standard"
+    train_on: Literal["train", "train_and_validation"] = Field(
+        default="train", description="with validation profiles, their loss chooses nothing: keep the last weights"
+    )
     log_scale_share: float = Field(
         default=0.94, ge=0, le=1, description="how much of a profile's own log scale is a coordinate"
     )
@@ -126,6 +137,10 @@ class DenoiserOptions(CoordinateOptions):
     """What diffusion and flow matching share; ``prediction`` is narrowed by each."""
 
     prediction: str = "residual"
+    loss: Literal["mean", "sum"] = Field(
+        default="mean", description="of squared errors over genes; `residual` has weights of its own"
+    )
+    clip: bool = Field(default=True, description="estimates of x_0 to the range of training profiles, widened by half")
     validation_repeats: int = Field(default=8, ge=1, description="times and noises per validation profile")
     network: NetworkOptions = NetworkOptions()
     training: TrainingOptions = TrainingOptions(
@@ -176,9 +191,12 @@ class LatentOptions(CoordinateOptions):
     space: Literal["gaussian", "genes"] = Field(
         default="gaussian", description="coordinates of the class-conditional PCA preconditioner, or scaled genes"
     )
+    architecture: Literal["default", "paper"] = Field(
+        default="default", description="paper: labels, slopes and first weights of the networks of Lacan et al."
+    )
     latent_dim: int = Field(default=32, ge=1)
     hidden: list[PositiveInt] = Field(default=[256, 128], min_length=1, description="widths of the layers")
-    embedding_dim: int = Field(default=16, ge=1, description="of each condition")
+    embedding_dim: int = Field(default=16, ge=1, description="of each condition; paper: of each category")
     dropout: float = Field(default=0.0, ge=0, lt=1)
     batch_norm: bool = False
     validation_repeats: int = Field(default=8, ge=2, description="draws per validation profile")
@@ -197,6 +215,9 @@ class VAEOptions(LatentOptions):
     dropout: float = Field(default=0.12, ge=0, lt=1)
     batch_norm: bool = True
     beta: float = Field(default=18.0, gt=0, description="weight of the divergence; variance of the decoder's noise")
+    loss: Literal["bound", "means"] = Field(
+        default="bound", description="bound: sums over coordinates and latents; means: averages over them, the paper's"
+    )
     noise: Literal["held_out", "none"] = Field(
         default="held_out", description="what samples add to the decoder's mean; none is the paper's"
     )

@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from transcriptome_diffusion.generators.latent import Coordinates, LabelledMLP, LatentGenerator, LatentNetwork
+from transcriptome_diffusion.generators.latent import (
+    Coordinates,
+    LabelledMLP,
+    LatentGenerator,
+    LatentNetwork,
+    paper_layers,
+)
 from transcriptome_diffusion.generators.options import LatentOptions, VAEOptions
 
 logger = logging.getLogger(__name__)
@@ -27,7 +33,9 @@ class Autoencoder(LatentNetwork):
 
     The loss of a profile is ``1/2 |u - decoder(z)|^2 + beta KL(q(z | u) || N(0, I))``. Divided by ``beta`` it is the
     evidence bound of a decoder with Gaussian noise of variance ``beta`` in every coordinate. Directions with a variance
-    below ``beta`` are therefore left to the noise, and the latents represent the others.
+    below ``beta`` are therefore left to the noise, and the latents represent the others. With ``loss: means`` it is
+    the mean squared error of a coordinate plus ``beta`` times the mean divergence of a latent dimension, as in the code
+    of Lacan et al.: the same bound with ``beta = width / (2 latent_dim)``, up to a factor.
     """
 
     noise: Tensor
@@ -36,17 +44,30 @@ class Autoencoder(LatentNetwork):
         super().__init__()
         self.options, self.coordinates = options, coordinates
         width, shape = coordinates.width, (categories, options.embedding_dim, options.dropout, options.batch_norm)
-        self.encoder = LabelledMLP(width, options.hidden, 2 * options.latent_dim, *shape)
-        self.decoder = LabelledMLP(options.latent_dim, options.hidden[::-1], width, *shape)
-        for layer in (self.encoder.out, self.decoder.out):  # starts near q = prior and at the class means
-            layer.weight.data.mul_(0.1)
-            layer.bias.data.zero_()
+        paper = paper_layers(categories, options)
+        # of the paper's layers the first see the labels, and the output of the encoder
+        seen = [True] + [False] * (len(options.hidden) - 1) if paper else [True] * len(options.hidden)
+        self.encoder = LabelledMLP(
+            width, options.hidden, 2 * options.latent_dim, *shape, labelled=[*seen, True], **paper
+        )
+        self.decoder = LabelledMLP(
+            options.latent_dim, options.hidden[::-1], width, *shape, labelled=[*seen, not paper], **paper
+        )
+        if paper:
+            for layer in [*self.encoder.layers.modules(), *self.decoder.modules()]:
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_uniform_(layer.weight)
+                    nn.init.constant_(layer.bias, 0.01)
+        else:
+            for layer in (self.encoder.out, self.decoder.out):  # starts near q = prior and at the class means
+                layer.weight.data.mul_(0.1)
+                layer.bias.data.zero_()
         self.register_buffer("noise", torch.zeros(width))
 
     def encode(self, u: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | u), (n, latent_dim) each."""
         mean, log_variance = self.encoder(u, codes).float().chunk(2, dim=1)
-        return mean, log_variance.clamp(-12, 6)
+        return mean, log_variance.clamp(-12, 6) if self.options.architecture == "default" else log_variance
 
     def terms(self, u: Tensor, codes: Tensor, epsilon: Tensor) -> dict[str, Tensor]:
         """The loss, its squared error per coordinate, and the divergence in nats per profile; epsilon as z."""
@@ -54,8 +75,12 @@ class Autoencoder(LatentNetwork):
         z = mean + torch.exp(0.5 * log_variance) * epsilon
         squared = (self.decoder(z, codes).float() - u).square().sum(1).mean()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        width = self.coordinates.width
-        return {"loss": (squared / 2 + self.options.beta * kl) / width, "reconstruction": squared / width, "kl": kl}
+        width, beta = self.coordinates.width, self.options.beta
+        if self.options.loss == "means":
+            loss = squared / width + beta * kl / self.options.latent_dim
+        else:
+            loss = (squared / 2 + beta * kl) / width
+        return {"loss": loss, "reconstruction": squared / width, "kl": kl}
 
     def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
         u, codes = batch

@@ -8,7 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from transcriptome_diffusion.generators.latent import Coordinates, LabelledMLP, LatentGenerator, LatentNetwork
+from transcriptome_diffusion.generators.latent import (
+    Coordinates,
+    LabelledMLP,
+    LatentGenerator,
+    LatentNetwork,
+    paper_layers,
+)
 from transcriptome_diffusion.generators.options import LatentOptions, WGANGPOptions
 
 #: a critic whose estimate exceeds its bound by this factor has diverged
@@ -36,6 +42,7 @@ class GeneratorNetwork(LatentNetwork):
             options.embedding_dim,
             options.dropout,
             options.batch_norm,
+            **paper_layers(categories, options),
         )
         if coordinates.variance is not None:
             nn.init.zeros_(self.body.out.weight)
@@ -70,6 +77,7 @@ class AdversarialObjective(nn.Module):
             options.embedding_dim,
             options.critic.dropout,
             batch_norm=False,
+            **paper_layers(categories, options),
         )
         variance = network.coordinates.variance
         self.register_buffer("scale", torch.ones(()) if variance is None else variance.mean().sqrt())

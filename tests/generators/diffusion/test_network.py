@@ -75,17 +75,6 @@ def test_rows_do_not_see_each_other_when_sampling() -> None:
         torch.testing.assert_close(net(x, time, codes)[:2], net(x[:2], time[:2], codes[:2]))
 
 
-@pytest.mark.parametrize(("width", "genes", "labels"), [(64, 20, 5)])
-def test_the_papers_network_has_the_papers_layers(width: int, genes: int, labels: int) -> None:
-    options = NetworkOptions(kind="paper", width=width, depth=2, embedding_dim=2)
-    net = build_network(genes, genes, [labels], options)
-    first = (genes + 1 + 2) * width + width + 2 * width  # [x, t / T, label] -> width, with batch norm
-    second = (width + 2) * width + width + 2 * width
-    shortcut = (genes + 1 + 2) * width + width
-    out = width * genes + genes
-    assert sum(p.numel() for p in net.parameters()) == first + second + shortcut + out + 2 * labels
-
-
 def test_times_of_neighbouring_steps_are_told_apart() -> None:
     embedding = SinusoidalTime(64)
     angles = torch.linspace(0, 1, 1001)[:, None] * embedding.frequencies

@@ -202,7 +202,7 @@ class Denoiser(nn.Module):
         if relative:
             error = error - target**2
         if self.preconditioner is None:
-            return error.mean(1)
+            return error.mean(1) if self.options.loss == "mean" else error.sum(1)
         unknown = scale**2 * self.preconditioner.weight
         return (error * unknown * self.path.loss_weight(level, unknown)).sum(1)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from transcriptome_diffusion.devices import resolve_device, seeded
 from transcriptome_diffusion.expression.profiles import dense, require_same_genes
-from transcriptome_diffusion.generators.base import Generator
+from transcriptome_diffusion.generators.base import Generator, join
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
 from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule, StraightLine
 from transcriptome_diffusion.generators.diffusion.precondition import (
@@ -79,6 +79,8 @@ class DenoisingGenerator(Generator):
         """
         from transcriptome_diffusion import training
 
+        if options.train_on == "train_and_validation":
+            train = join(train, validation)
         model = cls(**cls.checked(train, validation, options))
         counts = model.conditions.sizes
         x, codes = dense(train), model.conditions.to_codes(train.obs)
@@ -90,7 +92,8 @@ class DenoisingGenerator(Generator):
             path = cls.noise_path(options)
             model.denoiser = Denoiser(options, path, train.n_vars, counts, preconditioner, n_components)
         model.denoiser.scaler = scaler
-        model.denoiser.set_range(torch.from_numpy(x), u)
+        if options.clip:
+            model.denoiser.set_range(torch.from_numpy(x), u)
         with torch.no_grad():
             u_other = model.denoiser.to_coordinates(x_other, codes_other)
         model.record = training.fit(

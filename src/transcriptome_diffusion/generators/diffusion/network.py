@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from transcriptome_diffusion.generators.options import NetworkOptions
+
+#: of layer norm in the network of Lacan et al.
+PAPER_EPS = 1e-6
 
 
 class LabelEmbedding(nn.Module):
@@ -17,9 +21,32 @@ class LabelEmbedding(nn.Module):
     def __init__(self, categories: Sequence[int], dim: int) -> None:
         super().__init__()
         self.tables = nn.ModuleList(nn.Embedding(count, dim) for count in categories)
+        self.width = dim * len(categories)
 
     def forward(self, codes: Tensor) -> list[Tensor]:
         return [table(column) for table, column in zip(self.tables, codes.unbind(1), strict=True)]
+
+
+class IndicatorEmbedding(nn.Module):
+    """Lacan et al.'s labels: ``dim`` numbers for every category of a condition, (n, count * dim) per condition.
+
+    A table of ``count`` vectors is looked up with the label as indicators (one 1 and otherwise 0): the category's own
+    place holds row 1 of the table, every other place row 0. The remaining rows exist, and get no gradient.
+    """
+
+    def __init__(self, categories: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(max(count, 2), dim) for count in categories)
+        self.categories = tuple(categories)
+        self.width = dim * sum(categories)
+
+    def forward(self, codes: Tensor) -> list[Tensor]:
+        found = []
+        for table, count, column in zip(self.tables, self.categories, codes.unbind(1), strict=True):
+            own = nn.functional.one_hot(column, count).bool()[..., None]
+            weight: Tensor = table.weight  # type: ignore[assignment]
+            found.append(torch.where(own, weight[1], weight[0]).flatten(1))
+        return found
 
 
 class SinusoidalTime(nn.Module):
@@ -83,32 +110,58 @@ class FiLMNetwork(nn.Module):
         return self.out(nn.functional.silu(self.norm(h)))
 
 
+class PaperLayer(nn.Module):
+    """Dense layer of [layer norm of [h, time], labels], then layer norm, ReLU and dropout."""
+
+    def __init__(self, n_in: int, n_labels: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.before = nn.LayerNorm(n_in + 1, eps=PAPER_EPS)
+        self.dense = nn.Linear(n_in + 1 + n_labels, width)
+        self.after = nn.Sequential(nn.LayerNorm(width, eps=PAPER_EPS), nn.ReLU(), nn.Dropout(dropout))
+
+    def forward(self, h: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        h = self.before(torch.cat([h, time], dim=1))
+        return self.after(self.dense(torch.cat([h, labels], dim=1)))
+
+
+class PaperBlock(nn.Module):
+    """Two ``PaperLayer`` and a shortcut, which is dense over [h, labels] where the width changes."""
+
+    def __init__(self, n_in: int, n_labels: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.first = PaperLayer(n_in, n_labels, width, dropout)
+        self.second = PaperLayer(width, n_labels, width, dropout)
+        self.shortcut = nn.Linear(n_in + n_labels, width) if n_in != width else None
+
+    def forward(self, h: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        direct = h if self.shortcut is None else self.shortcut(torch.cat([h, labels], dim=1))
+        return direct + self.second(self.first(h, time, labels), time, labels)
+
+
 class PaperNetwork(nn.Module):
-    """Lacan et al.: residual MLP over [x_t, t / T, label embedding], the labels injected at every layer."""
+    """The denoiser of Lacan et al., as in their code: ``depth`` residual blocks of two dense layers with layer norm.
+
+    Time enters every dense layer as one number, labels as ``embedding_dim`` numbers per class after SiLU. Their time is
+    that of the step before, so ``time_shift`` is 1 / T.
+    """
 
     def __init__(self, n_in: int, n_out: int, categories: Sequence[int], options: NetworkOptions) -> None:
         super().__init__()
-        self.labels = LabelEmbedding(categories, options.embedding_dim)
-        n_labels = options.embedding_dim * len(categories)
-        self.shortcut = nn.Linear(n_in + 1 + n_labels, options.width)
-        inputs = [n_in + 1] + [options.width] * (options.depth - 1)
-        self.layers = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(n + n_labels, options.width),
-                nn.BatchNorm1d(options.width),
-                nn.ReLU(),
-                nn.Dropout(options.dropout),
-            )
-            for n in inputs
+        self.time_shift = options.time_shift
+        self.labels = IndicatorEmbedding(categories, options.embedding_dim)
+        widths = [n_in] + [options.width] * options.depth
+        self.blocks = nn.ModuleList(
+            PaperBlock(n, self.labels.width, width, options.dropout) for n, width in pairwise(widths)
         )
+        self.norm = nn.LayerNorm(options.width, eps=PAPER_EPS)
         self.out = nn.Linear(options.width, n_out)
 
     def forward(self, x: Tensor, time: Tensor, codes: Tensor) -> Tensor:
-        labels = torch.cat(self.labels(codes), dim=1)
-        h = inputs = torch.cat([x, time[:, None].to(x.dtype)], dim=1)
-        for layer in self.layers:
-            h = layer(torch.cat([h, labels], dim=1))
-        return self.out(h + self.shortcut(torch.cat([inputs, labels], dim=1)))
+        labels = nn.functional.silu(torch.cat(self.labels(codes), dim=1))
+        h, time = x, (time[:, None] - self.time_shift).to(x.dtype)
+        for block in self.blocks:
+            h = block(h, time, labels)
+        return self.out(nn.functional.silu(self.norm(h)))
 
 
 def build_network(n_in: int, n_out: int, categories: Sequence[int], options: NetworkOptions) -> nn.Module:

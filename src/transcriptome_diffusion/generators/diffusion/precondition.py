@@ -234,7 +234,7 @@ def fit_coordinates(
         options: scaling, and whether and how to precondition.
     """
     scaler = Scaler(x.shape[1])
-    scaler.fit(x, options.scaling)
+    scaler.fit(x, options.scaling, signed=options.lower_bound == "none")
     z = scaler(torch.from_numpy(x))
     if not options.preconditioned:
         return FittedCoordinates(scaler, None, None, z)
