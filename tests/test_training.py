@@ -136,9 +136,9 @@ class Averaged(L.LightningModule):
         self.layer = layer
 
 
-def averaging(layer: nn.Module, decay: float) -> Any:
+def averaging(layer: nn.Module, decay: float, warmup: bool = True) -> Any:
     """A function that sets the step reached and lets the average follow, and one that ends training."""
-    average, module = training.MovingAverage(decay), Averaged(layer)
+    average, module = training.MovingAverage(decay, warmup), Averaged(layer)
     trainer: Any = SimpleNamespace(global_step=0)
     average.setup(trainer, module, "fit")
 
@@ -149,17 +149,18 @@ def averaging(layer: nn.Module, decay: float) -> Any:
     return step, lambda: average.on_train_end(trainer, module)
 
 
-def test_the_moving_average_follows_its_recursion() -> None:
+@pytest.mark.parametrize("warmup", [True, False])
+def test_the_moving_average_follows_its_recursion(warmup: bool) -> None:
     layer = nn.Linear(1, 1, bias=False)
     values = np.random.default_rng(0).normal(size=30)
     expected = values[0]
     layer.weight.data.fill_(values[0])
-    step, end = averaging(layer, decay=0.9)
+    step, end = averaging(layer, decay=0.9, warmup=warmup)
     for number, value in enumerate(values, start=1):
         layer.weight.data.fill_(value)
         step(number)
         step(number)  # the critic's batches between two steps do not count
-        decay = min(0.9, (1 + number) / (10 + number))
+        decay = min(0.9, (1 + number) / (10 + number)) if warmup else 0.9
         expected = decay * expected + (1 - decay) * value
     end()
     assert float(layer.weight.detach()) == pytest.approx(expected, rel=1e-5)
@@ -269,6 +270,31 @@ def test_a_critic_steps_more_often_and_the_models_steps_are_counted() -> None:
     assert record["curve"][0]["epoch"] == pytest.approx(30 / 8)  # the critic's batches
     assert {"wasserstein", "critic_loss"} <= record["curve"][0].keys()
     torch.testing.assert_close(model.mean.detach(), x.mean(0), atol=0.1, rtol=0)
+
+
+def test_critic_and_model_can_make_all_their_steps_on_every_batch() -> None:
+    model, (x, _) = Duel(critic_steps=5), line_data(256)
+    model.estimate = math.inf
+    seen: list[float] = []
+    critic_loss, training_loss = model.critic_loss, model.training_loss
+
+    def watched(loss: Any) -> Any:
+        def call(batch: tuple[Tensor, ...], generator: torch.Generator) -> Any:
+            seen.append(float(batch[0].sum()))
+            return loss(batch, generator)
+
+        return call
+
+    model.critic_loss, model.training_loss = watched(critic_loss), watched(training_loss)  # type: ignore[method-assign]
+    playing = options(max_epochs=2, optimizer="rmsprop", weight_decay=0, critic_batches="same", validate_every=16)
+    record = training.fit(model, (x,), (x,), playing, seed=0)
+    batches = 2 * 256 // 32
+    assert record["steps"] == batches
+    assert "".join(model.moves) == "cccccm" * batches
+    rounds = [seen[start : start + 6] for start in range(0, len(seen), 6)]
+    assert all(len(set(values)) == 1 for values in rounds)
+    assert len({values[0] for values in rounds}) == batches
+    assert record["curve"][-1]["epoch"] == pytest.approx(2)
 
 
 def test_a_critic_that_explodes_ends_training_and_leaves_good_weights() -> None:
@@ -451,6 +477,62 @@ def test_batches_are_full_shuffled_and_use_every_row_equally() -> None:
         counts[again] += 1
     # of 500 epochs of 8 draws out of 10 rows: 400 each, within five binomial deviations
     assert (counts - 400).abs().max() < 5 * math.sqrt(500 * 0.8 * 0.2)
+
+
+def test_the_rest_of_an_epoch_can_be_kept_as_a_smaller_batch() -> None:
+    batches = training.MemoryBatches([torch.arange(10)], batch_size=4, seed=0, partial=True)
+    assert batches.per_epoch == 3
+    stream = iter(batches)
+    for _ in range(5):
+        epoch = [next(stream)[0] for _ in range(3)]
+        assert [len(rows) for rows in epoch] == [4, 4, 2]
+        assert sorted(torch.cat(epoch).tolist()) == list(range(10))
+
+
+def test_a_single_row_is_no_batch_since_batch_norm_takes_none() -> None:
+    batches = training.MemoryBatches([torch.arange(9)], batch_size=4, seed=0, partial=True)
+    assert batches.per_epoch == 2
+    stream = iter(batches)
+    assert [len(next(stream)[0]) for _ in range(6)] == [4] * 6
+
+
+def test_epochs_count_partial_batches() -> None:
+    data = line_data(250)
+    chosen = options(max_epochs=3, partial_batches=True)
+    assert training.fit(Regression(), data, data, chosen, seed=0)["steps"] == 3 * 8
+    assert training.fit(Regression(), data, data, options(max_epochs=3), seed=0)["steps"] == 3 * 7
+
+
+def one_cycle(steps: int, rate: float, **settings: Any) -> tuple[list[float], list[float]]:
+    """Rates and first betas of Adam at every step."""
+    chosen = options(
+        optimizer="adam", learning_rate_schedule="one_cycle", max_steps=steps, learning_rate=rate, **settings
+    )
+    optimizer = training.build_optimizer([nn.Parameter(torch.zeros(1))], chosen)
+    schedule = training.schedule(optimizer, chosen)
+    rates, betas = [], []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        betas.append(optimizer.param_groups[0]["betas"][0])
+        optimizer.step()
+        schedule.step()
+    return rates, betas
+
+
+def test_the_papers_cycle_peaks_at_step_1000_and_lowers_the_momentum_there() -> None:
+    """GTEx: 6 batches of 15,000 epochs; the shares are those of the authors' schedule."""
+    rates, betas = one_cycle(90_000, 1e-3, peak_step=1000)
+    found = [rates[step] / 1e-3 for step in (0, 500, 999, 10_000, 45_000)]
+    assert found == pytest.approx([0.04, 0.521, 1.0, 0.975, 0.509], abs=1e-3)
+    assert rates[-1] / 1e-3 == pytest.approx(4e-6, rel=0.01)
+    assert (betas[0], betas[999], betas[-1]) == pytest.approx((0.95, 0.85, 0.95))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_cycle_shorter_than_its_rise_still_ends(steps: int) -> None:
+    rates, _ = one_cycle(steps, 1e-3, peak_step=1000)
+    assert len(rates) == steps
+    assert all(0 < rate <= 1e-3 for rate in rates)
 
 
 def test_a_batch_is_never_larger_than_the_data() -> None:

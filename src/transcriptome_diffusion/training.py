@@ -353,10 +353,12 @@ def schedule(optimizer: torch.optim.Optimizer, options: TrainingOptions) -> torc
     """The rate over ``max_steps``: constant or cosine to zero after a linear warm-up, or OneCycle."""
     steps = options.max_steps
     if options.learning_rate_schedule == "one_cycle":  # Smith and Topin (2018), arXiv:1708.07120
-        rising = 0.3 if options.peak_step is None else min(options.peak_step, steps - 1) / steps
+        peak = 0.3 * steps if options.peak_step is None else min(options.peak_step, steps - 1)
+        if peak == 1:  # at the first step, where PyTorch divides by a rise of no step
+            peak = 0
         # as Adam's rate rises to its peak and falls, its first beta falls to 0.85 and rises, by PyTorch's defaults
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, options.learning_rate, total_steps=steps, pct_start=rising
+            optimizer, options.learning_rate, total_steps=steps, pct_start=peak / steps
         )
     warm = max(round(options.warmup * steps), 1)
 

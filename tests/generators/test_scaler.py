@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.preprocessing import MaxAbsScaler
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from transcriptome_diffusion.generators.scaler import Scaler
 
@@ -40,3 +40,29 @@ def test_the_papers_scaling_is_that_of_linear_values_and_samples_are_never_below
     restored = Scaler(4)
     restored.load_state_dict(scaler.state_dict())
     torch.testing.assert_close(restored.inverse(z), scaler.inverse(z))
+
+
+def test_linear_values_are_standardised_under_their_logarithms() -> None:
+    linear = np.random.default_rng(0).lognormal(2, 1, (50, 4)).astype(np.float32)
+    logged = np.log2(linear + 1)
+    scaler = Scaler(4)
+    scaler.fit(logged, "linear_standard")
+    np.testing.assert_allclose(scaler(torch.from_numpy(logged)), StandardScaler().fit_transform(linear), atol=1e-4)
+    np.testing.assert_allclose(scaler.inverse(scaler(torch.from_numpy(logged))), logged, rtol=1e-4)
+
+
+def test_negative_linear_values_can_be_kept_and_come_back() -> None:
+    logged = np.log2(np.random.default_rng(0).lognormal(2, 1, (50, 2)).astype(np.float32) + 1)
+    kept, cut = Scaler(2), Scaler(2)
+    kept.fit(logged, "linear_max_abs", signed=True)
+    cut.fit(logged, "linear_max_abs")
+    z = torch.tensor([[-0.5, 0.25]])
+    linear = z * kept.width
+    found = kept.inverse(z)
+    assert found[0, 0] == pytest.approx(-np.log2(1 - float(linear[0, 0])), rel=1e-5)
+    torch.testing.assert_close(found[0, 1], cut.inverse(z)[0, 1])
+    assert cut.inverse(z)[0, 0] == 0
+    torch.testing.assert_close(kept(found), z)
+    restored = Scaler(2)
+    restored.load_state_dict(kept.state_dict())
+    torch.testing.assert_close(restored.inverse(z), found)

@@ -55,4 +55,6 @@ class Scaler(nn.Module):
 
     def _unlogged(self, x: Tensor) -> Tensor:
         """Profiles in the unit that the constants are in."""
-        return torch.exp2(x) - 1 if self.linear else x
+        if not self.linear:
+            return x
+        return torch.copysign(torch.exp2(x.abs()) - 1, x) if self.signed else torch.exp2(x) - 1
