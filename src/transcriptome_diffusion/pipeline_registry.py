@@ -12,17 +12,19 @@ from transcriptome_diffusion.pipelines import (
     evaluation,
     feature_landmarks,
     ingestion,
+    paper_protocol,
     reconstruction,
     study,
     tuning,
 )
 
 STAGES = (ingestion, feature_landmarks, baselines, diffusion_training, reconstruction, evaluation)
+EXTRAS = (tuning, augmentation, download, paper_protocol)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Every stage under its own name, all as the default; beside them study, search, experiment and download."""
     stages = {stage.__name__.rpartition(".")[2]: stage.create_pipeline() for stage in STAGES}
-    extras = {extra.__name__.rpartition(".")[2]: extra.create_pipeline() for extra in (tuning, augmentation, download)}
+    extras = {extra.__name__.rpartition(".")[2]: extra.create_pipeline() for extra in EXTRAS}
     whole = sum(stages.values(), Pipeline([]))
     return {**stages, **extras, "study": study.create_pipeline(whole), "__default__": whole}

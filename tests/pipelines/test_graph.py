@@ -15,6 +15,7 @@ from transcriptome_diffusion.generators.registry import GENERATORS, trained_mode
 HELD_OUT = {"expression_test", "landmarks_test"}
 CUT_TO_PANEL = "feature_landmarks.select_test"
 STAGES = ("ingestion", "feature_landmarks", "baselines", "diffusion_training", "reconstruction", "evaluation")
+EXTRAS = ("tuning", "augmentation", "download", "paper_protocol")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def pipelines(project):
 
 
 def test_the_six_stages_their_sum_and_what_stands_beside_them_are_registered(pipelines):
-    assert set(pipelines) == {*STAGES, "tuning", "augmentation", "download", "study", "__default__"}
+    assert set(pipelines) == {*STAGES, *EXTRAS, "study", "__default__"}
     assert sum(len(pipelines[name].nodes) for name in STAGES) == len(pipelines["__default__"].nodes)
 
 
@@ -66,7 +67,7 @@ def test_every_model_can_be_searched_on_its_own(pipelines):
 
 def test_nothing_evaluation_makes_flows_back_into_a_model(pipelines):
     made = pipelines["evaluation"].all_outputs()
-    for name in (*STAGES[:-1], "tuning", "augmentation", "download"):
+    for name in (*STAGES[:-1], *EXTRAS):
         assert not made & pipelines[name].inputs(), name
     reached = pipelines["study"].from_inputs(*made).all_outputs()
     assert not [name for name in reached if "models_" in name or name == "reconstructors"]

@@ -82,6 +82,14 @@ def test_training_stops_when_validation_donors_gain_nothing():
     assert model.record["best_step"] == model.record["steps"] - 2 * SHORT.validate_every
 
 
+@pytest.mark.parametrize(("landmarks", "targets", "parameters"), [(974, 17_717, 84_091_189), (978, 19_553, 91_617_377)])
+def test_the_papers_shape_has_the_size_of_the_papers(landmarks, targets, parameters):
+    options = MLPOptions(hidden=[1024, 2048, 4096], dropout=0.5)
+    with torch.device("meta"):
+        network = Perceptron(landmarks, targets, options)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
 def test_the_papers_shape_is_a_matter_of_options():
     network = Perceptron(30, 70, options(hidden=[1024, 2048, 4096], dropout=0.5))
     widths = [layer.out_features for layer in network.modules() if isinstance(layer, torch.nn.Linear)]

@@ -64,3 +64,32 @@ class EvaluationOptions(Options):
     neighbours: NeighbourOptions = NeighbourOptions()
     classifier: ClassifierOptions = ClassifierOptions()
     transcriptome_classifier: ClassifierOptions | None = Field(default=None, description="null: as on landmarks")
+
+
+class PaperClassifierOptions(Options):
+    """The tissue classifier of Lacan et al. (2026): dense layers, ReLU, dropout; the last weights count."""
+
+    hidden: list[PositiveInt] = Field(default=[1024, 1024], min_length=1, description="widths of the layers")
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="of sgd")
+    learning_rate: float = Field(default=1.1e-4, gt=0, lt=1)
+    batch_size: int = Field(default=64, ge=1)
+    epochs: int = Field(default=150, ge=1, description="at most")
+    patience: int = Field(default=50, ge=1, description="epochs in a row with a validation accuracy below the best")
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+
+
+class PaperProtocolOptions(Options):
+    """The indicators of Lacan et al. (2026) on landmark genes, as their code takes them."""
+
+    label: str = "tissue"
+    seed: int = Field(default=42, ge=0)
+    neighbours: int = Field(default=10, ge=1, description="k of precision, recall, density and coverage")
+    drawings: int = Field(default=5, ge=1, description="of one training, from which mean and deviation are taken")
+    classifiers: int = Field(default=15, ge=1, description="of reverse validation, each on a drawing of its own")
+    most_apart: dict[Literal["max_abs", "standard"], PositiveInt] = Field(
+        default={"max_abs": 2048, "standard": 4096},
+        description="rows of adversarial accuracy, by scaling",
+    )
+    classifier: PaperClassifierOptions = PaperClassifierOptions()
