@@ -99,9 +99,12 @@ def paper_protocol(
             "log2(... + 1). Run it on a cohort of TPM, FPKM or RSEM values."
         )
     both = join(train, validation)
-    labels = both.obs[options.label].astype(str).to_numpy()
-    classes = np.unique(labels)
-    codes, test_codes = (np.searchsorted(classes, _labels(part, options.label)) for part in (both, test))
+    classes = np.unique(_labels(both, options.label))
+    codes, test_codes = (
+        # an unknown class is -1, which is never predicted
+        pd.Categorical(_labels(part, options.label), categories=classes).codes.astype(np.int64)
+        for part in (both, test)
+    )
     linear, test_linear = to_linear(dense(both)), to_linear(dense(test))
     scaling = model.settings.get("scaling", "")
     space = PaperSpace.fit(linear, "max_abs" if scaling == "linear_max_abs" else "standard")
@@ -114,11 +117,10 @@ def paper_protocol(
         drawn = model.sample(both.obs, sampling.seed + run, sampling.batch_size, **how)
         synthetic = to_linear(dense(drawn))
         if run < options.drawings:
-            values = _indicators(real, space(synthetic), options, space.kind)
-            values["frechet_classifier"] = frechet(
-                *(features(classifier, standard(part)) for part in (linear, synthetic))
-            )
-            for metric, value in values.items():
+            indicators = _indicators(real, space(synthetic), options, space.kind)
+            sides = [features(classifier, standard(part)) for part in (linear, synthetic)]
+            indicators["frechet_classifier"] = frechet(*sides)
+            for metric, value in indicators.items():
                 found.setdefault(metric, []).append(value)
         if run < options.classifiers:
             found.setdefault("accuracy", []).append(
