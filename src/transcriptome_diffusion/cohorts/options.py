@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from transcriptome_diffusion.expression.options import GeneIds
 from transcriptome_diffusion.options import Options
 
 
@@ -17,10 +18,6 @@ def refuse_tissue(options: Any) -> Any:
             f"ingestion: {{label: {options['tissue']}}}, or with --params ingestion.label={options['tissue']}."
         )
     return options
-
-
-#: how a source names its genes
-GeneIds = Literal["ensembl", "entrez", "symbol", "symbol|entrez"]
 
 
 class RNAseqDBOptions(Options):

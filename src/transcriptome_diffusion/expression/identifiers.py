@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from transcriptome_diffusion.cohorts.options import GeneIds
+from transcriptome_diffusion.expression.options import GeneIds
 
 logger = logging.getLogger(__name__)
 

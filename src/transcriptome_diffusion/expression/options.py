@@ -8,6 +8,9 @@ from pydantic import Field, PositiveInt, model_validator
 
 from transcriptome_diffusion.options import Options
 
+#: how a source names its genes
+GeneIds = Literal["ensembl", "entrez", "symbol", "symbol|entrez"]
+
 
 class IngestionOptions(Options):
     """How samples get their class label, and which tissues and genes are kept."""

@@ -38,10 +38,13 @@ def prepare_cohort(raw: AnnData, options: IngestionOptions) -> AnnData:
 
 
 def split_samples(cohort: AnnData, options: SplitOptions) -> tuple[DataFrame, DataFrame]:
-    """Which samples are for training, validation and test, and how many of each label these are."""
-    from transcriptome_diffusion.expression.splitting import assign_splits, summarise_splits
+    """Which samples are for training, validation and test, and how many of each label these are.
 
-    table = assign_splits(cohort.obs, options)
+    One sample under two names is kept on one side.
+    """
+    from transcriptome_diffusion.expression.splitting import assign_splits, find_twins, summarise_splits
+
+    table = assign_splits(cohort.obs, options, find_twins(cohort))
     return table, summarise_splits(table)
 
 
