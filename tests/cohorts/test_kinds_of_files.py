@@ -288,3 +288,42 @@ class TestGenes:
         assert f"{ids[:3]}" in str(caught.value)
         assert "the panel with ['16', 'AARS'," in str(caught.value)
         assert guess_ids(["TP53", "MYC"]).startswith(" Check")
+
+
+class TestTransformedScale:
+    """VST, rlog, voom or corrected logarithms, which have no zero and no way back."""
+
+    def write(self, folder, values):
+        frame(values=values).to_csv(folder / "m.txt", sep="\t")
+
+    def test_values_stay_as_they_are_under_their_name(self, folder):
+        voom = np.log2(VALUES + 0.5) - 7  # some are negative
+        self.write(folder, voom)
+        cohort = read(folder, "m.txt", unit="voom", scale="transformed")
+        prepared = prepare_cohort(cohort, IngestionOptions(label="tissue", min_samples_per_tissue=1))
+        np.testing.assert_allclose(prepared.X, voom, rtol=1e-5)
+        assert prepared.uns["unit"] == "voom"
+        assert voom.min() < 0
+
+    def test_linear_values_are_no_transformed_scale(self, folder):
+        self.write(folder, VALUES)
+        cohort = read(folder, "m.txt", unit="VST", scale="transformed")
+        with pytest.raises(ValueError, match=r"declared as transformed \(VST\), yet reach .*remove `scale:"):
+            prepare_cohort(cohort, IngestionOptions(min_samples_per_tissue=1))
+
+    @pytest.mark.parametrize("options", [{"min_expressed_share": 0.1}, {"missing": "zero"}])
+    def test_what_takes_zero_for_the_lowest_value_is_refused(self, folder, options):
+        self.write(folder, np.log2(VALUES + 0.5))
+        cohort = read(folder, "m.txt", unit="rlog", scale="transformed")
+        with pytest.raises(ValueError, match="rlog is a transformed scale, in which zero is not the lowest value"):
+            prepare_cohort(cohort, IngestionOptions(**options))
+
+    def test_the_scale_has_a_name(self, folder):
+        with pytest.raises(ValueError, match="`scale: transformed` needs a name of the scale as `unit`"):
+            read(folder, "m.txt", unit=None, scale="transformed")
+
+    def test_rows_of_one_gene_are_averaged(self, folder):
+        matrix = frame(values=np.log2(VALUES + 0.5))
+        pd.concat([matrix, matrix.head(1) + 1]).to_csv(folder / "m.txt", sep="\t")
+        cohort = read(folder, "m.txt", unit="rlog", scale="transformed")
+        np.testing.assert_allclose(cohort.X[:, 0], np.log2(VALUES[:, 0] + 0.5) + 0.5, rtol=1e-5)

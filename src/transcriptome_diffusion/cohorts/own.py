@@ -67,8 +67,8 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     (``expression.identifiers``), and no gene is made up: what is not measured is not there.
 
     Returns:
-        (n_samples, n_genes), linear, NaN where a cell is empty. ``obs``: ``donor``, ``study`` (``own`` unless a
-        column is named) and every further named column, the class label among them.
+        (n_samples, n_genes), linear unless the scale is transformed, NaN where a cell is empty. ``obs``: ``donor``,
+        ``study`` (``own`` unless a column is named) and every further named column, the class label among them.
 
     Raises:
         FileNotFoundError: if the matrix or a table is missing.
@@ -85,9 +85,11 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     values = matrix.values
     if len(rows) < len(values) or len(kept) < len(matrix.genes):
         values = values[np.ix_(rows, kept)]
+    transformed = options.scale == "transformed"
     unit = options.unit or matrix.unit or detect_unit(values)
-    linear = undo_log(values, unit, options.negative)
-    values, var = combine_repeats(values, var, options.repeated_genes, path.name)
+    linear = unit if transformed else undo_log(values, unit, options.negative)
+    how = "mean" if transformed and options.repeated_genes == "sum" else options.repeated_genes
+    values, var = combine_repeats(values, var, how, path.name)
     logger.info(
         "Read %d samples of %d donors, %d genes, in %s from %s",
         len(obs),
@@ -97,7 +99,7 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
         path,
     )
     cohort = make_profiles(values, obs, var, linear, missing=True)
-    cohort.uns["declared_unit"] = unit
+    cohort.uns["declared_unit"], cohort.uns["scale"] = unit, options.scale
     return cohort
 
 
