@@ -105,7 +105,14 @@ def biotype(folder):
     matrix.to_csv(folder / "m.txt", sep="\t")
 
 
+def geo_series(folder):
+    lines = ['!Series_title\t"A study"', '!Sample_geo_accession\t"S0"', "", "!series_matrix_table_begin"]
+    text = frame(name="ID_REF").to_csv(sep="\t", quoting=2)
+    (folder / "m.txt").write_text("\n".join(lines) + "\n" + text + "!series_matrix_table_end\n")
+
+
 KINDS = {
+    geo_series: "ensembl_id",
     featurecounts: "ensembl_id",
     cbioportal: "entrez_id",
     depmap: "entrez_id",
@@ -124,6 +131,21 @@ KINDS = {
 def test_a_matrix_is_read_by_what_its_columns_mean(folder, kind):
     kind(folder)
     agrees(read(folder, "m.txt"), KINDS[kind])
+
+
+def test_a_gct_of_version_3_brings_metadata_that_are_no_expression(folder):
+    matrix = frame(name="id")
+    matrix.insert(0, "pr_gene_symbol", PANEL["symbol"].to_list())
+    matrix.insert(1, "pr_is_lm", "1")
+    header, *rows = matrix.to_csv(sep="\t").splitlines()
+    metadata = "\t".join(["dose", "na", "na", *"123456"])
+    (folder / "m.gct").write_text("\n".join(["#1.3", "8\t6\t2\t1", header, metadata, *rows]) + "\n")
+    cohort = read(folder, "m.gct")
+    agrees(cohort)
+    assert cohort.var["symbol"].tolist() == PANEL["symbol"].tolist()
+    (folder / "m.gct").write_text("\n".join(["#1.3", "9\t6\t2\t1", header, metadata, *rows]) + "\n")
+    with pytest.raises(ValueError, match="announces 9 genes, but has 8"):
+        read(folder, "m.gct")
 
 
 def test_decimal_commas_are_named_and_read_on_demand(folder):
