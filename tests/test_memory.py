@@ -14,6 +14,7 @@ import pytest
 
 from transcriptome_diffusion import memory
 from transcriptome_diffusion.cohorts.tables import OVERHEAD, VALUE, read_gct
+from transcriptome_diffusion.expression.landmarks import load_panel
 from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
