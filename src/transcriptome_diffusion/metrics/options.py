@@ -28,7 +28,7 @@ class ClassifierOptions(Options):
     weight_decay: float = Field(default=1e-4, ge=0, lt=1)
     batch_size: int = Field(default=64, ge=2)
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
-    seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
     logistic_c: float = Field(default=1.0, gt=0, description="inverse of the L2 penalty, as in scikit-learn")
 
 
