@@ -69,8 +69,8 @@ class Reconstruct:
                 continue
             if not models.transcriptome:
                 raise ValueError(
-                    f"{self.generator} was not trained on all genes: `detail` is {detail!r} now and was `standard` when "
-                    "it was fitted. Fit it again, or set `detail` to standard."
+                    f"{self.generator} was not trained on all genes: `detail` is {detail!r} now, and was `standard` "
+                    "when it was fitted. Fit it again, or set `detail` to standard."
                 )
             parts[name] = partial(draw, models.transcriptome, train, sampling, sampler)
         return parts
