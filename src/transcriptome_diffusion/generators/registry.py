@@ -39,7 +39,7 @@ class GeneratorSpec:
             the generator's own name.
         sampler: the model of the block of parameters that says how the shared model is sampled.
         white_box: whether its trained model gives a loss for a single profile, which an attack can use.
-        standard: how its profiles become transcriptomes in a run with ``detail: standard``, by reconstructors or ``DIRECT``.
+        standard: how its profiles become transcriptomes with ``detail: standard``, by reconstructors or ``DIRECT``.
         full: the same with ``detail: full``.
         role: what its row is there for, if it is no generator under test.
     """
