@@ -20,11 +20,7 @@ from transcriptome_diffusion.pipelines.evaluation.report import OF_PROFILES, OF_
 from transcriptome_diffusion.reconstruction.registry import RECONSTRUCTORS
 
 #: every generator and reconstructor, or the model of all genes
-TRANSCRIPTOMES = [
-    (name, part)
-    for name, spec in GENERATORS.items()
-    for part in (*spec.standard, *(["direct"] if spec.whole_transcriptome else []))
-]
+TRANSCRIPTOMES = [(name, part) for name, spec in GENERATORS.items() for part in spec.standard]
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -205,8 +201,7 @@ def test_every_training_leaves_its_curve_and_its_end(results):
     curves = pd.read_csv(results / "08_reporting" / "training_curves.csv")
     assert {"run", "step", "epoch", "train_loss", "validation_loss", "learning_rate", "seconds"} <= set(curves)
     summary = pd.read_csv(results / "08_reporting" / "training_summary.csv").set_index("generator")
-    whole = {f"direct_{spec.model or name}" for name, spec in GENERATORS.items() if spec.whole_transcriptome}
-    assert set(summary.index) == {*TRAINED, *(whole - {"direct_class_gaussian"})}
+    assert set(summary.index) == set(TRAINED)
     for name, part in curves.groupby("generator"):
         assert part["step"].is_monotonic_increasing
         assert summary.at[name, "steps"] == part["step"].max()
@@ -223,11 +218,10 @@ def test_a_run_ends_with_the_scorecard_and_where_the_report_is(finished):
     assert [line.split()[0] for line in table[-len(GENERATORS) :]] == list(GENERATORS)
 
 
-@pytest.mark.parametrize("runner", ["SequentialRunner", "ParallelRunner"])
-def test_kedros_runners_make_the_same_scorecard(project, results, tmp_path, runner):
-    """The run of all other tests has the project's own runner: several processes, started afresh."""
+def test_kedros_runner_of_several_processes_makes_the_same_scorecard(project, results, tmp_path):
+    """The run of all other tests has the project's own runner."""
     copy = copied(project, tmp_path / "project")
-    run = kedro(copy, "run", "--env", "test", "--runner", runner, OMP_NUM_THREADS="1")
+    run = kedro(copy, "run", "--env", "test", "--runner", "ParallelRunner", OMP_NUM_THREADS="1")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     cards = [pd.read_csv(folder / "08_reporting" / "scorecard.csv") for folder in (copy / "data" / "test", results)]
     pd.testing.assert_frame_equal(*cards, rtol=1e-6)
