@@ -72,6 +72,7 @@ def train(case: str, steps: int, device: str, precision: str) -> float:
     generator = fitted(case)
     model = copy.deepcopy(denoiser_of(generator))
     changes = {"device": device, "precision": precision, "max_steps": steps, "validate_every": steps}
+    changes["partial_batches"] = False  # every step is one of a full batch
     options = TrainingOptions.model_validate(generator.settings["training"] | changes)
     train, validation = (
         (torch.randn(n, model.width, generator=torch.Generator().manual_seed(0)), torch.arange(n)[:, None] % TISSUES)
