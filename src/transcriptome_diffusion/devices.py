@@ -5,12 +5,15 @@ Apart from ``training``, so that sampling need not import Lightning.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock
 
 import torch
+from torch import nn
 
+#: that training takes for a parameter: its value, gradient, two moments, average, and a copy in a checkpoint
+BYTES_PER_PARAMETER = 24.0
 #: torch has one stream of random numbers, which threads of a process would take from each other
 _RANDOM = RLock()
 
@@ -78,3 +81,9 @@ def torch_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def memory_to_train(make: Callable[[], nn.Module]) -> float:
+    """Bytes that training takes for the parameters of the network that ``make`` builds; none is allocated here."""
+    with torch.device("meta"):
+        return BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in make().parameters())

@@ -136,3 +136,16 @@ def test_training_and_validation_profiles_are_joined_in_order() -> None:
     assert both.uns["unit"] == train.uns["unit"]
     with pytest.raises(ValueError, match="genes"):
         join(train, validation[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("denoiser", 63_437_742), ("vae", 45_820_674), ("wgan_gp", 21_939_139)]
+)
+def test_the_memory_that_the_whole_network_takes_is_told_before_it_is_built(
+    name: str, parameters: int, project: Path
+) -> None:
+    settings: dict[str, Any] = {**CONFIG_LOADER_ARGS, "runtime_params": {"preset": "tcga_paper"}}
+    block = OmegaConfigLoader(str(project / "conf"), env="base", **settings)["parameters"][name]
+    spec = trained_models()[name]
+    needed = spec.load_class().memory_to_fit(0, 0, 978, spec.options.model_validate(block))
+    assert needed == pytest.approx(24 * parameters, rel=0.03)  # of 2 classes in place of 24

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transcriptome_diffusion.devices import seeded
+from transcriptome_diffusion.devices import memory_to_train, seeded
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.generators.base import Generator, join
 from transcriptome_diffusion.generators.diffusion.network import IndicatorEmbedding, LabelEmbedding
@@ -186,7 +186,17 @@ class LatentGenerator(Generator):
     def memory_to_fit(cls, profiles: int, others: int, genes: int, options: LatentOptions) -> float:
         if options.preconditioned:
             return memory_to_fit(profiles, genes)
-        return (12.0 * profiles + 45.0 * options.validation_repeats * others) * genes
+        if options.train_on == "train_and_validation":
+            profiles += others
+        network = memory_to_train(
+            lambda: cls.to_train(Coordinates(genes, None), [2] * len(options.conditions), options)
+        )
+        return (12.0 * profiles + 45.0 * options.validation_repeats * others) * genes + network
+
+    @classmethod
+    def to_train(cls, coordinates: Coordinates, categories: Sequence[int], options: Any) -> nn.Module:
+        """All that is trained: the network, and with it what is not kept."""
+        return cls.build_network(coordinates, categories, options)
 
     @torch.no_grad()
     def sample_codes(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:

@@ -148,6 +148,10 @@ class WGANGP(LatentGenerator):
     ) -> GeneratorNetwork:
         return GeneratorNetwork(coordinates, categories, options)
 
+    @classmethod
+    def to_train(cls, coordinates: Coordinates, categories: Sequence[int], options: WGANGPOptions) -> nn.Module:
+        return AdversarialObjective(cls.build_network(coordinates, categories, options), categories, options)
+
     def train_network(
         self, train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], options: WGANGPOptions
     ) -> None:

@@ -14,11 +14,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from transcriptome_diffusion.devices import resolve_device, seeded
+from transcriptome_diffusion.devices import memory_to_train, resolve_device, seeded
 from transcriptome_diffusion.expression.profiles import dense, require_same_genes
 from transcriptome_diffusion.generators.base import Generator, join
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
 from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule, StraightLine
+from transcriptome_diffusion.generators.diffusion.network import build_network
 from transcriptome_diffusion.generators.diffusion.precondition import (
     Preconditioner,
     fit_coordinates,
@@ -110,7 +111,11 @@ class DenoisingGenerator(Generator):
     def memory_to_fit(cls, profiles: int, others: int, genes: int, options: DenoiserOptions) -> float:
         if options.preconditioned:
             return memory_to_fit(profiles, genes)
-        return (12.0 * profiles + 60.0 * others) * genes
+        if options.train_on == "train_and_validation":
+            profiles += others
+        categories = [2] * len(options.conditions)  # their number hardly matters
+        network = memory_to_train(lambda: build_network(genes, genes, categories, options.network))
+        return (12.0 * profiles + 60.0 * others) * genes + network
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: tensor.numpy() for name, tensor in self.denoiser.state_dict().items()}
