@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from transcriptome_diffusion.experiments.options import StudyOptions
 from transcriptome_diffusion.generators.options import SamplingOptions
 from transcriptome_diffusion.metrics.options import PaperProtocolOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
@@ -35,8 +36,19 @@ class Score:
         return paper_protocol(self.generator, model, train, validation, test, options, sampling, sampler)
 
 
-def collect(*tables: DataFrame) -> DataFrame:
-    """The tables of all generators below each other."""
+def collect(options: StudyOptions, *tables: DataFrame) -> DataFrame:
+    """The tables of all generators below each other, the paper's values beside them where the cohort is the paper's."""
     import pandas as pd
 
-    return pd.concat(tables, ignore_index=True)
+    from transcriptome_diffusion.reporting.study import published
+
+    table = pd.concat(tables, ignore_index=True)
+    if options.published is None:
+        return table
+    known = published()
+    known = known[(known["cohort"] == options.published) & known["table"].isin(["landmarks", "reverse_validation"])]
+    known = known[(known["space"] == "landmarks") & known["reference"].isin(table["reference"])]
+    # the medians of its classifiers stand for their mean
+    known = known.assign(metric=known["metric"].replace("accuracy_mlp", "accuracy"))
+    keys = ["generator", "reference", "metric"]
+    return table.merge(known[[*keys, "value"]].rename(columns={"value": "published"}), "left", keys, validate="m:1")

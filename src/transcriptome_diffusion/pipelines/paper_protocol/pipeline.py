@@ -25,5 +25,6 @@ def create_pipeline(**_: Any) -> Pipeline:
             inputs.append(f"params:{name}")
         node = Node(nodes.Score(name, spec.sampler), inputs, f"paper_protocol_{name}", name=f"score_{name}", tags=name)
         scores.append(node)
-    collected = Node(nodes.collect, [f"paper_protocol_{name}" for name in GENERATORS], "paper_protocol", name="collect")
+    tables = ["params:study", *(f"paper_protocol_{name}" for name in GENERATORS)]
+    collected = Node(nodes.collect, tables, "paper_protocol", name="collect")
     return boxed([*scores, collected], "paper_protocol")
