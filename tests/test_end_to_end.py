@@ -319,6 +319,19 @@ class TestBadParameters:
         assert not (finished / "data" / "rnaseqdb").exists()
 
 
+def test_profiles_are_generated_on_request(finished, results):
+    asked = "generation.generator=ddim,generation.profiles.tissue_1=5,generation.transcriptome=ridge_noise"
+    run = kedro(finished, "run", "--env", "test", "--pipelines", "generation", "--params", asked)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    found = ad.read_h5ad(results / "07_model_output" / "generated" / "ddim.h5ad")
+    assert found.obs["tissue"].tolist() == ["tissue_1"] * 5
+    assert found.var_names.equals(ad.read_h5ad(results / "03_primary" / "expression_train.h5ad").var_names)
+
+    run = kedro(finished, "run", "--env", "test", "--pipelines", "generation", "--params", "generation.profiles.lung=5")
+    assert run.returncode != 0
+    assert "no tissue 'lung'; it knows tissue_1, tissue_2" in run.stdout + run.stderr
+
+
 def test_listing_the_pipelines_answers(finished):
     run = kedro(finished, "registry", "list")
     assert run.returncode == 0

@@ -74,8 +74,6 @@ def generate(
 
     transcriptome-diffusion generate --model data/06_models/vae --profiles lung=500 --profiles liver=100 --out new.h5ad
     """
-    from tqdm.auto import tqdm
-
     from transcriptome_diffusion import generation
 
     try:
@@ -83,12 +81,10 @@ def generate(
         labels = generation.label_table(generator, dict(profiles), total)
         how: dict[str, Any] = {}
         if sampler or steps:
-            how["sampler"] = generation.sampler_of(generator, sampler, steps)
+            how["sampler"] = generation.sampler_of(generator, {"name": sampler} if sampler else {}, steps)
         if transcriptome not in (generation.LANDMARKS, generation.DIRECT):
             how |= generation.reconstruction(transcriptome, reconstructors or model.parent / "reconstructors")
-        with tqdm(total=len(labels), unit="profile", disable=not sys.stderr.isatty(), leave=False) as bar:
-            chunks = generation.draw(generator, labels, seed, progress=bar.update, **how)
-            generation.write(chunks, out, labels, scale)
+        generation.Request(generator, labels, seed, scale, how).write(out)
     except (ValueError, OSError, MemoryError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{len(labels)} profiles: {out}")

@@ -24,7 +24,7 @@ def pipelines(project):
 
 
 def test_the_six_stages_their_sum_and_what_stands_beside_them_are_registered(pipelines):
-    assert set(pipelines) == {*STAGES, "tuning", "augmentation", "download", "study", "__default__"}
+    assert set(pipelines) == {*STAGES, "tuning", "augmentation", "download", "generation", "study", "__default__"}
     assert sum(len(pipelines[name].nodes) for name in STAGES) == len(pipelines["__default__"].nodes)
 
 
@@ -64,9 +64,17 @@ def test_every_model_can_be_searched_on_its_own(pipelines):
     assert not searches & {node.name for node in pipelines["__default__"].nodes}
 
 
+def test_the_generation_reads_trained_models_and_nothing_of_the_cohort(pipelines):
+    read = {name for name in pipelines["generation"].inputs() if not name.startswith("params:")}
+    assert read == {"generation.models"}
+    assert not pipelines["generation"].datasets() & {
+        name for name in pipelines["__default__"].datasets() if not name.startswith("params:")
+    }
+
+
 def test_nothing_evaluation_makes_flows_back_into_a_model(pipelines):
     made = pipelines["evaluation"].all_outputs()
-    for name in (*STAGES[:-1], "tuning", "augmentation", "download"):
+    for name in (*STAGES[:-1], "tuning", "augmentation", "download", "generation"):
         assert not made & pipelines[name].inputs(), name
     reached = pipelines["study"].from_inputs(*made).all_outputs()
     assert not [name for name in reached if "models_" in name or name == "reconstructors"]
