@@ -105,6 +105,73 @@ def describe(folder: Path) -> None:
     click.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
 
 
+class _Files(click.ParamType):
+    """``gan.h5ad``, or ``mine=gan.h5ad`` for a row of that name."""
+
+    name = "[NAME=]FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        name, _, path = str(value).rpartition("=")
+        if not Path(path).is_file():
+            self.fail(f"there is no file {path}.", param, ctx)
+        return name or Path(path).stem, Path(path)
+
+
+@cli.command()
+@click.option("--real", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="An h5ad.")
+@click.option("--synthetic", required=True, multiple=True, type=_Files(), help="An h5ad, of any tool; may be repeated.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the results.")
+@click.option("--unit", help="Of the real values, such as counts or 'log2(TPM + 1)', if uns['unit'] lacks it.")
+@click.option("--synthetic-unit", help="Of the synthetic values; that of the real ones unless named.")
+@click.option("--label", default="tissue", show_default=True, help="Column of obs with the class labels.")
+@click.option("--donor", default="donor", show_default=True, help="Column of obs with the donors.")
+@click.option("--split-column", help="Of obs, with train, validation or test; without it donors are split by --seed.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the split and of all scores.")
+@click.option("--draws", default=10, show_default=True, type=click.IntRange(1), help="Matched subsamples per metric.")
+def score(
+    real: Path,
+    synthetic: tuple[tuple[str, Path], ...],
+    out: Path,
+    unit: str | None,
+    synthetic_unit: str | None,
+    label: str,
+    donor: str,
+    split_column: str | None,
+    seed: int,
+    draws: int,
+) -> None:
+    """Score synthetic profiles that any tool made, against real ones: scorecard.csv and report.html.
+
+    The tool must have learnt from the part `train` of the real profiles only. For instance
+
+    transcriptome-diffusion score --real cohort.h5ad --split-column split --synthetic mine=gan.h5ad --out scores
+    """
+    import anndata as ad
+
+    from transcriptome_diffusion import api
+    from transcriptome_diffusion.reporting.scorecard import as_text
+
+    try:
+        profiles = api.prepare(ad.read_h5ad(real), unit, label, donor)
+        parts = api.split(profiles, seed, split_column)
+        made = {}
+        for name, path in synthetic:
+            found = ad.read_h5ad(path)
+            declared = synthetic_unit or found.uns.get("unit") or unit or str(profiles.uns["unit"])
+            made[name] = api.prepare(found, declared, label)
+        if split_column is None:
+            click.echo(
+                f"{real} names no split: donors were split with --seed {seed}. If the synthetic profiles were learnt "
+                "from donors that are now in `test`, copies look better than they are; name --split-column then.",
+                err=True,
+            )
+        result = api.compare(parts, made, {"seed": seed, "draws": draws}, report=True)
+    except (ValueError, OSError, MemoryError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(as_text(result.scorecard, api.SPACE))
+    click.echo(f"\nReport: {result.write(out) / 'report.html'}")
+
+
 def __getattr__(name: str) -> Any:
     """``run``: Kedro's command with the runner of this project unless another one is asked for.
 

@@ -129,9 +129,14 @@ class Training:
             logger.info("%s on %s: %s", self.cls.name, self.space, of)
             model = self.cls.fit(self.train, self.validation, self.options)
         model.record |= {"run": self.run, "runs": self.runs, "spaces": list(self.spaces), "fingerprint": mark}
-        counts = self.train.obs[list(model.conditions.names)].astype(str).value_counts(sort=False).sort_index()
-        model.record["training_labels"] = [[*labels, count] for labels, count in counts.to_dict().items()]
+        model.record["training_labels"] = training_labels(model, self.train)
         model.save(folder / f"run_{self.run}")
+
+
+def training_labels(model: Generator, train: ad.AnnData) -> list[list[Any]]:
+    """How many training profiles have each combination of conditions, ``[["lung", 100], ...]``."""
+    counts = train.obs[list(model.conditions.names)].astype(str).value_counts(sort=False).sort_index()
+    return [[*labels, count] for labels, count in counts.to_dict().items()]
 
 
 def fingerprint(train: ad.AnnData, validation: ad.AnnData, options: Any) -> str:
