@@ -14,6 +14,7 @@ import pytest
 
 from transcriptome_diffusion import memory
 from transcriptome_diffusion.cohorts.tables import OVERHEAD, VALUE, read_gct
+from transcriptome_diffusion.expression.landmarks import load_panel
 from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.expression.profiles import make_profiles
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
@@ -21,9 +22,7 @@ from transcriptome_diffusion.generators.diffusion.model import Diffusion
 from transcriptome_diffusion.generators.options import ClassGaussianOptions, DiffusionOptions, VAEOptions
 from transcriptome_diffusion.generators.vae import VAE
 from transcriptome_diffusion.memory import NotEnoughMemoryError, available_memory, require_memory
-from transcriptome_diffusion.metrics.options import EvaluationOptions
-from transcriptome_diffusion.pipelines.evaluation.nodes import fit_yardsticks
-from transcriptome_diffusion.pipelines.ingestion.nodes import prepare_cohort, split_by_donor
+from transcriptome_diffusion.pipelines.ingestion.nodes import filter_genes, prepare_cohort, split_samples
 from transcriptome_diffusion.reconstruction.linear import RidgeReconstructor
 from transcriptome_diffusion.reconstruction.options import RidgeOptions
 
@@ -195,24 +194,15 @@ def test_a_reconstruction_takes_what_it_says(monkeypatch):
 
 def test_the_ingestion_takes_what_it_says(monkeypatch):
     raw = cohort(3000, 8000, "a", "TPM")
-    options = IngestionOptions.model_validate({"tissues": None, "min_samples_per_tissue": 10})
-    split = SplitOptions.model_validate({"seed": 0})
+    options = IngestionOptions.model_validate({"min_samples_per_tissue": 10, "unit_check": "warn"})
+    panel = load_panel()
     prepared = prepare_cohort(raw[:200].copy(), options)
-    split_by_donor(prepared, split, options)  # imports
+    table, _ = split_samples(prepared, SplitOptions())  # imports
+    filter_genes(prepared, table, panel, options)
     prepared = prepare_cohort(raw, options)
-    for stage in (lambda: prepare_cohort(raw, options), lambda: split_by_donor(prepared, split, options)):
+    table, _ = split_samples(prepared, SplitOptions())
+    for stage in (lambda: prepare_cohort(raw, options), lambda: filter_genes(prepared, table, panel, options)):
         assert peak(stage) == pytest.approx(announced(monkeypatch, stage, "memory"), rel=0.3)
-
-
-def test_yardsticks_take_what_they_say(monkeypatch):
-    options = EvaluationOptions.model_validate({"classifier": {"epochs": 1, "hidden": [8]}})
-    fit_yardsticks(cohort(300, 40, "a"), cohort(40, 40, "bb"), options)  # imports
-    train, validation = cohort(2100, 5000, "a"), cohort(300, 5000, "bb")
-
-    def fit():
-        fit_yardsticks(train, validation, options)
-
-    assert peak(fit) == pytest.approx(announced(monkeypatch, fit, "memory"), rel=0.3)
 
 
 def test_a_matrix_takes_what_the_reader_says(tmp_path, monkeypatch):

@@ -48,13 +48,15 @@ class WorkersRunner(ParallelRunner):
             return super().run(pipeline, catalog, *args, **kwargs)
 
     def _get_executor(self, max_workers: int) -> Executor:
-        from kedro.framework.project import configure_project
-
         context = get_context(os.environ.get("KEDRO_MP_CONTEXT", "spawn"))
-        # Kedro reads the settings in the processes only where starting afresh is the default of Python
-        return ProcessPoolExecutor(
-            max_workers, mp_context=context, initializer=configure_project, initargs=(__name__.partition(".")[0],)
-        )
+        return ProcessPoolExecutor(max_workers, mp_context=context, initializer=_read_settings)
+
+
+def _read_settings() -> None:
+    """Read the project's settings in a process of the run, which Kedro 1.7 does not."""
+    from kedro.framework.project import settings
+
+    settings.configure(f"{__name__.partition('.')[0]}.settings")
 
 
 def count_workers(workers: Any) -> int:

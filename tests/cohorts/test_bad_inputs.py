@@ -162,8 +162,8 @@ CASES = {
         r"expression\.tsv is a web page; expected a table of text",
     ),
     "wrong GCT version": (
-        lambda c: as_gct(c, "#1.3\n12\t40\t0\t0\n"),
-        r"expression\.gct is not GCT 1\.2: expected '#1\.2' as its first line, found '#1\.3'.*save it as GCT 1\.2",
+        lambda c: as_gct(c, "#1.4\n12\t40\t0\t0\n"),
+        r"expression\.gct is not GCT 1\.2: expected '#1\.2' as its first line, found '#1\.4'",
     ),
     "rows other than announced": (
         lambda c: as_gct(c, "#1.2\n13\t40\n"),

@@ -105,7 +105,14 @@ def biotype(folder):
     matrix.to_csv(folder / "m.txt", sep="\t")
 
 
+def geo_series(folder):
+    lines = ['!Series_title\t"A study"', '!Sample_geo_accession\t"S0"', "", "!series_matrix_table_begin"]
+    text = frame(name="ID_REF").to_csv(sep="\t", quoting=2)
+    (folder / "m.txt").write_text("\n".join(lines) + "\n" + text + "!series_matrix_table_end\n")
+
+
 KINDS = {
+    geo_series: "ensembl_id",
     featurecounts: "ensembl_id",
     cbioportal: "entrez_id",
     depmap: "entrez_id",
@@ -124,6 +131,21 @@ KINDS = {
 def test_a_matrix_is_read_by_what_its_columns_mean(folder, kind):
     kind(folder)
     agrees(read(folder, "m.txt"), KINDS[kind])
+
+
+def test_a_gct_of_version_3_brings_metadata_that_are_no_expression(folder):
+    matrix = frame(name="id")
+    matrix.insert(0, "pr_gene_symbol", PANEL["symbol"].to_list())
+    matrix.insert(1, "pr_is_lm", "1")
+    header, *rows = matrix.to_csv(sep="\t").splitlines()
+    metadata = "\t".join(["dose", "na", "na", *"123456"])
+    (folder / "m.gct").write_text("\n".join(["#1.3", "8\t6\t2\t1", header, metadata, *rows]) + "\n")
+    cohort = read(folder, "m.gct")
+    agrees(cohort)
+    assert cohort.var["symbol"].tolist() == PANEL["symbol"].tolist()
+    (folder / "m.gct").write_text("\n".join(["#1.3", "9\t6\t2\t1", header, metadata, *rows]) + "\n")
+    with pytest.raises(ValueError, match="announces 9 genes, but has 8"):
+        read(folder, "m.gct")
 
 
 def test_decimal_commas_are_named_and_read_on_demand(folder):
@@ -288,3 +310,42 @@ class TestGenes:
         assert f"{ids[:3]}" in str(caught.value)
         assert "the panel with ['16', 'AARS'," in str(caught.value)
         assert guess_ids(["TP53", "MYC"]).startswith(" Check")
+
+
+class TestTransformedScale:
+    """VST, rlog, voom or corrected logarithms, which have no zero and no way back."""
+
+    def write(self, folder, values):
+        frame(values=values).to_csv(folder / "m.txt", sep="\t")
+
+    def test_values_stay_as_they_are_under_their_name(self, folder):
+        voom = np.log2(VALUES + 0.5) - 7  # some are negative
+        self.write(folder, voom)
+        cohort = read(folder, "m.txt", unit="voom", scale="transformed")
+        prepared = prepare_cohort(cohort, IngestionOptions(label="tissue", min_samples_per_tissue=1))
+        np.testing.assert_allclose(prepared.X, voom, rtol=1e-5)
+        assert prepared.uns["unit"] == "voom"
+        assert voom.min() < 0
+
+    def test_linear_values_are_no_transformed_scale(self, folder):
+        self.write(folder, VALUES)
+        cohort = read(folder, "m.txt", unit="VST", scale="transformed")
+        with pytest.raises(ValueError, match=r"declared as transformed \(VST\), yet reach .*remove `scale:"):
+            prepare_cohort(cohort, IngestionOptions(min_samples_per_tissue=1))
+
+    @pytest.mark.parametrize("options", [{"min_expressed_share": 0.1}, {"missing": "zero"}])
+    def test_what_takes_zero_for_the_lowest_value_is_refused(self, folder, options):
+        self.write(folder, np.log2(VALUES + 0.5))
+        cohort = read(folder, "m.txt", unit="rlog", scale="transformed")
+        with pytest.raises(ValueError, match="rlog is a transformed scale, in which zero is not the lowest value"):
+            prepare_cohort(cohort, IngestionOptions(**options))
+
+    def test_the_scale_has_a_name(self, folder):
+        with pytest.raises(ValueError, match="`scale: transformed` needs a name of the scale as `unit`"):
+            read(folder, "m.txt", unit=None, scale="transformed")
+
+    def test_rows_of_one_gene_are_averaged(self, folder):
+        matrix = frame(values=np.log2(VALUES + 0.5))
+        pd.concat([matrix, matrix.head(1) + 1]).to_csv(folder / "m.txt", sep="\t")
+        cohort = read(folder, "m.txt", unit="rlog", scale="transformed")
+        np.testing.assert_allclose(cohort.X[:, 0], np.log2(VALUES[:, 0] + 0.5) + 0.5, rtol=1e-5)

@@ -228,8 +228,9 @@ def test_the_real_cohort_is_read_labelled_matched_and_split(rnaseqdb_folder, cap
     assert labelled.X.max() < 33
 
     panel = match_panel(labelled.var, load_panel())
-    assert select_landmarks(labelled, panel, LandmarkOptions()).n_vars == 977
-    assert panel.loc[~panel["found"], "symbol"].tolist() == ["JADE2"]
+    assert select_landmarks(labelled, panel, LandmarkOptions()).n_vars == 978
+    # the source still has the former symbol, and no Entrez id
+    assert panel.loc[panel["matched_by"] == "alias", ["symbol", "gene"]].to_numpy().tolist() == [["JADE2", "PHF15"]]
     # the source gives CALM3 the Entrez id of CALM1, and HDGFRP3 none
     assert sorted(panel.loc[panel["matched_by"] == "symbol", "gene"]) == ["CALM3", "HDGFRP3"]
 

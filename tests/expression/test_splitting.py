@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from transcriptome_diffusion.expression.options import SplitOptions, SplitSizes
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.splitting import assign_splits, summarise_splits, take_splits
+from transcriptome_diffusion.expression.splitting import assign_splits, find_twins, summarise_splits, take_splits
 
 
 def make_cohort(donors: dict[str, list[str]]):
@@ -120,6 +120,34 @@ def test_a_tissue_absent_from_a_split_is_refused_by_name():
 def test_folds_have_to_leave_something_to_train_on():
     with pytest.raises(ValidationError, match="leave nothing of n_folds=3"):
         SplitOptions(n_folds=3, test_folds=2, validation_folds=1)
+
+
+class TestTwins:
+    @pytest.fixture
+    def twins(self):
+        """Forty donors, of whom every third has the profile of the one before, but for a little noise."""
+        rng = np.random.default_rng(0)
+        values = rng.gamma(2, 3, (120, 900)) + rng.gamma(2, 2, 900)
+        cohort = make_cohort({"lung": [f"d{i}" for i in range(120)]})
+        values[1::3] = values[::3] + rng.normal(0, 0.01, (40, 900))
+        return make_profiles(values, cohort.obs, pd.DataFrame(index=[f"g{i}" for i in range(900)]), "log2(TPM + 1)")
+
+    def test_one_profile_under_two_donors_is_found_and_kept_on_one_side(self, twins, caplog):
+        pairs = find_twins(twins)
+        assert pairs == [(f"s{i}", f"s{i + 1}") for i in range(0, 120, 3)]
+        part = assign_splits(twins.obs, SplitOptions(n_folds=4, test_folds=1), pairs).set_index("sample")["split"]
+        assert all(part[first] == part[second] for first, second in pairs)
+        assert "40 pairs of samples of different donors have the same profile (r > 0.999)" in caplog.text
+        apart = assign_splits(twins.obs, SplitOptions(n_folds=4, test_folds=1)).set_index("sample")["split"]
+        assert not all(apart[first] == apart[second] for first, second in pairs)
+
+    def test_a_chain_of_twins_is_one_person_and_one_donors_samples_are_no_twins(self, twins):
+        options = SplitOptions(n_folds=4, test_folds=1)
+        chain = [(f"s{i}", f"s{i + 1}") for i in range(20)]
+        part = assign_splits(twins.obs, options, chain).set_index("sample")["split"]
+        assert part[[f"s{i}" for i in range(21)]].nunique() == 1
+        twins.obs["donor"] = "one"
+        assert find_twins(twins) == []
 
 
 def test_a_table_made_for_another_cohort_is_refused(cohort):

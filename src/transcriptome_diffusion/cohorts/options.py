@@ -87,6 +87,10 @@ class OwnOptions(Options):
     unit: str | None = Field(
         default=None, description="TPM, log2(TPM + 1), log2(TPM + 0.001), ...; null: found out where it can be"
     )
+    scale: Literal["expression", "transformed"] = Field(
+        default="expression",
+        description="transformed: VST, rlog, voom, corrected logarithms; kept as they are, `unit` is their name",
+    )
     negative: Literal["refuse", "zero"] = Field(
         default="refuse", description="values below those of an unexpressed gene: zero after a correction of batches"
     )
@@ -108,9 +112,15 @@ class OwnOptions(Options):
     )
     layer: str | None = Field(default=None, description="of an h5ad, in place of X")
     repeated_genes: Literal["sum", "max", "mean", "drop"] = Field(
-        default="sum", description="what becomes of rows of one gene id; they are linear by then"
+        default="sum", description="what becomes of rows of one gene id; of a transformed scale, mean in place of sum"
     )
     encoding: str = Field(default="utf-8", description="of the sample and the gene table")
+
+    @model_validator(mode="after")
+    def _name_the_transformed_scale(self) -> Self:
+        if self.scale == "transformed" and not self.unit:
+            raise ValueError("`scale: transformed` needs a name of the scale as `unit`, for instance VST.")
+        return self
 
     @field_validator("gene_columns")
     @classmethod

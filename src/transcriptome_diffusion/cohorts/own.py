@@ -43,6 +43,7 @@ _ROLES = {
     **dict.fromkeys(("chr", "chrom", "chromosome", "seqnames", "start", "end", "strand", "biotype"), "other"),
     **dict.fromkeys(("genebiotype", "genetype", "type", "class", "transcriptids", "locus"), "other"),
 }
+_GEO_BEGIN = "!series_matrix_table_begin"
 _ALIGNMENT = re.compile(r"([._](sorted|dedup|markdup|Aligned\.\w+(\.out)?))*\.(bam|sam|cram)$", re.IGNORECASE)
 _KIND = re.compile(r"\.(csv|gct|parquet|h5ad)(\.gz)?$", re.IGNORECASE)
 
@@ -67,8 +68,8 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     (``expression.identifiers``), and no gene is made up: what is not measured is not there.
 
     Returns:
-        (n_samples, n_genes), linear, NaN where a cell is empty. ``obs``: ``donor``, ``study`` (``own`` unless a
-        column is named) and every further named column, the class label among them.
+        (n_samples, n_genes), linear unless the scale is transformed, NaN where a cell is empty. ``obs``: ``donor``,
+        ``study`` (``own`` unless a column is named) and every further named column, the class label among them.
 
     Raises:
         FileNotFoundError: if the matrix or a table is missing.
@@ -85,9 +86,11 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
     values = matrix.values
     if len(rows) < len(values) or len(kept) < len(matrix.genes):
         values = values[np.ix_(rows, kept)]
+    transformed = options.scale == "transformed"
     unit = options.unit or matrix.unit or detect_unit(values)
-    linear = undo_log(values, unit, options.negative)
-    values, var = combine_repeats(values, var, options.repeated_genes, path.name)
+    linear = unit if transformed else undo_log(values, unit, options.negative)
+    how = "mean" if transformed and options.repeated_genes == "sum" else options.repeated_genes
+    values, var = combine_repeats(values, var, how, path.name)
     logger.info(
         "Read %d samples of %d donors, %d genes, in %s from %s",
         len(obs),
@@ -97,7 +100,7 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
         path,
     )
     cohort = make_profiles(values, obs, var, linear, missing=True)
-    cohort.uns["declared_unit"] = unit
+    cohort.uns["declared_unit"], cohort.uns["scale"] = unit, options.scale
     return cohort
 
 
@@ -139,7 +142,7 @@ def _read_matrix(path: Path, options: OwnOptions, table: pd.DataFrame | None) ->
     else:
         # the columns may be genes, so that they may repeat
         if kind == "gct":
-            text = read_gct(path, missing="nan", on_repeated_samples="keep", decimal=options.decimal)
+            text = read_gct(path, True, missing="nan", on_repeated_samples="keep", decimal=options.decimal)
         else:
             text = _read_text(path, kind, options)
         across, down, values = text.samples, text.genes, text.values
@@ -165,19 +168,23 @@ def _read_matrix(path: Path, options: OwnOptions, table: pd.DataFrame | None) ->
 
 def _read_text(path: Path, kind: str, options: OwnOptions) -> Matrix:
     """A matrix of text, whose separator and id columns are found out from its first lines."""
-    first = [line.block[line.start : line.stop] for line in islice(text_lines(text_blocks(path)), 30)]
+    first = [line.block[line.start : line.stop] for line in islice(text_lines(text_blocks(path)), 500)]
     lines = [line.decode("utf-8", errors="replace").removeprefix("\ufeff") for line in first]
-    comments = 0
+    # a series matrix of GEO begins with its metadata
+    comments = next((place + 1 for place, line in enumerate(lines) if line.startswith(_GEO_BEGIN)), 0)
+    series = comments > 0
     while lines[comments + 1 :] and lines[comments].startswith("#"):
         if len(re.split(r"[\t,;]", lines[comments])) == len(re.split(r"[\t,;]", lines[comments + 1])):
             break  # a header that begins so
         comments += 1
+    lines = lines[: comments + 30]
     separator = options.separator or sniff_separator(lines[comments:], "," if kind == "csv" else "\t")
     rows = [cells for cells in csv.reader(lines[comments:], delimiter=separator) if cells]
     return read_matrix(
         path,
         separator=separator,
         skip_lines=comments,
+        end="!" if series else None,
         id_columns=options.id_columns or (_count_ids(rows) if rows else 1),
         decimal=options.decimal,
         missing="nan",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, pairwise, takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -91,6 +91,8 @@ def read_matrix(
     id_columns: int = 1,
     skip_lines: int = 0,
     second_header: bool = False,
+    skip_after_header: int = 0,
+    end: str | None = None,
     keep: Callable[[str], bool] | None = None,
     keep_samples: Callable[[str], bool] | None = None,
     missing: Literal["refuse", "nan"] = "refuse",
@@ -114,6 +116,8 @@ def read_matrix(
         id_columns: columns before the values; the first names the gene.
         skip_lines: lines before the header.
         second_header: whether a second line, of units, follows the header (Firehose).
+        skip_after_header: lines of metadata that follow the header.
+        end: how a line begins that ends the matrix.
         keep: whether a gene, given the first id, is wanted; other rows are counted but not parsed.
         keep_samples: whether a sample is wanted.
         missing: whether ``NA``, ``NaN`` and empty cells are faults or NaN.
@@ -139,6 +143,11 @@ def read_matrix(
         header = [_unquoted(cell) for cell in _text(path, next(lines, None)).split(separator)]
         if second_header and _NUMBER.fullmatch((units := _text(path, next(lines, None)).split(separator))[-1]):
             raise ValueError(f"{path}, line 2: expected a second header, of units, found {units[:3]}. {_FETCH_AGAIN}")
+        for _ in range(skip_after_header):
+            next(lines, None)
+        if end is not None:
+            mark = end.encode()
+            lines = takewhile(lambda line: not line.block.startswith(mark, line.start), lines)
         first = next(lines, None)
         if first is None:
             raise ValueError(f"{path} has a header but no gene.")
@@ -173,29 +182,42 @@ def read_matrix(
     return Matrix(rows.genes, rows.extra, [samples[i] for i in columns], rows.values.joined(), id_names)
 
 
-def read_gct(path: str | Path, **options: Any) -> Matrix:
-    """Read a GCT 1.2 file, holding it to the sizes on its second line; ``options`` are those of ``read_matrix``.
+def read_gct(path: str | Path, metadata: bool = False, **options: Any) -> Matrix:
+    """Read a GCT file, holding it to the sizes on its second line; ``options`` are those of ``read_matrix``.
 
-    Format: https://software.broadinstitute.org/cancer/software/gsea/wiki/index.php/Data_formats
+    Format: https://software.broadinstitute.org/cancer/software/gsea/wiki/index.php/Data_formats; version 1.3, with
+    metadata of genes (the further id columns) and of samples (rows, which are left out): https://clue.io.
+
+    Args:
+        path: the file.
+        metadata: whether version 1.3 is read as well.
 
     Raises:
-        ValueError: as ``read_matrix``, and if the file is not GCT 1.2.
+        ValueError: as ``read_matrix``, and if the file is not of such a version.
     """
     path = Path(path)
     lines = text_lines(text_blocks(path))
     version, sizes, header = (_text(path, next(lines, None)) for _ in range(3))
-    if version.strip() != "#1.2":
+    if version.strip() not in (("#1.2", "#1.3") if metadata else ("#1.2",)):
         hint = " Its metadata would be read as expression: save it as GCT 1.2." if version.startswith("#1.3") else ""
         raise ValueError(f"{path} is not GCT 1.2: expected '#1.2' as its first line, found {version[:60]!r}.{hint}")
-    found = re.fullmatch(r"(\d+)\t(\d+)\s*", sizes)
-    if found is None:
+    counts = [int(cell) for cell in sizes.split("\t") if cell.strip().isdigit()]
+    if len(counts) != (2 if version.strip() == "#1.2" else 4):
         raise ValueError(f"{path}, line 2: expected the numbers of genes and of samples, found {sizes[:60]!r}.")
-    if [cell.lower() for cell in header.split("\t")[:2]] != ["name", "description"]:
+    rows, columns, about_genes, about_samples = [*counts, 1, 0][:4]
+    if version.strip() == "#1.2" and [cell.lower() for cell in header.split("\t")[:2]] != ["name", "description"]:
         raise ValueError(
             f"{path}, line 3: expected a header that begins with Name, Description, found {header[:60]!r}."
         )
-    rows, columns = map(int, found.groups())
-    return read_matrix(path, id_columns=2, skip_lines=2, expected_rows=rows, expected_columns=columns, **options)
+    return read_matrix(
+        path,
+        id_columns=1 + about_genes,
+        skip_lines=2,
+        skip_after_header=about_samples,
+        expected_rows=rows,
+        expected_columns=columns,
+        **options,
+    )
 
 
 def refuse_foreign(path: Path, head: bytes) -> None:

@@ -3,20 +3,59 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import KFold, StratifiedGroupKFold, train_test_split
 
 from transcriptome_diffusion.expression.options import SplitOptions
+from transcriptome_diffusion.expression.profiles import BLOCK, blocks_of, dense
 
 logger = logging.getLogger(__name__)
 
+#: correlation from which two profiles are one sample's, and genes on which candidates are looked for
+TWIN, TWIN_GENES = 0.999, 512
 SPLITS = ("train", "validation", "test")
 
 
-def assign_splits(obs: pd.DataFrame, options: SplitOptions) -> pd.DataFrame:
+def find_twins(profiles: ad.AnnData) -> list[tuple[str, str]]:
+    """Pairs of samples of different donors whose profiles are nearly the same: one sample under two names.
+
+    Fewer than ``TWIN_GENES`` genes tell nothing, and give no pair. Candidates are found on some hundred genes, and
+    kept if the Pearson correlation over all genes exceeds ``TWIN``. Missing values are taken for zero.
+
+    Args:
+        profiles: (n_samples, n_genes) in a logarithmic unit, with ``obs["donor"]``.
+    """
+    if profiles.n_vars < TWIN_GENES:
+        return []
+    some = slice(None, None, -(-profiles.n_vars // TWIN_GENES))
+    few = np.concatenate([_standardised(block[:, some]) for _, block in blocks_of(profiles)])
+    donor = profiles.obs["donor"].astype(str).to_numpy()
+    twins = []
+    for start in range(0, len(few), BLOCK):
+        alike = few[start : start + BLOCK] @ few[start:].T > TWIN - 0.002
+        for row, column in np.argwhere(alike):
+            first, second = start + row, start + column
+            if first < second and donor[first] != donor[second]:
+                pair = _standardised(dense(profiles[[first, second]]))
+                if pair[0] @ pair[1] > TWIN:
+                    twins.append((str(profiles.obs_names[first]), str(profiles.obs_names[second])))
+    return twins
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Rows (n_samples, n_genes) of mean 0 and length 1, so that their products are correlations."""
+    centred = np.nan_to_num(values).astype(np.float32)
+    centred -= centred.mean(axis=1, keepdims=True)
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+
+
+def assign_splits(obs: pd.DataFrame, options: SplitOptions, twins: Sequence[tuple[str, str]] = ()) -> pd.DataFrame:
     """Which samples are for training, validation and test; only their labels and donors are looked at.
 
     ``donor`` keeps all samples of a donor together and balances the tissues over the folds
@@ -27,6 +66,7 @@ def assign_splits(obs: pd.DataFrame, options: SplitOptions) -> pd.DataFrame:
     Args:
         obs: the sample table of a cohort, with ``tissue`` and ``donor``.
         options: number of folds, how many of them are test and validation, or the sizes, and the seed.
+        twins: pairs of samples whose donors count as one.
 
     Returns:
         One row per sample, in order: ``sample``, ``tissue``, ``donor`` and ``split`` (``train``, ``validation``,
@@ -37,7 +77,10 @@ def assign_splits(obs: pd.DataFrame, options: SplitOptions) -> pd.DataFrame:
             the sizes do not add up to the cohort.
     """
     table = obs[["tissue", "donor"]].astype(str).rename_axis("sample").reset_index()
-    table["split"] = _by_folds(table, options) if options.sizes is None else _by_sizes(len(table), options)
+    people = _join_donors(table, twins)
+    table["split"] = (
+        _by_folds(table.assign(donor=people), options) if options.sizes is None else _by_sizes(len(table), options)
+    )
     _check(table, options)
     table = table[table["split"] != ""].reset_index(drop=True)
     sizes = table["split"].value_counts()
@@ -48,6 +91,26 @@ def assign_splits(obs: pd.DataFrame, options: SplitOptions) -> pd.DataFrame:
         ", ".join(f"{name} {sizes[name]}" for name in SPLITS),
     )
     return table
+
+
+def _join_donors(table: pd.DataFrame, twins: Sequence[tuple[str, str]]) -> pd.Series:
+    """The donors of samples; those of twins get the name of the first of them."""
+    donor = table.set_index("sample")["donor"]
+    if not twins:
+        return table["donor"]
+    logger.warning(
+        "%d pairs of samples of different donors have the same profile (r > %s); they are kept on one side: %s",
+        len(twins),
+        TWIN,
+        ", ".join(f"{first} and {second}" for first, second in twins[:5]),
+    )
+    names, codes = np.unique(donor.to_numpy(), return_inverse=True)
+    places = dict(zip(donor.index, codes, strict=True))
+    rows, columns = ([places[pair[side]] for pair in twins] for side in (0, 1))
+    links = coo_array((np.ones(len(twins)), (rows, columns)), shape=(len(names), len(names)))
+    _, groups = connected_components(links, directed=False)
+    first_name = pd.Series(names).groupby(groups).first()
+    return pd.Series(first_name[groups[codes]].to_numpy(), index=table.index)
 
 
 def take_splits(profiles: ad.AnnData, table: pd.DataFrame) -> dict[str, ad.AnnData]:

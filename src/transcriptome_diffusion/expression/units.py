@@ -182,6 +182,22 @@ def to_log2(profiles: ad.AnnData) -> ad.AnnData:
     return _with_values(profiles, logged, log2_unit(unit))
 
 
+def keep_transformed(profiles: ad.AnnData) -> ad.AnnData:
+    """Profiles in a transformed scale (VST, rlog, voom, corrected logarithms), as they are.
+
+    Raises:
+        ValueError: if no unit is declared, or values are too large for a logarithmic scale.
+    """
+    unit = _declared_unit(profiles)
+    values = dense(profiles)
+    if (highest := float(np.nanmax(values))) > LARGEST_LOG:
+        raise ValueError(
+            f"values are declared as transformed ({unit}), yet reach {highest:g}: they look linear. If they are, "
+            "remove `scale: transformed` of the cohort and declare their unit, such as `unit: TPM` or `unit: counts`."
+        )
+    return _with_values(profiles, np.array(values, dtype=np.float32), unit)
+
+
 def to_linear(profiles: ad.AnnData) -> ad.AnnData:
     """2^y - 1 of profiles in log2(x + 1), as new AnnData in the linear unit; below zero is cut to zero.
 

@@ -165,7 +165,7 @@ class FlowMatchingOptions(DenoiserOptions):
         weight_decay=0.8,
         ema_decay=0.998,
         validate_every=50,
-        patience=10,
+        patience=5,
     )
     sampler: LineSamplerOptions = LineSamplerOptions()
 

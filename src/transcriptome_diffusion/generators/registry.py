@@ -23,6 +23,8 @@ STANDARD = ("ridge_noise",)
 PLAIN = ("ridge", *STANDARD)
 #: of the generators of Lacan et al. (2026) also the paper's least squares and perceptron
 PAPER = (*PLAIN, "ols", "mlp", "mlp_noise")
+#: all genes at once, by a second model that is trained on them, without landmarks
+DIRECT = "direct"
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,9 @@ class GeneratorSpec:
         model: name of the trained model, its parameters and its folder, where several generators share one; None:
             the generator's own name.
         sampler: the model of the block of parameters that says how the shared model is sampled.
-        whole_transcriptome: whether it is also trained on all genes at once, without landmarks.
         white_box: whether its trained model gives a loss for a single profile, which an attack can use.
-        standard: which reconstructors its landmark profiles get in a run with ``detail: standard``.
-        full: which ones with ``detail: full``.
+        standard: how its profiles become transcriptomes with ``detail: standard``, by reconstructors or ``DIRECT``.
+        full: the same with ``detail: full``.
         role: what its row is there for, if it is no generator under test.
     """
 
@@ -48,7 +49,6 @@ class GeneratorSpec:
     pipeline: Literal["baselines", "diffusion_training"] = "baselines"
     model: str | None = None
     sampler: type[Options] | None = None
-    whole_transcriptome: bool = False
     white_box: bool = False
     standard: tuple[str, ...] = STANDARD
     full: tuple[str, ...] = PLAIN
@@ -58,6 +58,11 @@ class GeneratorSpec:
     def trained(self) -> bool:
         """Whether it is trained step by step, so that it has a curve."""
         return "training" in self.options.model_fields
+
+    @property
+    def whole_transcriptome(self) -> bool:
+        """Whether a second model of it is trained on all genes, with ``detail: full`` at least."""
+        return DIRECT in self.full
 
     def reconstructors(self, detail: str) -> tuple[str, ...]:
         """Those of a run with this ``detail``.
@@ -89,16 +94,16 @@ _DDPM = GeneratorSpec(
 #: every generator by the name that its row has on the scorecard
 GENERATORS: dict[str, GeneratorSpec] = {
     "class_gaussian": GeneratorSpec(
-        f"{_ROOM}.class_gaussian:ClassGaussian", options.ClassGaussianOptions, whole_transcriptome=True, role="floor"
+        f"{_ROOM}.class_gaussian:ClassGaussian", options.ClassGaussianOptions, full=(*PLAIN, DIRECT), role="floor"
     ),
     "class_kde": GeneratorSpec(f"{_ROOM}.class_kde:ClassKDE", options.ClassKDEOptions, role="floor"),
-    "vae": GeneratorSpec(f"{_ROOM}.vae:VAE", options.VAEOptions, whole_transcriptome=True, full=PAPER),
-    "wgan_gp": GeneratorSpec(f"{_ROOM}.wgan_gp:WGANGP", options.WGANGPOptions, whole_transcriptome=True, full=PAPER),
+    "vae": GeneratorSpec(f"{_ROOM}.vae:VAE", options.VAEOptions, full=(*PAPER, DIRECT)),
+    "wgan_gp": GeneratorSpec(f"{_ROOM}.wgan_gp:WGANGP", options.WGANGPOptions, full=(*PAPER, DIRECT)),
     "flow_matching": GeneratorSpec(
         f"{_ROOM}.diffusion.model:FlowMatching", options.FlowMatchingOptions, white_box=True
     ),
     "ddpm": _DDPM,
-    "ddim": replace(_DDPM, whole_transcriptome=True, standard=PAPER),
+    "ddim": replace(_DDPM, standard=(*STANDARD, "ols", "mlp"), full=(*PAPER, DIRECT)),
 }
 
 

@@ -22,13 +22,13 @@ class ClassifierOptions(Options):
     hidden: list[PositiveInt] = Field(default=[256, 64], min_length=1, description="widths of the layers")
     dropout: float = Field(default=0.5, ge=0, lt=1)
     epochs: int = Field(default=100, ge=1, description="at most; validation decides")
-    patience: int = Field(default=20, ge=1, description="epochs without a better validation loss")
+    patience: int = Field(default=10, ge=1, description="epochs without a better validation loss")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0, lt=1)
     batch_size: int = Field(default=64, ge=2)
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
-    seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
     logistic_c: float = Field(default=1.0, gt=0, description="inverse of the L2 penalty, as in scikit-learn")
 
 

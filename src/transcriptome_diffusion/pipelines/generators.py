@@ -9,7 +9,7 @@ from typing import Any
 from kedro.pipeline import Node
 
 from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
-from transcriptome_diffusion.generators.registry import GENERATORS, model_name, trained_models
+from transcriptome_diffusion.generators.registry import DIRECT, GENERATORS, model_name, trained_models
 from transcriptome_diffusion.pipelines.shared import AnnData
 
 logger = logging.getLogger(__name__)
@@ -38,12 +38,14 @@ class Fit:
         whole_train: AnnData = None,
         whole_validation: AnnData = None,
         whole_options: Any = None,
+        detail: str = "standard",
     ) -> list[Any]:
         """The trainings that are due; each is done when it is saved."""
         from transcriptome_diffusion.generators.runs import trainings
 
         data = {"landmarks": (train, validation, options)}
-        if whole_options is not None:
+        users = [spec for name, spec in GENERATORS.items() if model_name(name) == self.model]
+        if any(DIRECT in spec.reconstructors(detail) for spec in users):
             data["transcriptome"] = (whole_train, whole_validation, whole_options)
         return list(trainings(trained_models()[self.model].load_class(), data, runs, resume))
 
@@ -53,7 +55,7 @@ def fit_node(model: str, name: str) -> Node:
     users = [generator for generator in GENERATORS if model_name(generator) == model]
     inputs = ["landmarks_train", "landmarks_validation", f"params:{model}", "params:runs", "params:resume"]
     if any(GENERATORS[generator].whole_transcriptome for generator in users):
-        inputs += ["expression_train", "expression_validation", f"params:direct_{model}"]
+        inputs += ["expression_train", "expression_validation", f"params:direct_{model}", "params:detail"]
     return Node(Fit(model), inputs, f"models_{model}", name=name, tags=users)
 
 

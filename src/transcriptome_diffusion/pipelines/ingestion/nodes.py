@@ -12,14 +12,14 @@ SMALLER = "Read fewer samples or genes (the options of `raw_cohort` in the catal
 def prepare_cohort(raw: AnnData, options: IngestionOptions) -> AnnData:
     """The cohort in log2(x + 1), every sample with its class label, without classes that are too small.
 
-    Read counts become counts (or transcripts) per million on the way.
+    Read counts become counts (or transcripts) per million on the way; a transformed scale stays as it is.
     """
     from transcriptome_diffusion.expression.filters import drop_small_tissues
     from transcriptome_diffusion.expression.labels import label_samples
     from transcriptome_diffusion.expression.missing import resolve_missing
     from transcriptome_diffusion.expression.normalise import is_counts, log2_of_counts
     from transcriptome_diffusion.expression.unit_check import check_unit
-    from transcriptome_diffusion.expression.units import to_log2
+    from transcriptome_diffusion.expression.units import keep_transformed, to_log2
     from transcriptome_diffusion.memory import require_memory
 
     if options.normalise != "cpm" and not is_counts(raw):
@@ -31,17 +31,29 @@ def prepare_cohort(raw: AnnData, options: IngestionOptions) -> AnnData:
     require_memory(
         f"taking the logarithm of {raw.n_obs} x {raw.n_vars} values", 4.2 * copies * raw.n_obs * raw.n_vars, SMALLER
     )
-    check_unit(raw, options.unit_check)
+    transformed = raw.uns.get("scale") == "transformed"
+    if transformed and (options.min_expressed_share or options.missing == "zero"):
+        raise ValueError(
+            f"{raw.uns['unit']} is a transformed scale, in which zero is not the lowest value: set "
+            "`ingestion.min_expressed_share` to 0 and `ingestion.missing` to refuse, drop or impute."
+        )
+    if not transformed:
+        check_unit(raw, options.unit_check)
     labelled = drop_small_tissues(label_samples(raw, options), options.min_samples_per_tissue)
     complete = resolve_missing(labelled, options.missing)
+    if transformed:
+        return keep_transformed(complete)
     return log2_of_counts(complete, options.normalise) if is_counts(complete) else to_log2(complete)
 
 
 def split_samples(cohort: AnnData, options: SplitOptions) -> tuple[DataFrame, DataFrame]:
-    """Which samples are for training, validation and test, and how many of each label these are."""
-    from transcriptome_diffusion.expression.splitting import assign_splits, summarise_splits
+    """Which samples are for training, validation and test, and how many of each label these are.
 
-    table = assign_splits(cohort.obs, options)
+    One sample under two names is kept on one side.
+    """
+    from transcriptome_diffusion.expression.splitting import assign_splits, find_twins, summarise_splits
+
+    table = assign_splits(cohort.obs, options, find_twins(cohort))
     return table, summarise_splits(table)
 
 

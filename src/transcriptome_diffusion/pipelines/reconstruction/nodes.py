@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
-from transcriptome_diffusion.generators.registry import GENERATORS
+from transcriptome_diffusion.generators.registry import DIRECT, GENERATORS
 from transcriptome_diffusion.pipelines.generators import draw
 from transcriptome_diffusion.pipelines.shared import AnnData
 from transcriptome_diffusion.reconstruction import registry
@@ -60,14 +60,19 @@ class Reconstruct:
     ) -> dict[str, Callable[[], AnnData]]:
         """By reconstructor, a function that makes the profiles (n, n_genes) when they are saved.
 
-        ``direct`` profiles come from a model of all genes, without landmarks.
+        ``DIRECT`` profiles come from a model of all genes, without landmarks.
         """
-        parts: dict[str, Callable[[], AnnData]] = {
-            name: partial(reconstruct, name, reconstructors, profiles, sampling.seed)
-            for name in GENERATORS[self.generator].reconstructors(detail)
-        }
-        if models is not None:
-            parts["direct"] = partial(draw, models.transcriptome, train, sampling, sampler)
+        parts: dict[str, Callable[[], AnnData]] = {}
+        for name in GENERATORS[self.generator].reconstructors(detail):
+            if name != DIRECT:
+                parts[name] = partial(reconstruct, name, reconstructors, profiles, sampling.seed)
+                continue
+            if not models.transcriptome:
+                raise ValueError(
+                    f"{self.generator} was not trained on all genes: `detail` is {detail!r} now, and was `standard` "
+                    "when it was fitted. Fit it again, or set `detail` to standard."
+                )
+            parts[name] = partial(draw, models.transcriptome, train, sampling, sampler)
         return parts
 
 
