@@ -327,6 +327,15 @@ def test_profiles_are_generated_on_request(finished, results):
     assert "no tissue 'lung'; it knows tissue_1, tissue_2" in run.stdout + run.stderr
 
 
+def test_the_cards_of_the_models_have_the_scores_of_the_run(results):
+    card = pd.read_csv(results / "08_reporting" / "scorecard.csv").query("space == 'landmarks' and reference == 'test'")
+    spread = card.query("metric == 'spread'").set_index("generator")["mean"]
+    for folder, rows in {"denoiser": ("ddpm", "ddim"), "vae": ("vae",)}.items():
+        text = (results / "06_models" / folder / "run_1" / "model_card.md").read_text()
+        for row in ("real", *rows):
+            assert f"{spread[row]:.3f}" in next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
+
+
 def test_listing_the_pipelines_answers(finished):
     run = kedro(finished, "registry", "list")
     assert run.returncode == 0

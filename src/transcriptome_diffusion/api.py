@@ -136,7 +136,7 @@ def fit(generator: str, train: ad.AnnData, validation: ad.AnnData, **options: An
         ValueError: if generator or option are unknown, or profiles do not fit.
     """
     from transcriptome_diffusion.generators.registry import GENERATORS
-    from transcriptome_diffusion.generators.runs import training_labels
+    from transcriptome_diffusion.generators.runs import training_facts
 
     if generator not in GENERATORS:
         raise ValueError(f"no generator is called {generator!r}; the known ones are {list(GENERATORS)}.")
@@ -145,7 +145,7 @@ def fit(generator: str, train: ad.AnnData, validation: ad.AnnData, **options: An
         options["sampler"] = {"name": generator, **options.get("sampler", {})}
     cls, checked = spec.load_class(), spec.options.model_validate(options)
     model = cls.fit(_declared(train), _declared(validation), checked)
-    model.record["training_labels"] = training_labels(model, train)
+    model.record |= training_facts(model, train)
     return model
 
 

@@ -92,14 +92,27 @@ def generate(
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def describe(folder: Path) -> None:
-    """What a trained model was trained on and how."""
+@click.option("--card", is_flag=True, help="Write model_card.md beside the model again.")
+@click.option(
+    "--scorecard",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A scorecard.csv whose values go into the card.",
+)
+def describe(folder: Path, card: bool, scorecard: Path | None) -> None:
+    """What a trained model was trained on and how; with --card as a model card."""
+    import pandas as pd
     import yaml
 
     from transcriptome_diffusion import generation
+    from transcriptome_diffusion.generators.model_card import rows_of, write_card
 
     try:
         found = generation.describe(folder)
+        if card or scorecard:
+            place = folder if (folder / generation.DESCRIPTION_FILE).exists() else folder / "run_1"
+            table = pd.read_csv(scorecard) if scorecard else None
+            click.echo(write_card(place, table, rows_of(str(found["generator"]))))
+            return
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())

@@ -21,6 +21,7 @@ from transcriptome_diffusion.expression.profiles import (
     require_same_genes,
 )
 from transcriptome_diffusion.generators.label_table import label_table
+from transcriptome_diffusion.generators.model_card import CARD_FILE, model_card
 from transcriptome_diffusion.memory import SMALLER, require_memory
 
 #: share of training values at the lower bound above which drawn values are not clipped there
@@ -218,7 +219,7 @@ class Generator(ABC):
         )
 
     def save(self, folder: Path) -> None:
-        """Write ``model.json`` and ``tensors.safetensors`` into ``folder``, whole or not at all."""
+        """Write ``model.json``, ``tensors.safetensors`` and ``model_card.md`` into ``folder``, whole or not at all."""
         description = {
             "kind": "generator",
             "name": self.name,
@@ -229,7 +230,7 @@ class Generator(ABC):
             "record": self.record,
             "lower_bound": self.lower_bound,
         }
-        write_model(Path(folder), description, self.state())
+        write_model(Path(folder), description, self.state(), {CARD_FILE: model_card(description)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
