@@ -60,6 +60,19 @@ def test_every_unit_becomes_log2_of_x_plus_1(unit, change):
     assert found.var["symbol"].tolist() == data.var_names.tolist()
 
 
+def test_a_transformed_scale_is_kept_fitted_and_scored():
+    data = cohort()
+    del data.uns["unit"]
+    data.X -= 8
+    parts = td.split(td.prepare(data, "VST", transformed=True))
+    np.testing.assert_array_equal(parts.train.X, data[parts.train.obs_names].X)
+    model = td.fit("class_gaussian", parts.train, parts.validation)
+    made = model.sample(seed=1)
+    assert made.uns["unit"] == "VST"
+    card = td.score(*parts, {"class_gaussian": made}, QUICK)
+    assert set(card["generator"]) == {"real", "memoriser", "class_gaussian"}
+
+
 @pytest.mark.parametrize(
     ("change", "how", "said"),
     [

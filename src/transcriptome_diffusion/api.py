@@ -18,7 +18,14 @@ from transcriptome_diffusion.expression.normalise import is_counts, log2_of_coun
 from transcriptome_diffusion.expression.options import SplitOptions
 from transcriptome_diffusion.expression.profiles import GENE_COLUMNS, dense, make_profiles
 from transcriptome_diffusion.expression.splitting import SPLITS, assign_splits, summarise_splits, take_splits
-from transcriptome_diffusion.expression.units import LARGEST_LOG, linear_unit, log2_unit, to_log2, undo_log
+from transcriptome_diffusion.expression.units import (
+    LARGEST_LOG,
+    keep_transformed,
+    linear_unit,
+    log2_unit,
+    to_log2,
+    undo_log,
+)
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 
@@ -34,7 +41,13 @@ FAR = 2.0
 NEGATIVE = 0.2
 
 
-def prepare(data: ad.AnnData, unit: str | None = None, label: str = "tissue", donor: str = "donor") -> ad.AnnData:
+def prepare(
+    data: ad.AnnData,
+    unit: str | None = None,
+    label: str = "tissue",
+    donor: str = "donor",
+    transformed: bool = False,
+) -> ad.AnnData:
     """Profiles as every function here takes them, from AnnData of any origin.
 
     Args:
@@ -43,6 +56,8 @@ def prepare(data: ad.AnnData, unit: str | None = None, label: str = "tissue", do
             ``uns["unit"]``.
         label: column of ``obs`` with the class labels; it becomes ``tissue``.
         donor: column of ``obs`` with the donors; without it every sample is a donor of its own.
+        transformed: values that are kept as they are, such as VST, rlog, voom or corrected logarithms; ``unit`` is the
+            name of their scale.
 
     Returns:
         New AnnData in log2(x + 1), float32. Counts become counts per million.
@@ -67,6 +82,8 @@ def prepare(data: ad.AnnData, unit: str | None = None, label: str = "tissue", do
         raise ValueError(f"obs has no column {donor!r} with the donors; it has {list(data.obs.columns)}.")
     var = data.var.assign(**{name: _gene_column(data, name) for name in GENE_COLUMNS if name not in data.var})
     values = np.array(dense(data), dtype=np.float32)
+    if transformed:
+        return keep_transformed(make_profiles(values, obs, var, str(unit)))
     if linear_unit(str(unit)) is not None:
         if (highest := float(values.max(initial=0))) > LARGEST_LOG:
             raise ValueError(f"values are declared as {unit}, yet reach {highest:g}: they look linear.")
@@ -274,8 +291,9 @@ def _report(
 
 
 def _declared(profiles: ad.AnnData) -> ad.AnnData:
-    """The profiles, if they are in log2(x + 1) and have the columns of genes."""
-    if linear_unit(str(profiles.uns.get("unit"))) is None or any(name not in profiles.var for name in GENE_COLUMNS):
+    """The profiles, if they are in log2(x + 1) or a transformed scale and have the columns of genes."""
+    logarithmic = "unit" in profiles.uns and float(dense(profiles).max(initial=0)) <= LARGEST_LOG
+    if not logarithmic or any(name not in profiles.var for name in GENE_COLUMNS):
         raise ValueError(
             f"profiles in log2(x + 1) were expected, with uns['unit'] and the columns {list(GENE_COLUMNS)} of var; "
             f"found the unit {profiles.uns.get('unit')!r} and {list(profiles.var.columns)}. "

@@ -136,6 +136,7 @@ class _Files(click.ParamType):
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the results.")
 @click.option("--unit", help="Of the real values, such as counts or 'log2(TPM + 1)', if uns['unit'] lacks it.")
 @click.option("--synthetic-unit", help="Of the synthetic values; that of the real ones unless named.")
+@click.option("--transformed", is_flag=True, help="Values are VST, rlog, voom or the like, and are kept as they are.")
 @click.option("--label", default="tissue", show_default=True, help="Column of obs with the class labels.")
 @click.option("--donor", default="donor", show_default=True, help="Column of obs with the donors.")
 @click.option("--split-column", help="Of obs, with train, validation or test; without it donors are split by --seed.")
@@ -147,6 +148,7 @@ def score(
     out: Path,
     unit: str | None,
     synthetic_unit: str | None,
+    transformed: bool,
     label: str,
     donor: str,
     split_column: str | None,
@@ -165,13 +167,13 @@ def score(
     from transcriptome_diffusion.reporting.scorecard import as_text
 
     try:
-        profiles = api.prepare(ad.read_h5ad(real), unit, label, donor)
+        profiles = api.prepare(ad.read_h5ad(real), unit, label, donor, transformed)
         parts = api.split(profiles, seed, split_column)
         made = {}
         for name, path in synthetic:
             found = ad.read_h5ad(path)
             declared = synthetic_unit or found.uns.get("unit") or unit or str(profiles.uns["unit"])
-            made[name] = api.prepare(found, declared, label)
+            made[name] = api.prepare(found, declared, label, transformed=transformed)
         if split_column is None:
             click.echo(
                 f"{real} names no split: donors were split with --seed {seed}. If the synthetic profiles were learnt "
