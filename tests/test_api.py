@@ -103,6 +103,13 @@ def test_a_split_keeps_donors_together_and_repeats_with_the_seed(real):
     assert not td.split(cohort(), seed=1).test.obs_names.equals(real.test.obs_names)
 
 
+def test_few_donors_are_split_into_fewer_folds():
+    data = draw({"brain": 12, "liver": 12}, 0)  # six donors each
+    with pytest.raises(ValueError, match="too few donors to split into 10 folds: brain has 6"):
+        td.split(data)
+    assert all(part.n_obs for part in td.split(data, folds=5))
+
+
 def test_a_column_says_the_split():
     data = cohort()
     data.obs["fold"] = ["train", "validation", "test"] * 90
@@ -253,6 +260,15 @@ def test_the_command_line_writes_scorecard_and_report(files):
         assert absent not in html
     assert 'id="privacy"' in html
     assert {"draws.csv", "by_tissue.csv"} < {path.name for path in (files / "scores").iterdir()}
+
+
+def test_labels_of_generated_profiles_stand_in_tissue_whatever_the_real_column_is_called(files):
+    real = ad.read_h5ad(files / "real.h5ad")
+    real.obs = real.obs.rename(columns={"tissue": "organ", "donor": "patient"})
+    real.write_h5ad(files / "real.h5ad")
+    gan = ["--synthetic", str(files / "gan.h5ad"), "--folds", "500"]
+    run = invoke(files, "--label", "organ", "--donor", "patient", *gan)
+    assert "too few donors to split into 500 folds" in run.output  # past the labels, before the scores
 
 
 def test_without_a_split_the_seed_makes_one_and_says_what_that_means(files):

@@ -118,6 +118,22 @@ def test_the_list_of_parameters_has_every_key_of_conf_base(project, pages):
     assert "PydanticUndefined" not in text
 
 
+def test_messages_that_the_page_on_trouble_explains_are_those_of_the_code(project):
+    """Fragments between dots and quoted values; libraries' own messages are named here."""
+    foreign = {"Extra inputs are not permitted", "NotEnoughMemoryError"}
+    source = "\n".join(path.read_text() for path in (project / "src").rglob("*.py"))
+    source = re.sub(r"\"\s*\n\s*f?\"", "", source)  # one string over several lines
+    source = re.sub(r"\{[^{}]*\}", "{}", source)
+    text = (project / "docs" / "troubleshooting.md").read_text()
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) > 10
+    for message in re.findall(r"`([^`]+)`", "\n".join(rows)):
+        if message in foreign:
+            continue
+        for part in re.split(r"\.\.\.|'\w+'|\d+", message):
+            assert part.strip(" ;") in source, (message, part)
+
+
 def test_the_notebook_without_kedro_runs(project):
     notebook = nbformat.read(project / "notebooks" / "03_own_cohort_without_kedro.ipynb", as_version=4)
     NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(project / "notebooks")}}).execute()

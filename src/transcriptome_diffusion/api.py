@@ -111,16 +111,18 @@ class Splits(NamedTuple):
     test: ad.AnnData
 
 
-def split(profiles: ad.AnnData, seed: int = 0, column: str | None = None) -> Splits:
+def split(profiles: ad.AnnData, seed: int = 0, column: str | None = None, folds: int = 10) -> Splits:
     """Train, validation and test: 70, 10 and 20 % of the donors, with all samples of a donor on one side.
 
     Args:
         profiles: as ``prepare`` returns them.
         seed: another seed, another split.
         column: of ``obs``, says ``train``, ``validation`` or ``test`` for every sample, instead of a new split.
+        folds: into which donors are divided, tissue by tissue; two are for test and one for validation. Fewer folds
+            suit tissues with few donors.
 
     Raises:
-        ValueError: if a tissue has fewer than 10 donors, or the column lacks one of the three.
+        ValueError: if a tissue has fewer donors than folds, or the column lacks one of the three.
     """
     obs = profiles.obs
     if column is not None:
@@ -133,7 +135,7 @@ def split(profiles: ad.AnnData, seed: int = 0, column: str | None = None) -> Spl
     if "donor" not in obs:
         logger.warning("The profiles have no column 'donor': every sample is taken for a donor of its own.")
         obs = obs.assign(donor=profiles.obs_names)
-    parts = take_splits(profiles, assign_splits(obs, SplitOptions(seed=seed)))
+    parts = take_splits(profiles, assign_splits(obs, SplitOptions(seed=seed, n_folds=folds)))
     return Splits(*(parts[name].copy() for name in SPLITS))
 
 
@@ -282,7 +284,9 @@ def _report(
     }
     facts = {
         "unit": real.train.uns["unit"],
-        **{f"{name} profiles": part.n_obs for name, part in zip(SPLITS, real, strict=True)},
+        "training profiles": real.train.n_obs,
+        "validation profiles": real.validation.n_obs,
+        "held-out profiles": real.test.n_obs,
         "labels": real.train.obs[options.label].nunique(),
         "genes": real.train.n_vars,
     }

@@ -141,6 +141,9 @@ class _Files(click.ParamType):
 @click.option("--donor", default="donor", show_default=True, help="Column of obs with the donors.")
 @click.option("--split-column", help="Of obs, with train, validation or test; without it donors are split by --seed.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the split and of all scores.")
+@click.option(
+    "--folds", default=10, show_default=True, type=click.IntRange(4), help="Of the split; fewer for few donors."
+)
 @click.option("--draws", default=10, show_default=True, type=click.IntRange(1), help="Matched subsamples per metric.")
 def score(
     real: Path,
@@ -153,6 +156,7 @@ def score(
     donor: str,
     split_column: str | None,
     seed: int,
+    folds: int,
     draws: int,
 ) -> None:
     """Score synthetic profiles that any tool made, against real ones: scorecard.csv and report.html.
@@ -168,12 +172,13 @@ def score(
 
     try:
         profiles = api.prepare(ad.read_h5ad(real), unit, label, donor, transformed)
-        parts = api.split(profiles, seed, split_column)
+        parts = api.split(profiles, seed, split_column, folds)
         made = {}
         for name, path in synthetic:
             found = ad.read_h5ad(path)
             declared = synthetic_unit or found.uns.get("unit") or unit or str(profiles.uns["unit"])
-            made[name] = api.prepare(found, declared, label, transformed=transformed)
+            column = label if label in found.obs or "tissue" not in found.obs else "tissue"
+            made[name] = api.prepare(found, declared, column, transformed=transformed)
         if split_column is None:
             click.echo(
                 f"{real} names no split: donors were split with --seed {seed}. If the synthetic profiles were learnt "

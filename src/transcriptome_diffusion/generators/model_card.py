@@ -162,7 +162,7 @@ def _scores(scorecard: DataFrame, rows: tuple[str, ...]) -> str | None:
 def _table(part: DataFrame, metrics: list[str]) -> str:
     wide = part.pivot_table(index="generator", columns="metric", values="mean", sort=False)[metrics]
     lines = [
-        f"| {row} | {' | '.join(f'{value:.3f}' for value in values)} |"
+        f"| {row} | {' | '.join(f'{value:.3f}' if value == value else '–' for value in values)} |"
         for row, values in zip(wide.index, wide.to_numpy(), strict=True)
     ]
     return "\n".join([f"| profiles of | {' | '.join(metrics)} |", f"|{'---|' * (len(metrics) + 1)}", *lines])
