@@ -57,7 +57,12 @@ class _Profiles(click.ParamType):
     help="All genes by ridge_noise, ridge, ols, mlp or mlp_noise, or by a model of all genes: direct.",
 )
 @click.option("--reconstructors", type=click.Path(path_type=Path), help="Folder; beside the model unless named.")
-@click.option("--scale", type=click.Choice(["log2", "linear"]), default="log2", show_default=True)
+@click.option("--scale", type=click.Choice(["log2", "linear", "counts"]), default="log2", show_default=True)
+@click.option(
+    "--counts-of",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --scale counts, the training profiles (h5ad) of a cohort of read counts, such as expression_train.h5ad.",
+)
 def generate(
     model: Path,
     profiles: tuple[tuple[str, int], ...],
@@ -69,6 +74,7 @@ def generate(
     transcriptome: str,
     reconstructors: Path | None,
     scale: str,
+    counts_of: Path | None,
 ) -> None:
     """Draw profiles from a trained model, for instance
 
@@ -84,6 +90,8 @@ def generate(
             how["sampler"] = generation.sampler_of(generator, {"name": sampler} if sampler else {}, steps)
         if transcriptome not in (generation.LANDMARKS, generation.DIRECT):
             how |= generation.reconstruction(transcriptome, reconstructors or model.parent / "reconstructors")
+        if scale == "counts":
+            how["counts"], scale = generation.counts_like(counts_of, generator), "log2"
         generation.Request(generator, labels, seed, scale, how).write(out)
     except (ValueError, OSError, MemoryError) as error:
         raise click.ClickException(str(error)) from error

@@ -29,6 +29,7 @@ from transcriptome_diffusion.generators.registry import load_generator as load_f
 if TYPE_CHECKING:
     import h5py
 
+    from transcriptome_diffusion.counts import CountModel
     from transcriptome_diffusion.reconstruction.base import Reconstructor
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def draw(
     *,
     reconstructor: Reconstructor | None = None,
     noise: bool = True,
+    counts: CountModel | None = None,
     chunk: int = CHUNK,
     progress: Progress | None = None,
     **how: Any,
@@ -94,6 +96,7 @@ def draw(
     Args:
         labels: as ``label_table`` makes it. seed: the same seed and chunk give the same profiles.
         reconstructor: makes all genes from landmarks; ``noise`` adds residuals as held-out donors have them.
+        counts: draws read counts around the profiles.
         progress: called with the number of profiles of a chunk when it is done.
         how: further arguments of the model's ``sample``, such as ``sampler``.
     """
@@ -102,6 +105,8 @@ def draw(
         part = model.sample(labels.iloc[start : start + chunk], seed=part_seed, **how)
         if reconstructor is not None:
             part = reconstructor.reconstruct(part, noise_seed=part_seed if noise else None)
+        if counts is not None:
+            part = counts.draw(part, part_seed)
         part.obs_names = [f"synthetic-{start + i}" for i in range(part.n_obs)]
         yield part
         if progress is not None:
@@ -219,7 +224,24 @@ def request(folder: Path, options: GenerationOptions, samplers: Mapping[str, Any
         how["sampler"] = sampler_of(model, {**settings, **options.sampler}, options.steps)
     if options.transcriptome not in (LANDMARKS, DIRECT):
         how |= reconstruction(options.transcriptome, folder / "reconstructors")
-    return f"{name}.{options.format}", Request(model, labels, options.seed, options.scale, how)
+    scale: str = options.scale
+    if scale == "counts":
+        how["counts"], scale = counts_like(options.counts_of, model), "log2"
+    return f"{name}.{options.format}", Request(model, labels, options.seed, scale, how)
+
+
+def counts_like(path: str | Path | None, model: Generator) -> CountModel:
+    """How counts are drawn around profiles of ``model``, from the training profiles in the h5ad file ``path``.
+
+    Raises:
+        ValueError: if no file is named or it has no counts.
+        FileNotFoundError: if there is no such file.
+    """
+    from transcriptome_diffusion.counts import CountModel
+
+    if path is None:
+        raise ValueError("read counts need the training profiles with their counts: name the file (--counts-of).")
+    return CountModel.fit(ad.read_h5ad(path), model.conditions.names)
 
 
 def _store(chunks: Iterable[ad.AnnData], store: h5py.File, rows: int) -> ad.AnnData:

@@ -60,7 +60,7 @@ def test_sampling_is_by_default_that_of_conf_base(parameters: dict[str, Any]) ->
 
 def test_generation_is_by_default_that_of_conf_base(parameters: dict[str, Any]) -> None:
     configured = GenerationOptions.model_validate(parameters["generation"])
-    assert differences(configured, GenerationOptions(), frozenset({"seed"})) == {}
+    assert differences(configured, GenerationOptions(), frozenset({"seed", "counts_of"})) == {}
 
 
 @pytest.mark.parametrize("model", trained_models())

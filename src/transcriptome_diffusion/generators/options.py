@@ -259,5 +259,8 @@ class GenerationOptions(Options):
     transcriptome: str = Field(
         default="none", description="all genes by a reconstructor, such as ridge_noise, or by a model of all: direct"
     )
-    scale: Literal["log2", "linear"] = "log2"
+    scale: Literal["log2", "linear", "counts"] = "log2"
+    counts_of: str | None = Field(
+        default=None, description="for counts, the training profiles of a cohort of read counts, an h5ad"
+    )
     format: Literal["h5ad", "csv", "csv.gz", "tsv", "tsv.gz", "parquet", "gct", "gct.gz"] = "h5ad"
