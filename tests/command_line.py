@@ -16,13 +16,14 @@ def copied(project, folder, *more):
     return folder
 
 
-def kedro(project, *arguments, **variables):
-    """The finished process; ``variables`` are of its environment."""
+def kedro(project, *arguments, before=None, **variables):
+    """The finished process; ``before`` is called in it first, and ``variables`` are of its environment."""
     return subprocess.run(
         [sys.executable, "-m", "kedro", *arguments],
         cwd=project,
         capture_output=True,
         text=True,
+        preexec_fn=before,
         # without the path that a bootstrap in this process may have left: the copy's own source has to be the one;
         # and so wide that no message is broken
         env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "2000", **variables},

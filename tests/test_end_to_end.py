@@ -22,7 +22,7 @@ from transcriptome_diffusion.reconstruction.registry import RECONSTRUCTORS
 #: every generator and reconstructor, or the model of all genes
 TRANSCRIPTOMES = [(name, part) for name, spec in GENERATORS.items() for part in spec.standard]
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")

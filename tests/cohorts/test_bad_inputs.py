@@ -306,8 +306,8 @@ class TestCommandLine:
         (copy / "data" / "01_raw" / "own").mkdir(parents=True)
         return copy
 
-    def run(self, copy, **settings):
-        found = kedro(copy, "run", "--env", "own", "--pipelines", "ingestion", **settings)
+    def run(self, copy, before=None):
+        found = kedro(copy, "run", "--env", "own", "--pipelines", "ingestion", before=before)
         return found.returncode, found.stdout + found.stderr
 
     @pytest.mark.parametrize("case", ["truncated gzip", "log2 matrix declared linear"])
@@ -327,7 +327,7 @@ class TestCommandLine:
         cohort.name = "expression.tsv.gz"
         cohort.write()
         code, said = self.run(
-            copy, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+            copy, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
         )
         assert code != 0
         assert "cohort.h5ad was not written" in said

@@ -424,7 +424,7 @@ def test_the_command_line_fetches_says_what_is_wrong_and_exits_with_an_error(pub
     run = kedro_download(checkout, base=publisher.address, files=[{"name": "missing.gz"}, {"name": NAME}])
     assert run.returncode == 1
     last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("DownloadError: ")
+    assert last.startswith("transcriptome_diffusion.cohorts.download.DownloadError: ")
     assert "missing.gz answers 404" in last
     assert left_in(raw) == []
     run = kedro_download(checkout, base=publisher.address, files=[{"name": NAME, "sha256": SHA256}])

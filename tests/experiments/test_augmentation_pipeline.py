@@ -66,6 +66,7 @@ def test_a_generator_that_is_not_listed_is_not_trained_and_an_unknown_one_is_nam
         train_references(None, None, AugmentationOptions(generators=["vea"]), None)
 
 
+@pytest.mark.slow
 def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     copy = copied(project, tmp_path / "project")
     run = kedro(copy, "run", "--env", "test", "--pipelines", "ingestion,feature_landmarks,augmentation")

@@ -59,18 +59,18 @@ class Toy(Generator):
         cls.fits.append(options)
         if options.breaks:
             raise TrainingDivergedError("the loss is nan at step 7.")
-        model = cls(**cls._common(train, validation, options))
+        model = cls(**cls.checked(train, validation, options))
         model.values = dense(train)
         return model
 
-    def _draw(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
+    def sample_codes(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         noise = np.random.default_rng([seed, self.settings["seed"]]).normal(size=self.values.shape)
         return self.values + self.settings["shift"] + self.settings["noise"] * noise
 
-    def _state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, np.ndarray]:
         return {"values": self.values}
 
-    def _restore(self, tensors: dict[str, np.ndarray]) -> None:
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
         self.values = tensors["values"]
 
 

@@ -44,6 +44,7 @@ def test_the_readme_shows_it_in_under_fifteen_lines_and_the_template_says_the_sa
     assert yaml.safe_load(template) == yaml.safe_load(blocks[0])
 
 
+@pytest.mark.slow
 def test_it_runs_exactly_as_the_readme_shows_it(project, readme, copy):
     places = re.findall(r"```yaml\n# ([\w./]+)\n(.*?)```", readme, flags=re.DOTALL)
     commands = re.findall(r"```bash\n(.*?)```", readme, flags=re.DOTALL)

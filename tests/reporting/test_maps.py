@@ -45,6 +45,7 @@ def test_every_panel_lies_on_the_held_out_donors_and_names_a_tissue_once():
     assert silhouette_score(points, labels) > 0.5
 
 
+@pytest.mark.slow
 def test_umap_keeps_tissues_apart_and_a_shuffled_generator_shows_mixed_ones():
     train, held_out, fake = clusters(60, 0), clusters(20, 1), clusters(30, 2)
     mixed = fake[0], np.random.default_rng(3).permutation(fake[1])

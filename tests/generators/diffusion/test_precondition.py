@@ -57,14 +57,11 @@ def test_axes_are_those_of_a_singular_value_decomposition(n: int, genes: int) ->
     np.testing.assert_allclose(np.abs(np.sum(axes * vt.T, axis=0)), 1, rtol=1e-6)
 
 
-def test_of_many_profiles_and_genes_the_first_axes_are_found_without_the_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_of_many_profiles_and_genes_the_first_axes_are_found_without_the_others() -> None:
     rng = np.random.default_rng(0)
     residual = rng.normal(size=(90, 8)) * np.linspace(6, 3, 8) @ rng.normal(size=(8, 70)) + rng.normal(size=(90, 70))
     exact, axes = principal_axes(residual)
-    monkeypatch.setattr(precondition, "MOST_AXES", 20)
-    found, directions = principal_axes(residual)
+    found, directions = principal_axes(residual, 20)
     assert directions.shape == (70, 20)
     np.testing.assert_allclose(found[:8], exact[:8], rtol=1e-4)
     np.testing.assert_allclose(np.abs((directions[:, :8] * axes[:, :8]).sum(0)), 1, atol=1e-3)

@@ -126,7 +126,7 @@ class Preconditioner(nn.Module):
         log_scale, shrinkage = held_out_log_scale(residual, donors)
         log_scale, shrinkage = log_scale_share * log_scale, log_scale_share * shrinkage
         log_scale_effects = np.linalg.lstsq(design, log_scale, rcond=None)[0]
-        _, axes = principal_axes(residual / np.exp(log_scale / 2)[:, None])
+        _, axes = principal_axes(residual / np.exp(log_scale / 2)[:, None], MOST_AXES)
         rank = axes.shape[1]
         exponent, variance, noise_variance = held_out_spectrum(residual, log_scale, donors, rank)
         u = residual @ axes / np.exp(np.outer(log_scale, exponent) / 2)
@@ -298,7 +298,7 @@ def held_out_log_scale(residual: np.ndarray, donors: np.ndarray) -> tuple[np.nda
     n, genes = residual.shape
     energy, expected = np.zeros(n), 0.0
     for fitted, other in donor_folds(residual, donors):
-        values, axes = principal_axes(residual[fitted])
+        values, axes = principal_axes(residual[fitted], MOST_AXES)
         leading = axes[:, : leading_axes(values)]
         rest = residual[other] - (residual[other] @ leading) @ leading.T
         energy[other] = (rest**2).sum(1) / max(genes - leading.shape[1], 1)
@@ -327,7 +327,7 @@ def held_out_spectrum(
     amplitude = np.exp(log_scale / 2)
     squares, outside = np.full((n, rank), np.nan), np.zeros(n)
     for fitted, other in donor_folds(residual, donors):
-        _, axes = principal_axes(residual[fitted] / amplitude[fitted, None])
+        _, axes = principal_axes(residual[fitted] / amplitude[fitted, None], MOST_AXES)
         along = (residual[other] @ axes) ** 2
         off = ((residual[other] ** 2).sum(1) - along.sum(1)).clip(min=0)
         outside[other] = off / max(genes - axes.shape[1], 1)
