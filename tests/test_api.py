@@ -61,7 +61,7 @@ def test_every_unit_becomes_log2_of_x_plus_1(unit, change):
 
 
 def test_a_transformed_scale_is_kept_fitted_and_scored():
-    data = cohort()
+    data = cohort(genes=12)
     del data.uns["unit"]
     data.X -= 8
     parts = td.split(td.prepare(data, "VST", transformed=True))

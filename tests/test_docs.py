@@ -134,6 +134,7 @@ def test_messages_that_the_page_on_trouble_explains_are_those_of_the_code(projec
             assert part.strip(" ;") in source, (message, part)
 
 
+@pytest.mark.slow
 def test_the_notebook_without_kedro_runs(project):
     notebook = nbformat.read(project / "notebooks" / "03_own_cohort_without_kedro.ipynb", as_version=4)
     NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(project / "notebooks")}}).execute()
