@@ -313,6 +313,28 @@ class TestBadParameters:
         assert not (finished / "data" / "rnaseqdb").exists()
 
 
+def test_profiles_are_generated_on_request(finished, results):
+    asked = "generation.generator=ddim,generation.profiles.tissue_1=5,generation.transcriptome=ridge_noise"
+    run = kedro(finished, "run", "--env", "test", "--pipelines", "generation", "--params", asked)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    found = ad.read_h5ad(results / "07_model_output" / "generated" / "ddim.h5ad")
+    assert found.obs["tissue"].tolist() == ["tissue_1"] * 5
+    assert found.var_names.equals(ad.read_h5ad(results / "03_primary" / "expression_train.h5ad").var_names)
+
+    run = kedro(finished, "run", "--env", "test", "--pipelines", "generation", "--params", "generation.profiles.lung=5")
+    assert run.returncode != 0
+    assert "no tissue 'lung'; it knows tissue_1, tissue_2" in run.stdout + run.stderr
+
+
+def test_the_cards_of_the_models_have_the_scores_of_the_run(results):
+    card = pd.read_csv(results / "08_reporting" / "scorecard.csv").query("space == 'landmarks' and reference == 'test'")
+    spread = card.query("metric == 'spread'").set_index("generator")["mean"]
+    for folder, rows in {"denoiser": ("ddpm", "ddim"), "vae": ("vae",)}.items():
+        text = (results / "06_models" / folder / "run_1" / "model_card.md").read_text()
+        for row in ("real", *rows):
+            assert f"{spread[row]:.3f}" in next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
+
+
 def test_listing_the_pipelines_answers(finished):
     run = kedro(finished, "registry", "list")
     assert run.returncode == 0

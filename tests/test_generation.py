@@ -13,15 +13,17 @@ import polars as pl
 import pytest
 import yaml
 from click.testing import CliRunner
+from kedro.io import DatasetError
 
 import transcriptome_diffusion as td
 from populations import SIZES, draw
 from transcriptome_diffusion import generation
 from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.cli import cli
+from transcriptome_diffusion.datasets import FolderDataset, RequestDataset
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.diffusion.model import Diffusion
-from transcriptome_diffusion.generators.options import ClassGaussianOptions, DiffusionOptions
+from transcriptome_diffusion.generators.options import ClassGaussianOptions, DiffusionOptions, GenerationOptions
 from transcriptome_diffusion.generators.runs import trainings
 from transcriptome_diffusion.reconstruction import fit_reconstructor
 
@@ -128,6 +130,92 @@ def test_a_reconstructor_makes_all_genes_and_keeps_the_landmarks(models, model):
         np.testing.assert_allclose(whole[:, plain.var_names].X, plain.X, rtol=1e-6)
     with pytest.raises(ValueError, match=r"no reconstructor 'mlp' in .*, where there are \['ridge'\]"):
         generation.reconstruction("mlp", models / "reconstructors")
+
+
+def test_a_mapping_of_labels_and_none_are_what_sample_takes_too(model):
+    some = model.sample({"liver": 5, "skin": 2}, seed=3)
+    assert some.obs["tissue"].tolist() == ["liver"] * 5 + ["skin"] * 2
+    np.testing.assert_array_equal(some.X, model.sample(td.label_table(model, {"liver": 5, "skin": 2}), seed=3).X)
+    assert model.sample().obs["tissue"].value_counts().to_dict() == SIZES
+    with pytest.raises(ValueError, match="no tissue 'lung'; it knows brain, liver, skin"):
+        model.sample({"lung": 5})
+
+
+def test_a_training_is_chosen_and_a_sampler_is_no_folder(models):
+    with pytest.raises(ArtefactError, match=r"class_gaussian has no run_3; it has run_1"):
+        td.load_generator(models / "class_gaussian", run=3)
+    with pytest.raises(ArtefactError, match=r"ddim is a sampler of the model .*denoiser"):
+        td.load_generator(models / "ddim")
+
+
+def ask(models, samplers=None, **options):
+    return generation.request(models, GenerationOptions.model_validate(options), samplers)
+
+
+def test_a_generator_is_asked_for_by_its_name(models, tmp_path):
+    name, request = ask(models, generator="class_gaussian", profiles={"liver": 3, "skin": 2}, seed=4, format="csv")
+    found = pd.read_csv(request.write(tmp_path / name), index_col=0)
+    assert name == "class_gaussian.csv"
+    assert found["tissue"].tolist() == ["liver"] * 3 + ["skin"] * 2
+    expected = td.load_generator(models / "class_gaussian").sample({"liver": 3, "skin": 2}, seed=4)
+    np.testing.assert_allclose(found.drop(columns="tissue").to_numpy(), expected.X, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"generator": "dim"}, r"`generation.generator` is 'dim'; expected one of \['class_gaussian'"),
+        ({"generator": "class_gaussian", "profiles": {"lung": 5}}, "no tissue 'lung'; it knows brain, liver, skin"),
+        ({"generator": "class_gaussian", "steps": 5}, "draws in one pass"),
+        ({"generator": "class_gaussian", "transcriptome": "mlp"}, "no reconstructor 'mlp'"),
+        ({"generator": "ddim"}, "no trained generator at .*denoiser"),
+    ],
+)
+def test_what_cannot_be_had_is_said_before_anything_is_drawn(models, options, said):
+    with pytest.raises(ValueError, match=said):
+        ask(models, **options)
+
+
+def test_samplers_of_one_model_are_told_apart_by_the_name_of_the_generator(tmp_path):
+    options = DiffusionOptions.model_validate(
+        {"network": {"width": 8, "depth": 1, "embedding_dim": 4}, "training": {"max_steps": 2, "validate_every": 1}}
+    )
+    train, other = draw({"brain": 12, "liver": 12}, 0)[:, :5].copy(), draw({"brain": 6, "liver": 6}, 1)[:, :5].copy()
+    for training in trainings(Diffusion, {"landmarks": (train, other, options)}, runs=2):
+        training.save(tmp_path / "denoiser")
+    blocks = {"ddpm": {"name": "ddpm", "steps": 9}, "ddim": {"name": "ddim", "steps": 8, "spacing": "leading"}}
+    chosen = {
+        name: ask(tmp_path, blocks, generator=name, profiles={"liver": 2}, sampler={"exact_gaussian": False})[1]
+        for name in blocks
+    }
+    assert {name: (how.how["sampler"].name, how.how["sampler"].steps) for name, how in chosen.items()} == {
+        "ddpm": ("ddpm", 9),
+        "ddim": ("ddim", 8),
+    }
+    assert chosen["ddim"].how["sampler"].spacing == "leading"
+    assert not chosen["ddim"].how["sampler"].exact_gaussian
+    assert ask(tmp_path, blocks, generator="ddim", steps=3)[1].how["sampler"].steps == 3
+    second = ask(tmp_path, blocks, generator="ddim", run=2)[1].model
+    assert second.record["run"] == 2
+    with pytest.raises(ValueError, match="spaccing"):
+        ask(tmp_path, blocks, generator="ddim", sampler={"spaccing": "leading"})
+
+
+def test_profiles_on_request_are_written_when_they_are_saved(models, tmp_path):
+    name, request = ask(models, generator="class_gaussian", total=4)
+    dataset = RequestDataset(filepath=str(tmp_path / "generated"))
+    assert not dataset.exists()
+    dataset.save({name: request})
+    assert dataset.exists()
+    assert ad.read_h5ad(tmp_path / "generated" / "class_gaussian.h5ad").n_obs == 4
+    with pytest.raises(DatasetError, match="never read"):
+        dataset.load()
+
+
+def test_a_folder_is_loaded_as_its_path_if_it_is_there(models, tmp_path):
+    assert FolderDataset(filepath=str(models)).load() == models
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
+        FolderDataset(filepath=str(tmp_path / "nowhere")).load()
 
 
 # ------------------------------------------------------------------------------------------------------- files
@@ -249,7 +337,7 @@ def test_a_sampler_of_a_denoiser_can_be_chosen():
     )
     train = draw({"brain": 12, "liver": 12}, 0)[:, :5].copy()
     model = Diffusion.fit(train, draw({"brain": 6, "liver": 6}, 1)[:, :5].copy(), options)
-    chosen = generation.sampler_of(model, "ddim", 7)
+    chosen = generation.sampler_of(model, {"name": "ddim"}, 7)
     assert (chosen.name, chosen.steps) == ("ddim", 7)
     [part] = generation.draw(model, td.label_table(model, {"liver": 2}), 0, sampler=chosen)
     assert part.uns["generator"]["name"] == "ddim"

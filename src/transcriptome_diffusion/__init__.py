@@ -1,7 +1,6 @@
 """Synthetic bulk RNA-seq profiles from diffusion models, measured against held-out donors.
 
-``load_generator``, ``read_cohort`` and ``label_table`` are imported when they are first used, so that importing the
-package takes milliseconds.
+The public functions are imported when they are first used, so that importing the package takes milliseconds.
 """
 
 from __future__ import annotations
@@ -13,12 +12,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from transcriptome_diffusion.api import Splits, compare, fit, prepare, score, split
     from transcriptome_diffusion.cohorts.readers import read_cohort
     from transcriptome_diffusion.generation import label_table, load_generator
 
-__all__ = ["__version__", "label_table", "load_generator", "read_cohort"]
+__all__ = [
+    "Splits",
+    "__version__",
+    "compare",
+    "fit",
+    "label_table",
+    "load_generator",
+    "prepare",
+    "read_cohort",
+    "score",
+    "split",
+]
 
 _PUBLIC = {
+    **dict.fromkeys(("Splits", "compare", "fit", "prepare", "score", "split"), "api"),
     "label_table": "generation",
     "load_generator": "generation",
     "read_cohort": "cohorts.readers",

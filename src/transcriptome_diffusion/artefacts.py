@@ -66,8 +66,15 @@ def replaced_when_whole(final: Path) -> Iterator[Path]:
             shutil.rmtree(workshop, ignore_errors=True)
 
 
-def write_model(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+def write_model(
+    folder: Path,
+    description: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    texts: Mapping[str, str] | None = None,
+) -> None:
     """Write a model folder; ``description`` must be plain JSON (no NaN), ``tensors`` numeric arrays.
+
+    ``texts`` are further files by name, such as a model card.
 
     Raises:
         TypeError, ValueError: if the description is not JSON; the old folder then stays as it was.
@@ -77,7 +84,8 @@ def write_model(folder: Path, description: Mapping[str, Any], tensors: Mapping[s
     text = json.dumps(description, indent=2, allow_nan=False)
     with replaced_when_whole(folder) as staging:
         staging.mkdir()
-        (staging / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+        for name, content in {DESCRIPTION_FILE: text, **(texts or {})}.items():
+            (staging / name).write_text(content, encoding="utf-8")
         # safetensors writes the buffer as it lies, so views have to be made contiguous first
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, staging / TENSOR_FILE)
 

@@ -57,7 +57,12 @@ class _Profiles(click.ParamType):
     help="All genes by ridge_noise, ridge, ols, mlp or mlp_noise, or by a model of all genes: direct.",
 )
 @click.option("--reconstructors", type=click.Path(path_type=Path), help="Folder; beside the model unless named.")
-@click.option("--scale", type=click.Choice(["log2", "linear"]), default="log2", show_default=True)
+@click.option("--scale", type=click.Choice(["log2", "linear", "counts"]), default="log2", show_default=True)
+@click.option(
+    "--counts-of",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --scale counts, the training profiles (h5ad) of a cohort of read counts, such as expression_train.h5ad.",
+)
 def generate(
     model: Path,
     profiles: tuple[tuple[str, int], ...],
@@ -69,13 +74,12 @@ def generate(
     transcriptome: str,
     reconstructors: Path | None,
     scale: str,
+    counts_of: Path | None,
 ) -> None:
     """Draw profiles from a trained model, for instance
 
     transcriptome-diffusion generate --model data/06_models/vae --profiles lung=500 --profiles liver=100 --out new.h5ad
     """
-    from tqdm.auto import tqdm
-
     from transcriptome_diffusion import generation
 
     try:
@@ -83,12 +87,12 @@ def generate(
         labels = generation.label_table(generator, dict(profiles), total)
         how: dict[str, Any] = {}
         if sampler or steps:
-            how["sampler"] = generation.sampler_of(generator, sampler, steps)
+            how["sampler"] = generation.sampler_of(generator, {"name": sampler} if sampler else {}, steps)
         if transcriptome not in (generation.LANDMARKS, generation.DIRECT):
             how |= generation.reconstruction(transcriptome, reconstructors or model.parent / "reconstructors")
-        with tqdm(total=len(labels), unit="profile", disable=not sys.stderr.isatty(), leave=False) as bar:
-            chunks = generation.draw(generator, labels, seed, progress=bar.update, **how)
-            generation.write(chunks, out, labels, scale)
+        if scale == "counts":
+            how["counts"], scale = generation.counts_like(counts_of, generator), "log2"
+        generation.Request(generator, labels, seed, scale, how).write(out)
     except (ValueError, OSError, MemoryError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{len(labels)} profiles: {out}")
@@ -96,17 +100,104 @@ def generate(
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def describe(folder: Path) -> None:
-    """What a trained model was trained on and how."""
+@click.option("--card", is_flag=True, help="Write model_card.md beside the model again.")
+@click.option(
+    "--scorecard",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A scorecard.csv whose values go into the card.",
+)
+def describe(folder: Path, card: bool, scorecard: Path | None) -> None:
+    """What a trained model was trained on and how; with --card as a model card."""
+    import pandas as pd
     import yaml
 
     from transcriptome_diffusion import generation
+    from transcriptome_diffusion.generators.model_card import rows_of, write_card
 
     try:
         found = generation.describe(folder)
+        if card or scorecard:
+            place = folder if (folder / generation.DESCRIPTION_FILE).exists() else folder / "run_1"
+            table = pd.read_csv(scorecard) if scorecard else None
+            click.echo(write_card(place, table, rows_of(str(found["generator"]))))
+            return
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
+
+
+class _Files(click.ParamType):
+    """``gan.h5ad``, or ``mine=gan.h5ad`` for a row of that name."""
+
+    name = "[NAME=]FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        name, _, path = str(value).rpartition("=")
+        if not Path(path).is_file():
+            self.fail(f"there is no file {path}.", param, ctx)
+        return name or Path(path).stem, Path(path)
+
+
+@cli.command()
+@click.option("--real", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="An h5ad.")
+@click.option("--synthetic", required=True, multiple=True, type=_Files(), help="An h5ad, of any tool; may be repeated.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the results.")
+@click.option("--unit", help="Of the real values, such as counts or 'log2(TPM + 1)', if uns['unit'] lacks it.")
+@click.option("--synthetic-unit", help="Of the synthetic values; that of the real ones unless named.")
+@click.option("--transformed", is_flag=True, help="Values are VST, rlog, voom or the like, and are kept as they are.")
+@click.option("--label", default="tissue", show_default=True, help="Column of obs with the class labels.")
+@click.option("--donor", default="donor", show_default=True, help="Column of obs with the donors.")
+@click.option("--split-column", help="Of obs, with train, validation or test; without it donors are split by --seed.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the split and of all scores.")
+@click.option(
+    "--folds", default=10, show_default=True, type=click.IntRange(4), help="Of the split; fewer for few donors."
+)
+@click.option("--draws", default=10, show_default=True, type=click.IntRange(1), help="Matched subsamples per metric.")
+def score(
+    real: Path,
+    synthetic: tuple[tuple[str, Path], ...],
+    out: Path,
+    unit: str | None,
+    synthetic_unit: str | None,
+    transformed: bool,
+    label: str,
+    donor: str,
+    split_column: str | None,
+    seed: int,
+    folds: int,
+    draws: int,
+) -> None:
+    """Score synthetic profiles that any tool made, against real ones: scorecard.csv and report.html.
+
+    The tool must have learnt from the part `train` of the real profiles only. For instance
+
+    transcriptome-diffusion score --real cohort.h5ad --split-column split --synthetic mine=gan.h5ad --out scores
+    """
+    import anndata as ad
+
+    from transcriptome_diffusion import api
+    from transcriptome_diffusion.reporting.scorecard import as_text
+
+    try:
+        profiles = api.prepare(ad.read_h5ad(real), unit, label, donor, transformed)
+        parts = api.split(profiles, seed, split_column, folds)
+        made = {}
+        for name, path in synthetic:
+            found = ad.read_h5ad(path)
+            declared = synthetic_unit or found.uns.get("unit") or unit or str(profiles.uns["unit"])
+            column = label if label in found.obs or "tissue" not in found.obs else "tissue"
+            made[name] = api.prepare(found, declared, column, transformed=transformed)
+        if split_column is None:
+            click.echo(
+                f"{real} names no split: donors were split with --seed {seed}. If the synthetic profiles were learnt "
+                "from donors that are now in `test`, copies look better than they are; name --split-column then.",
+                err=True,
+            )
+        result = api.compare(parts, made, {"seed": seed, "draws": draws}, report=True)
+    except (ValueError, OSError, MemoryError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(as_text(result.scorecard, api.SPACE))
+    click.echo(f"\nReport: {result.write(out) / 'report.html'}")
 
 
 def __getattr__(name: str) -> Any:

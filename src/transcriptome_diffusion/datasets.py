@@ -7,6 +7,7 @@ before something is loaded or saved, so that listing pipelines stays fast.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ from transcriptome_diffusion.artefacts import read_description, replaced_when_wh
 if TYPE_CHECKING:
     from anndata import AnnData
     from pandas import DataFrame
+
+logger = logging.getLogger(__name__)
 
 # kedro-viz recognises a preview by the name of its return annotation
 TablePreview = NewType("TablePreview", dict)
@@ -142,6 +145,55 @@ class TrainedModelDataset(_LocalDataset):
     def preview(self) -> JSONPreview:
         """Settings and record of the first run; the gene list and the curve are left out."""
         return ModelDataset(filepath=str(self._path() / "run_1")).preview()
+
+
+class FolderDataset(AbstractDataset[None, Any]):
+    """A folder whose parts a node finds by itself, such as that of all trained models; it is loaded as its path."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = filepath
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        if not self._exists():
+            raise FileNotFoundError(f"{self._filepath} does not exist; run the pipeline that makes it first.")
+        return Path(self._filepath)
+
+    def save(self, data: None) -> None:
+        raise DatasetError("a folder is read, never written.")
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+class RequestDataset(AbstractDataset[Any, None]):
+    """Profiles on request (``generation.Request``), drawn and written when they are saved, in the format of their name.
+
+    Args:
+        filepath: the folder they are written to.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = filepath
+        self.metadata = metadata
+
+    def load(self) -> None:
+        raise DatasetError(f"profiles on request are written, never read; read the files in {self._filepath}.")
+
+    def save(self, data: Mapping[str, Any]) -> None:
+        """By file name, what is asked for."""
+        for name, request in data.items():
+            path = request.write(Path(self._filepath) / name)
+            logger.info("%d profiles: %s", len(request.labels), path)
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
 
 
 class PartsDataset(AbstractDataset[Any, Any]):

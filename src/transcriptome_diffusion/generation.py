@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gzip
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +21,21 @@ from transcriptome_diffusion.artefacts import DESCRIPTION_FILE, ArtefactError, r
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.expression.units import to_linear
 from transcriptome_diffusion.generators.base import Generator
+from transcriptome_diffusion.generators.label_table import label_table
+from transcriptome_diffusion.generators.options import GenerationOptions
+from transcriptome_diffusion.generators.registry import GENERATORS, model_name
 from transcriptome_diffusion.generators.registry import load_generator as load_folder
 
 if TYPE_CHECKING:
     import h5py
 
+    from transcriptome_diffusion.counts import CountModel
     from transcriptome_diffusion.reconstruction.base import Reconstructor
 
 logger = logging.getLogger(__name__)
 
 #: profiles drawn and written at a time
 CHUNK = 2048
-#: between the labels of several conditions
-SEPARATOR = "|"
 FORMATS = (".h5ad", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".gct", ".gct.gz")
 SCALES = ("log2", "linear")
 #: ways to all genes, beside the reconstructors: landmarks as they are, or a model of all genes
@@ -40,70 +44,34 @@ LANDMARKS, DIRECT = "none", "direct"
 Progress = Callable[[int], None]
 
 
-def load_generator(folder: str | Path, transcriptome: bool = False) -> Generator:
+def load_generator(folder: str | Path, transcriptome: bool = False, run: int = 1) -> Generator:
     """Load a trained generator.
 
     Args:
-        folder: of a training (with ``model.json``), or of all trainings of a model, whose first one is taken.
-        transcriptome: of all trainings, the one on all genes.
+        folder: of a training (with ``model.json``), or of all trainings of a model.
+        transcriptome: of all trainings, one on all genes.
+        run: of all trainings, which one; they are counted from 1.
 
     Raises:
-        ArtefactError: if there is no generator.
+        ArtefactError: if there is no such generator.
     """
     folder = Path(folder)
-    if not (folder / DESCRIPTION_FILE).exists():
-        run = folder / "transcriptome" / "run_1" if transcriptome else folder / "run_1"
-        if not run.exists():
-            raise ArtefactError(
-                f"no trained generator at {folder}: expected a folder with {DESCRIPTION_FILE}, or with run_1 in it, "
-                "such as data/06_models/vae."
-                + (" This model was not trained on all genes." if transcriptome and (folder / "run_1").exists() else "")
-            )
-        folder = run
-    return load_folder(folder)
-
-
-def label_table(model: Generator, profiles: Mapping[str, int] | None = None, total: int | None = None) -> pd.DataFrame:
-    """The labels of the profiles that are asked for, a row each, with a column per condition of the model.
-
-    Args:
-        profiles: how many by label, ``{"lung": 500}``. With several conditions a label is their values in the model's
-            order, joined by ``|``; one that names the first condition alone is shared out as in training.
-        total: without ``profiles``, how many in all, in the proportions of training; None for as many as in training.
-
-    Raises:
-        ValueError: if a label is unknown, a number is no positive whole number, or nothing is asked for.
-    """
-    names = list(model.conditions.names)
-    known = pd.DataFrame(model.record.get("training_labels") or [], columns=[*names, "count"])
-    if known.empty:  # of a model that was not fitted by a pipeline
-        every = pd.MultiIndex.from_product(list(model.conditions.categories.values()), names=names)
-        known = every.to_frame(index=False).assign(count=1)
-    if not profiles:
-        return _shared_out(known, int(known["count"].sum()) if total is None else total)
-    parts = []
-    for label, number in profiles.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{label}: {number!r} profiles were asked for; expected a whole number, 1 or more.")
-        values = str(label).split(SEPARATOR)
-        fits = pd.Series(len(values) <= len(names), index=known.index)
-        for name, value in zip(names, values, strict=False):
-            fits &= known[name].astype(str) == value
-        if not fits.any():
-            labels = sorted({SEPARATOR.join(map(str, row)) for row in known[names].itertuples(index=False)})
-            raise ValueError(f"the model knows no {SEPARATOR.join(names)} {label!r}; it knows {', '.join(labels)}.")
-        parts.append(_shared_out(known[fits], number))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _shared_out(known: pd.DataFrame, total: int) -> pd.DataFrame:
-    """``total`` rows in the proportions of ``count``, by largest remainders."""
-    if total < 1:
-        raise ValueError(f"{total} profiles were asked for; expected 1 or more.")
-    exact = known["count"].to_numpy(dtype=float) / known["count"].sum() * total
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
-    return known.drop(columns="count").loc[known.index.repeat(counts)].reset_index(drop=True)
+    if (folder / DESCRIPTION_FILE).exists():
+        return load_folder(folder)
+    parent = folder / "transcriptome" if transcriptome else folder
+    if (parent / f"run_{run}").exists():
+        return load_folder(parent / f"run_{run}")
+    if trained := sorted(path.name for path in parent.glob("run_*")):
+        raise ArtefactError(f"{parent} has no run_{run}; it has {', '.join(trained)}.")
+    hint = ""
+    if transcriptome and (folder / "run_1").exists():
+        hint = " This model was not trained on all genes."
+    elif folder.name in GENERATORS and model_name(folder.name) != folder.name:
+        hint = f" {folder.name} is a sampler of the model {folder.parent / model_name(folder.name)}."
+    raise ArtefactError(
+        f"no trained generator at {folder}: expected a folder with {DESCRIPTION_FILE}, or with run_1 in it, "
+        f"such as data/06_models/vae.{hint}"
+    )
 
 
 def chunk_seed(seed: int, chunk: int) -> int:
@@ -118,6 +86,7 @@ def draw(
     *,
     reconstructor: Reconstructor | None = None,
     noise: bool = True,
+    counts: CountModel | None = None,
     chunk: int = CHUNK,
     progress: Progress | None = None,
     **how: Any,
@@ -127,6 +96,7 @@ def draw(
     Args:
         labels: as ``label_table`` makes it. seed: the same seed and chunk give the same profiles.
         reconstructor: makes all genes from landmarks; ``noise`` adds residuals as held-out donors have them.
+        counts: draws read counts around the profiles.
         progress: called with the number of profiles of a chunk when it is done.
         how: further arguments of the model's ``sample``, such as ``sampler``.
     """
@@ -135,6 +105,8 @@ def draw(
         part = model.sample(labels.iloc[start : start + chunk], seed=part_seed, **how)
         if reconstructor is not None:
             part = reconstructor.reconstruct(part, noise_seed=part_seed if noise else None)
+        if counts is not None:
+            part = counts.draw(part, part_seed)
         part.obs_names = [f"synthetic-{start + i}" for i in range(part.n_obs)]
         yield part
         if progress is not None:
@@ -172,21 +144,19 @@ def write(chunks: Iterable[ad.AnnData], path: str | Path, labels: pd.DataFrame, 
     return path
 
 
-def sampler_of(model: Generator, name: str | None = None, steps: int | None = None) -> Any:
-    """The sampler of a model's settings with another name or number of steps.
+def sampler_of(model: Generator, changes: Mapping[str, Any], steps: int | None = None) -> Any:
+    """The sampler of a model's settings with ``changes``, such as another ``name``, and another number of steps.
 
     Raises:
-        ValueError: if the model has no such sampler.
+        ValueError: if the model has no sampler, or the sampler has no such setting.
     """
-    settings = model.settings.get("sampler")
-    if settings is None:
+    options: Any = type(model).options.model_validate(model.settings) if "sampler" in model.settings else None  # type: ignore[attr-defined]
+    if options is None:
         raise ValueError(f"{model.name} draws in one pass; it has no sampler to choose.")
-    options: Any = type(model).options.model_validate(model.settings)  # type: ignore[attr-defined]
-    changes: dict[str, Any] = {} if name is None else {"name": name}
+    settings = {**options.sampler.model_dump(), **changes}
     if steps is not None:
-        key = "steps" if "steps" in settings else "intervals"
-        changes[key] = steps
-    return type(options.sampler).model_validate({**options.sampler.model_dump(), **changes})
+        settings["steps" if "steps" in settings else "intervals"] = steps
+    return type(options.sampler).model_validate(settings)
 
 
 def reconstruction(name: str, folder: Path) -> dict[str, Any]:
@@ -202,6 +172,76 @@ def reconstruction(name: str, folder: Path) -> dict[str, Any]:
         known = sorted(path.name for path in folder.glob("*") if path.is_dir()) or "none"
         raise ValueError(f"no reconstructor {base!r} in {folder}, where there are {known}; name the folder of another.")
     return {"reconstructor": load_reconstructor(folder / base), "noise": name.endswith("_noise")}
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Profiles that are due; ``write`` draws them.
+
+    Attributes:
+        model: what draws them. labels: a row per profile. seed: of all randomness.
+        scale: as ``write`` takes it. how: further arguments of ``draw``.
+    """
+
+    model: Generator
+    labels: pd.DataFrame
+    seed: int = 0
+    scale: str = "log2"
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, path: str | Path) -> Path:
+        """Draw the profiles into the file ``path``; a terminal shows how far it is."""
+        from tqdm.auto import tqdm
+
+        with tqdm(total=len(self.labels), unit="profile", disable=not sys.stderr.isatty(), leave=False) as bar:
+            chunks = draw(self.model, self.labels, self.seed, progress=bar.update, **self.how)
+            return write(chunks, path, self.labels, self.scale)
+
+
+def request(folder: Path, options: GenerationOptions, samplers: Mapping[str, Any] | None = None) -> tuple[str, Request]:
+    """What a generator is asked for by its name on the scorecard.
+
+    Args:
+        folder: of all trained models, ``data/06_models``.
+        samplers: settings of the samplers by generator, where several generators share a model.
+
+    Returns:
+        The name of the file, ``ddim.h5ad``, and the request.
+
+    Raises:
+        ValueError: if the generator, a label or a setting is unknown.
+        ArtefactError: if the model has not been trained.
+    """
+    name = options.generator
+    if name not in GENERATORS:
+        raise ValueError(f"`generation.generator` is {name!r}; expected one of {list(GENERATORS)}.")
+    direct = options.transcriptome == DIRECT
+    model = load_generator(folder / model_name(name), direct, options.run)
+    labels = label_table(model, options.profiles, options.total)
+    how: dict[str, Any] = {}
+    if GENERATORS[name].sampler or options.steps or options.sampler:
+        settings = (samplers or {}).get(name, {"name": name} if GENERATORS[name].sampler else {})
+        how["sampler"] = sampler_of(model, {**settings, **options.sampler}, options.steps)
+    if options.transcriptome not in (LANDMARKS, DIRECT):
+        how |= reconstruction(options.transcriptome, folder / "reconstructors")
+    scale: str = options.scale
+    if scale == "counts":
+        how["counts"], scale = counts_like(options.counts_of, model), "log2"
+    return f"{name}.{options.format}", Request(model, labels, options.seed, scale, how)
+
+
+def counts_like(path: str | Path | None, model: Generator) -> CountModel:
+    """How counts are drawn around profiles of ``model``, from the training profiles in the h5ad file ``path``.
+
+    Raises:
+        ValueError: if no file is named or it has no counts.
+        FileNotFoundError: if there is no such file.
+    """
+    from transcriptome_diffusion.counts import CountModel
+
+    if path is None:
+        raise ValueError("read counts need the training profiles with their counts: name the file (--counts-of).")
+    return CountModel.fit(ad.read_h5ad(path), model.conditions.names)
 
 
 def _store(chunks: Iterable[ad.AnnData], store: h5py.File, rows: int) -> ad.AnnData:

@@ -11,6 +11,7 @@ from transcriptome_diffusion.pipelines import (
     download,
     evaluation,
     feature_landmarks,
+    generation,
     ingestion,
     paper_protocol,
     reconstruction,
@@ -19,11 +20,11 @@ from transcriptome_diffusion.pipelines import (
 )
 
 STAGES = (ingestion, feature_landmarks, baselines, diffusion_training, reconstruction, evaluation)
-EXTRAS = (tuning, augmentation, download, paper_protocol)
+EXTRAS = (tuning, augmentation, download, generation, paper_protocol)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every stage under its own name, all as the default; beside them study, search, experiment and download."""
+    """Every stage under its own name, all as the default; beside them what is run on its own."""
     stages = {stage.__name__.rpartition(".")[2]: stage.create_pipeline() for stage in STAGES}
     extras = {extra.__name__.rpartition(".")[2]: extra.create_pipeline() for extra in EXTRAS}
     whole = sum(stages.values(), Pipeline([]))

@@ -182,7 +182,11 @@ def test_a_saved_model_samples_the_same(model: Generator, tmp_path: Path) -> Non
     assert np.array_equal(loaded.sample(labels(9), seed=6).X, model.sample(labels(9), seed=6).X)
     assert loaded.record == model.record
     assert loaded.genes.equals(model.genes)
-    assert [p.suffix for p in sorted((tmp_path / "model").iterdir())] == [".json", ".safetensors"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "model.json",
+        "model_card.md",
+        "tensors.safetensors",
+    ]
 
 
 def test_another_kind_of_model_is_refused(model: Generator, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kedro.config import OmegaConfigLoader
 
-from transcriptome_diffusion.generators.options import SamplingOptions
+from transcriptome_diffusion.generators.options import GenerationOptions, SamplingOptions
 from transcriptome_diffusion.generators.registry import GENERATORS, model_name, trained_models
 from transcriptome_diffusion.options import Options
 from transcriptome_diffusion.settings import CONFIG_LOADER_ARGS
@@ -56,6 +56,11 @@ def test_samplers_are_by_default_those_of_conf_base(sampler: str, parameters: di
 def test_sampling_is_by_default_that_of_conf_base(parameters: dict[str, Any]) -> None:
     configured = SamplingOptions.model_validate(parameters["sampling"])
     assert differences(configured, SamplingOptions(seed=0), frozenset({"seed"})) == {}
+
+
+def test_generation_is_by_default_that_of_conf_base(parameters: dict[str, Any]) -> None:
+    configured = GenerationOptions.model_validate(parameters["generation"])
+    assert differences(configured, GenerationOptions(), frozenset({"seed", "counts_of"})) == {}
 
 
 @pytest.mark.parametrize("model", trained_models())

@@ -15,7 +15,7 @@ from transcriptome_diffusion.generators.registry import GENERATORS, trained_mode
 HELD_OUT = {"expression_test", "landmarks_test"}
 CUT_TO_PANEL = "feature_landmarks.select_test"
 STAGES = ("ingestion", "feature_landmarks", "baselines", "diffusion_training", "reconstruction", "evaluation")
-EXTRAS = ("tuning", "augmentation", "download", "paper_protocol")
+EXTRAS = ("tuning", "augmentation", "download", "generation", "paper_protocol")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,14 @@ def test_every_model_can_be_searched_on_its_own(pipelines):
     searches = {f"tuning.search_{name}" for name in trained_models()}
     assert {node.name for node in pipelines["tuning"].nodes} == searches
     assert not searches & {node.name for node in pipelines["__default__"].nodes}
+
+
+def test_the_generation_reads_trained_models_and_nothing_of_the_cohort(pipelines):
+    read = {name for name in pipelines["generation"].inputs() if not name.startswith("params:")}
+    assert read == {"generation.models"}
+    assert not pipelines["generation"].datasets() & {
+        name for name in pipelines["__default__"].datasets() if not name.startswith("params:")
+    }
 
 
 def test_nothing_evaluation_makes_flows_back_into_a_model(pipelines):

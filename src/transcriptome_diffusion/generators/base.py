@@ -20,6 +20,8 @@ from transcriptome_diffusion.expression.profiles import (
     make_profiles,
     require_same_genes,
 )
+from transcriptome_diffusion.generators.label_table import label_table
+from transcriptome_diffusion.generators.model_card import CARD_FILE, model_card
 from transcriptome_diffusion.memory import SMALLER, require_memory
 
 #: share of training values at the lower bound above which drawn values are not clipped there
@@ -185,19 +187,27 @@ class Generator(ABC):
             "lower_bound": choose_lower_bound(dense(train)) if options.lower_bound == "data" else None,
         }
 
-    def sample(self, labels: pd.DataFrame, seed: int, batch_size: int = 1024) -> ad.AnnData:
-        """Draw one profile per row of ``labels``, in the unit of training.
+    def sample(
+        self, labels: pd.DataFrame | Mapping[str, int] | None = None, seed: int = 0, batch_size: int = 1024
+    ) -> ad.AnnData:
+        """Draw profiles (n, n_genes) in the unit of training.
 
         Args:
-            labels: a sample table with a column per condition; its rows set number and order.
+            labels: how many by label, such as ``{"lung": 500}``; or a sample table with a column per condition, whose
+                rows set number and order; None for as many as in training, in its proportions.
             seed: the same seed gives the same profiles.
             batch_size: how many profiles are drawn at a time; it bounds memory.
 
         Raises:
             ValueError: if a label is unknown to the model, or the model yields non-finite values.
         """
+        labels = self.labels_of(labels)
         drawn = self.sample_codes(self.conditions.to_codes(labels), seed, batch_size)
         return self.as_profiles(self.clip(drawn), labels, seed, name=self.name)
+
+    def labels_of(self, labels: pd.DataFrame | Mapping[str, int] | None) -> pd.DataFrame:
+        """What ``sample`` is asked for as a table with a row per profile."""
+        return labels if isinstance(labels, pd.DataFrame) else label_table(self, labels)
 
     def clip(self, values: np.ndarray) -> np.ndarray:
         """Values at ``lower_bound`` or above."""
@@ -216,7 +226,7 @@ class Generator(ABC):
         )
 
     def save(self, folder: Path) -> None:
-        """Write ``model.json`` and ``tensors.safetensors`` into ``folder``, whole or not at all."""
+        """Write ``model.json``, ``tensors.safetensors`` and ``model_card.md`` into ``folder``, whole or not at all."""
         description = {
             "kind": "generator",
             "name": self.name,
@@ -227,7 +237,7 @@ class Generator(ABC):
             "record": self.record,
             "lower_bound": self.lower_bound,
         }
-        write_model(Path(folder), description, self.state())
+        write_model(Path(folder), description, self.state(), {CARD_FILE: model_card(description)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -261,3 +261,27 @@ class SamplingOptions(Options):
 
     seed: int = Field(ge=0)
     batch_size: int = Field(default=1024, gt=0, description="profiles drawn at a time; bounds memory")
+
+
+class GenerationOptions(Options):
+    """Profiles on request from a trained generator: ``kedro run --pipelines generation``."""
+
+    generator: str = Field(default="ddim", description="by its name on the scorecard")
+    profiles: dict[str, PositiveInt] = Field(
+        default={}, description="how many by label; several conditions are joined by |, as in `lung|tumor`"
+    )
+    total: PositiveInt | None = Field(
+        default=None, description="without `profiles`, how many in the proportions of training; null: as in training"
+    )
+    run: PositiveInt = Field(default=1, description="which of the generator's trainings")
+    seed: int = Field(default=0, ge=0)
+    steps: PositiveInt | None = Field(default=None, description="of the sampler; null: those of its parameters")
+    sampler: dict[str, Any] = Field(default={}, description="other settings of the sampler, such as `spacing`")
+    transcriptome: str = Field(
+        default="none", description="all genes by a reconstructor, such as ridge_noise, or by a model of all: direct"
+    )
+    scale: Literal["log2", "linear", "counts"] = "log2"
+    counts_of: str | None = Field(
+        default=None, description="for counts, the training profiles of a cohort of read counts, an h5ad"
+    )
+    format: Literal["h5ad", "csv", "csv.gz", "tsv", "tsv.gz", "parquet", "gct", "gct.gz"] = "h5ad"

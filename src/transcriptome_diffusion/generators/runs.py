@@ -129,9 +129,22 @@ class Training:
             logger.info("%s on %s: %s", self.cls.name, self.space, of)
             model = self.cls.fit(self.train, self.validation, self.options)
         model.record |= {"run": self.run, "runs": self.runs, "spaces": list(self.spaces), "fingerprint": mark}
-        counts = self.train.obs[list(model.conditions.names)].astype(str).value_counts(sort=False).sort_index()
-        model.record["training_labels"] = [[*labels, count] for labels, count in counts.to_dict().items()]
+        model.record |= training_facts(model, self.train)
         model.save(folder / f"run_{self.run}")
+
+
+def training_facts(model: Generator, train: ad.AnnData) -> dict[str, Any]:
+    """What a model's record says of its training profiles.
+
+    Returns:
+        ``training_labels``, how many profiles have each combination of conditions, ``[["lung", 100], ...]``; and
+        ``cohort`` with the number of donors and the studies, as far as they are known.
+    """
+    counts = train.obs[list(model.conditions.names)].astype(str).value_counts(sort=False).sort_index()
+    cohort: dict[str, Any] = {"donors": int(train.obs["donor"].nunique())} if "donor" in train.obs else {}
+    if "study" in train.obs:
+        cohort["studies"] = sorted(train.obs["study"].astype(str).unique())
+    return {"training_labels": [[*labels, count] for labels, count in counts.to_dict().items()], "cohort": cohort}
 
 
 def fingerprint(train: ad.AnnData, validation: ad.AnnData, options: Any) -> str:

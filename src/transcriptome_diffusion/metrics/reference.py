@@ -260,6 +260,11 @@ class EvaluationReference:
         profiles = zip(SPACES, (landmarks, expression), strict=True)
         return cls(None, {space: SpaceReference.fit(parts, gene_sets, options) for space, parts in profiles})
 
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Those that can be asked for."""
+        return SPACES if self.folder is not None else tuple(space for space in SPACES if space in self._spaces)
+
     def __getitem__(self, space: str) -> SpaceReference:
         if space not in self._spaces:
             if self.folder is None or space not in SPACES:

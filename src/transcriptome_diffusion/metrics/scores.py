@@ -110,7 +110,7 @@ def score_real(reference: EvaluationReference, options: EvaluationOptions) -> pd
         As ``score_generator``.
     """
     tables = []
-    for name in ("landmarks", "transcriptome"):
+    for name in reference.spaces:
         space = reference[name]
         require_room("real", space)
         tables.append(_named(compare(space.train, space.test, space, options, name), "real", name))

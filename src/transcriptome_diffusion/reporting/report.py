@@ -17,11 +17,13 @@ from transcriptome_diffusion.reporting.page import plain_table, render
 from transcriptome_diffusion.reporting.scorecard import ROLES, cells, marks, role, wide
 
 COMPARED = {
-    ("landmarks", "test"): "Landmark genes against held-out donors",
-    ("landmarks", "train"): "Landmark genes against training donors, the paper's protocol, which favours copies",
+    ("landmarks", "test"): "{panel} against held-out donors",
+    ("landmarks", "train"): "{panel} against training donors, the paper's protocol, which favours copies",
     ("transcriptome", "test"): "All genes against held-out donors",
     ("transcriptome", "train"): "All genes against training donors, which favours copies",
 }
+#: sections of the page that need a table
+SECTIONS = {"reconstruction": "reconstruction_quality", "training": "training_summary"}
 #: columns of the scorecard that hovering shows
 DETAILS = ("n", "runs", "low", "high", "note")
 #: of every attack: its metrics stand in the section on privacy
@@ -36,6 +38,7 @@ def build_report(
     figures: Mapping[str, go.Figure],
     facts: Mapping[str, object],
     settings: Mapping[str, Any],
+    panel: str = "Landmark genes",
 ) -> str:
     """The whole report as HTML text.
 
@@ -47,6 +50,7 @@ def build_report(
             the tables where ``FROM_TABLES`` can.
         facts: what the run was about, shown at the top.
         settings: parameters of the run, by block.
+        panel: what the space ``landmarks`` is.
     """
     card, curves = tables["scorecard"], tables["training_curves"]
     made = {
@@ -62,14 +66,15 @@ def build_report(
         facts=facts,
         figures={name: figure for name, figure in {**made, **figures}.items() if figure.data},
         headline={
-            "title": COMPARED["landmarks", "test"],
+            "title": COMPARED["landmarks", "test"].format(panel=panel),
             "n": int(card.query("space == 'landmarks' and reference == 'test'")["n"].min()),
             "table": score_table(card, "landmarks", "test"),
         },
         closer=closer,
         not_closer=not_closer,
         runs=int(card["runs"].max()),
-        blocks=_blocks(card),
+        blocks=_blocks(card, panel),
+        absent=[name for name, table in SECTIONS.items() if tables[table].empty],
         recognised=recognised,
         not_recognised=not_recognised,
         privacy=_privacy(card),
@@ -145,7 +150,7 @@ def _verdict(card: pd.DataFrame) -> tuple[list[tuple[str, list[str]]], list[str]
     return closer, [metric for metric, rows in ahead.items() if not rows]
 
 
-def _blocks(card: pd.DataFrame) -> list[dict[str, Any]]:
+def _blocks(card: pd.DataFrame, panel: str) -> list[dict[str, Any]]:
     """Every space and reference: its size, and all its indicators by group."""
     blocks = []
     for (space, reference), title in COMPARED.items():
@@ -156,7 +161,7 @@ def _blocks(card: pd.DataFrame) -> list[dict[str, Any]]:
         tables = [(group, score_table(card, space, reference, own)) for group, own in grouped(metrics).items()]
         if (space, reference) != ("landmarks", "test"):
             tables.insert(0, ("", score_table(card, space, reference)))
-        blocks.append({"title": title, "n": int(part["n"].min()), "tables": tables})
+        blocks.append({"title": title.format(panel=panel), "n": int(part["n"].min()), "tables": tables})
     return blocks
 
 

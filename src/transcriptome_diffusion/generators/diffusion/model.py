@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -188,8 +188,8 @@ class DenoisingGenerator(Generator):
 
     def sample(
         self,
-        labels: pd.DataFrame,
-        seed: int,
+        labels: pd.DataFrame | Mapping[str, int] | None = None,
+        seed: int = 0,
         batch_size: int = 1024,
         sampler: Any = None,
         progress: samplers.Progress | None = None,
@@ -200,7 +200,7 @@ class DenoisingGenerator(Generator):
         of the training profiles beyond it; a warning says if many had to be clipped.
 
         Args:
-            labels: a sample table with a column per condition.
+            labels: as in ``Generator.sample``.
             seed: the same seed gives the same profiles.
             batch_size: how many profiles are drawn at a time.
             sampler: which sampler and how many steps; by default that of the settings.
@@ -211,6 +211,7 @@ class DenoisingGenerator(Generator):
             ``flow_matching``) and its settings.
         """
         sampler = sampler or self._sampler()
+        labels = self.labels_of(labels)
         drawn = self.sample_codes(self.conditions.to_codes(labels), seed, batch_size, sampler, progress)
         return self.as_profiles(
             self.clip(drawn), labels, seed, name=sampler.name, sampler=sampler.model_dump(mode="json")

@@ -37,27 +37,12 @@ def plot_profiles(
 ) -> tuple[Figure, ...]:
     """``OF_PROFILES``: maps of held-out and synthetic profiles, and their genes; of every generator the first run."""
     from transcriptome_diffusion.expression.profiles import split_runs
-    from transcriptome_diffusion.reporting import genes, maps
+    from transcriptome_diffusion.reporting.profile_figures import profile_figures
 
     first = [part for whole in profiles for _, part in islice(split_runs(whole), 1)]
-    synthetic = dict(zip(GENERATORS, (_set(part, options) for part in first), strict=True))
-    ours, theirs = _set(train, options), _set(test, options)
-    symbols, scaler = train.var["symbol"].tolist(), reference["landmarks"].scaler
-    placed = {name: (scaler(values), labels) for name, (values, labels) in synthetic.items()}
-    standardised = scaler(ours[0]), scaler(theirs[0]), theirs[1], placed
-    return (
-        maps.pca_comparison(*standardised),
-        maps.umap_comparison(*standardised) if options.umap else maps.umap_on_request(),
-        genes.correlation_maps(ours, {"held-out donors": theirs, **synthetic}, symbols),
-        genes.marginal_densities(
-            ours[0],
-            theirs[0],
-            {name: values for name, (values, _) in synthetic.items()},
-            symbols,
-            str(train.uns["unit"]),
-        ),
-        genes.fold_changes(theirs, {"real": ours, **synthetic}, symbols),
-    )
+    synthetic = dict(zip(GENERATORS, first, strict=True))
+    drawn = profile_figures(train, test, reference["landmarks"].scaler, synthetic, options.label, options.umap)
+    return tuple(drawn[name] for name in OF_PROFILES)
 
 
 def plot_trajectory(
