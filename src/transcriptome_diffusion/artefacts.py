@@ -45,14 +45,14 @@ def replaced_when_whole(final: Path) -> Iterator[Path]:
         OSError: if the disk is full or nothing may be written there, with what can be done about it.
     """
     final = Path(final)
-    workshop: Path | None = None
+    temporary: Path | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-        staging = workshop / final.name
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        staging = temporary / final.name
         yield staging
         if final.is_dir():
-            os.replace(final, workshop / "previous")
+            os.replace(final, temporary / "previous")
         os.replace(staging, final)
     except OSError as error:
         if (reason := _UNWRITABLE.get(error.errno)) is None:
@@ -62,8 +62,8 @@ def replaced_when_whole(final: Path) -> Iterator[Path]:
             "for results to go elsewhere."
         ) from error
     finally:
-        if workshop is not None:
-            shutil.rmtree(workshop, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_model(

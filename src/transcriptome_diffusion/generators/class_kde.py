@@ -73,7 +73,7 @@ class ClassKDE(ClassGenerator):
         model.bandwidth = max(densities, key=lambda h: densities[h])
         if len(densities) > 1 and model.bandwidth in (min(densities), max(densities)):
             logger.warning(
-                "class_kde: the best bandwidth, %g, is at the end of `bandwidths`; widen the list.",
+                "class_kde: the best bandwidth, %g, is at the end of `bandwidths`; extend the list.",
                 model.bandwidth,
             )
         model.record |= {

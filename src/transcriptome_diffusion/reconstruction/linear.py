@@ -130,7 +130,7 @@ class RidgeReconstructor(LinearReconstructor):
         if len(candidates) > 1 and 2 * at_end > len(chosen):
             logger.warning(
                 "reconstruction: the best penalty of %d of %d targets is at an end of `penalties` (%g to %g); "
-                "widen the list.",
+                "extend the list.",
                 at_end,
                 len(chosen),
                 min(candidates),
