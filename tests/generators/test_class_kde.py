@@ -97,7 +97,7 @@ def test_the_choice_is_recorded_and_a_grid_that_is_too_short_is_reported(caplog)
     train, validation = (cohort(rng.normal(5, 1, size=(60, 6)), seed) for seed in (0, 1))
     with caplog.at_level(logging.WARNING):
         model = ClassKDE.fit(train, validation, ClassKDEOptions(bandwidths=[0.05, 0.1]))
-    assert "widen the list" in caplog.text
+    assert "extend the list" in caplog.text
     densities = dict(model.record["validation_log_density_per_gene"])
     assert model.record["bandwidth"] == max(densities, key=densities.get) == 0.1
 

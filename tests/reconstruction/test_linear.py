@@ -107,7 +107,7 @@ def test_the_search_finds_the_only_minimum_wherever_it_lies(count):
 def test_a_penalty_at_the_end_of_the_list_is_reported(caplog):
     with caplog.at_level(logging.WARNING):
         fit(cohort(40), RidgeOptions(penalties=[1e-6, 1e-5]))
-    assert "widen the list" in caplog.text
+    assert "extend the list" in caplog.text
 
 
 def test_least_squares_is_that_of_lstsq():
