@@ -148,7 +148,7 @@ class Denoiser(nn.Module):
         return self.scaler.inverse(z), share
 
     def set_range(self, x: Tensor, u: Tensor) -> None:
-        """Set the clipping range from training profiles x and their coordinates u: theirs, and half of it on either side.
+        """Set the clipping range from profiles x and their coordinates u: theirs, and half of it on either side.
 
         A trained model does not reach it, since its estimates are means of profiles. An undertrained one does: few
         large steps amplify its errors without bound (as 1 / signal for ``eps``).
