@@ -14,6 +14,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from transcriptome_diffusion.artefacts import replaced_when_whole
 from transcriptome_diffusion.expression.normalise import is_counts, log2_of_counts
 from transcriptome_diffusion.expression.options import SplitOptions
 from transcriptome_diffusion.expression.profiles import GENE_COLUMNS, dense, make_profiles
@@ -211,11 +212,12 @@ class Comparison(NamedTuple):
     def write(self, folder: str | Path) -> Path:
         """Write ``scorecard.csv``, ``draws.csv``, ``by_tissue.csv`` and ``report.html`` into ``folder``."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         for name in ("scorecard", "draws", "by_tissue"):
-            getattr(self, name).to_csv(folder / f"{name}.csv", index=False)
+            with replaced_when_whole(folder / f"{name}.csv") as staging:
+                getattr(self, name).to_csv(staging, index=False)
         if self.report is not None:
-            (folder / "report.html").write_text(self.report, encoding="utf-8")
+            with replaced_when_whole(folder / "report.html") as staging:
+                staging.write_text(self.report, encoding="utf-8")
         return folder
 
 

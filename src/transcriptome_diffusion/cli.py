@@ -88,11 +88,10 @@ def generate(
         how: dict[str, Any] = {}
         if sampler or steps:
             how["sampler"] = generation.sampler_of(generator, {"name": sampler} if sampler else {}, steps)
-        if transcriptome not in (generation.LANDMARKS, generation.DIRECT):
-            how |= generation.reconstruction(transcriptome, reconstructors or model.parent / "reconstructors")
-        if scale == "counts":
-            how["counts"], scale = generation.counts_like(counts_of, generator), "log2"
-        generation.Request(generator, labels, seed, scale, how).write(out)
+        scale, more = generation.all_genes_and_counts(
+            generator, transcriptome, reconstructors or model.parent / "reconstructors", scale, counts_of
+        )
+        generation.Request(generator, labels, seed, scale, how | more).write(out)
     except (ValueError, OSError, MemoryError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{len(labels)} profiles: {out}")
@@ -117,9 +116,8 @@ def describe(folder: Path, card: bool, scorecard: Path | None) -> None:
     try:
         found = generation.describe(folder)
         if card or scorecard:
-            place = folder if (folder / generation.DESCRIPTION_FILE).exists() else folder / "run_1"
             table = pd.read_csv(scorecard) if scorecard else None
-            click.echo(write_card(place, table, rows_of(str(found["generator"]))))
+            click.echo(write_card(generation.first_training(folder), table, rows_of(str(found["generator"]))))
             return
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error

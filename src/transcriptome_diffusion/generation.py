@@ -174,6 +174,24 @@ def reconstruction(name: str, folder: Path) -> dict[str, Any]:
     return {"reconstructor": load_reconstructor(folder / base), "noise": name.endswith("_noise")}
 
 
+def all_genes_and_counts(
+    model: Generator, transcriptome: str, reconstructors: Path, scale: str, counts_of: str | Path | None
+) -> tuple[str, dict[str, Any]]:
+    """The scale of the file, and the arguments of ``draw`` that make all genes and read counts.
+
+    Args:
+        transcriptome: ``none``, ``direct`` or the name of a reconstructor in the folder ``reconstructors``.
+        scale: as ``write`` takes it, or ``counts`` as in the training profiles of the file ``counts_of``.
+
+    Raises:
+        ValueError: if there is no such reconstructor, or no counts. FileNotFoundError: if there is no such file.
+    """
+    how = {} if transcriptome in (LANDMARKS, DIRECT) else reconstruction(transcriptome, reconstructors)
+    if scale == "counts":
+        return "log2", how | {"counts": counts_like(counts_of, model)}
+    return scale, how
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """Profiles that are due; ``write`` draws them.
@@ -222,12 +240,10 @@ def request(folder: Path, options: GenerationOptions, samplers: Mapping[str, Any
     if GENERATORS[name].sampler or options.steps or options.sampler:
         settings = (samplers or {}).get(name, {"name": name} if GENERATORS[name].sampler else {})
         how["sampler"] = sampler_of(model, {**settings, **options.sampler}, options.steps)
-    if options.transcriptome not in (LANDMARKS, DIRECT):
-        how |= reconstruction(options.transcriptome, folder / "reconstructors")
-    scale: str = options.scale
-    if scale == "counts":
-        how["counts"], scale = counts_like(options.counts_of, model), "log2"
-    return f"{name}.{options.format}", Request(model, labels, options.seed, scale, how)
+    scale, more = all_genes_and_counts(
+        model, options.transcriptome, folder / "reconstructors", options.scale, options.counts_of
+    )
+    return f"{name}.{options.format}", Request(model, labels, options.seed, scale, how | more)
 
 
 def counts_like(path: str | Path | None, model: Generator) -> CountModel:
@@ -314,14 +330,19 @@ def _as_table(part: ad.AnnData) -> pd.DataFrame:
     return pd.concat([part.obs, part.to_df()], axis=1).rename_axis("sample")
 
 
+def first_training(folder: str | Path) -> Path:
+    """The folder of a training, or the first one in the folder of all trainings of a model."""
+    folder = Path(folder)
+    return folder if (folder / DESCRIPTION_FILE).exists() else folder / "run_1"
+
+
 def describe(folder: str | Path) -> dict[str, Any]:
     """What a trained model says of itself, without its weights: generator, unit, labels, genes, training.
 
     Raises:
         ArtefactError: if there is no model.
     """
-    folder = Path(folder)
-    found = read_description(folder if (folder / DESCRIPTION_FILE).exists() else folder / "run_1")
+    found = read_description(first_training(folder))
     record = found.get("record", {})
     return {
         "generator": found.get("name"),
