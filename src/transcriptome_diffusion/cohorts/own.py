@@ -25,7 +25,14 @@ from transcriptome_diffusion.cohorts.tables import MISSING, Matrix, read_gct, re
 from transcriptome_diffusion.expression.identifiers import combine_repeats, identify, without_version
 from transcriptome_diffusion.expression.labels import as_text
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.units import COUNTS, detect_unit, linear_name, parse_log, undo_log
+from transcriptome_diffusion.expression.units import (
+    COUNTS,
+    detect_unit,
+    linear_name,
+    parse_log,
+    settle_negative,
+    undo_log,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +106,7 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
         unit,
         path,
     )
-    cohort = make_profiles(values, obs, var, linear, missing=True)
+    cohort = settle_negative(make_profiles(values, obs, var, linear, missing=True), options.negative)
     cohort.uns["declared_unit"], cohort.uns["scale"] = unit, options.scale
     return cohort
 
