@@ -14,13 +14,13 @@ from typing import Literal
 import anndata as ad
 import numpy as np
 
-from transcriptome_diffusion.expression.profiles import blocks_of
+from transcriptome_diffusion.expression.profiles import blocks_of, dense
 from transcriptome_diffusion.expression.units import BASES, COUNTS, LARGEST_LOG, TOTALS, log2_unit, parse_log
 
 logger = logging.getLogger(__name__)
 
-#: genes from which a matrix is taken for nearly the whole transcriptome
-NEARLY_ALL = 10_000
+#: genes from which a matrix is taken for nearly the whole transcriptome, and from which samples have one level
+NEARLY_ALL, ENOUGH = 10_000, 500
 #: relative tolerance of a sum that is known, and spread (as a ratio) up to which sums are called the same
 TOLERANCE, SAME = 0.05, 1.03
 #: share of all values that is too many to be equal by chance
@@ -43,6 +43,8 @@ class ValueSummary:
         zeros: how many values are 0.
         ones: how many values are those that a logarithm of exactly 0 stands for.
         below_one: how many values are below 1.
+        scaled: whether a sample's small values are multiples of its smallest one, as whole numbers divided by a factor
+            are.
     """
 
     sums: np.ndarray
@@ -52,6 +54,7 @@ class ValueSummary:
     zeros: int
     ones: int
     below_one: int
+    scaled: bool
 
     @classmethod
     def of(cls, profiles: ad.AnnData, zero_log: float) -> ValueSummary:
@@ -63,11 +66,14 @@ class ValueSummary:
             sums.append(known.sum(axis=1, dtype=np.float64))
             maxima.append(known.max(axis=1, initial=0))
             levels.append(np.quantile(known[:, ::step], 0.9, axis=1))
-            whole = whole and bool((known == np.rint(known)).all())
+            whole = whole and _are_whole(known, logged=not math.isnan(zero_log))
             zeros += int(np.count_nonzero(block == 0))
             ones += int(np.count_nonzero(block == np.float32(zero_log)))
             below += int(np.count_nonzero(block < 1))
-        return cls(np.concatenate(sums), np.concatenate(maxima), np.concatenate(levels), whole, zeros, ones, below)
+        scaled = _scaled(dense(profiles[0])[0])
+        return cls(
+            np.concatenate(sums), np.concatenate(maxima), np.concatenate(levels), whole, zeros, ones, below, scaled
+        )
 
     @property
     def spread(self) -> float:
@@ -78,6 +84,22 @@ class ValueSummary:
         """The sums in words."""
         low, middle, high = (f"{value:,.6g}" for value in np.quantile(self.sums, [0, 0.5, 1]))
         return f"a sample's values sum to {middle} in the median, from {low} to {high}"
+
+
+def _are_whole(values: np.ndarray, logged: bool) -> bool:
+    """Whether all values are whole numbers; of undone logarithms small ones alone tell, and not to the last digit."""
+    if not logged:
+        return bool((values == np.rint(values)).all())
+    small = values[(values > 0.1) & (values < 50)]
+    return len(small) > 10 and bool((np.abs(small - np.rint(small)) < 0.005).all())
+
+
+def _scaled(sample: np.ndarray) -> bool:
+    """Whether small values of a sample (n_genes,) are multiples of the smallest one."""
+    positive = np.unique(sample[sample > 0]).astype(np.float64)
+    ratios = positive[positive < 50 * positive[:1]] / positive[:1]
+    fraction = len(ratios) > 10 and abs(positive[0] - np.rint(positive[0])) > 0.01
+    return fraction and bool((np.abs(ratios - np.rint(ratios)) < 0.01).all())
 
 
 def check_unit(profiles: ad.AnnData, how: Literal["refuse", "warn"] = "refuse") -> None:
@@ -102,6 +124,7 @@ def check_unit(profiles: ad.AnnData, how: Literal["refuse", "warn"] = "refuse") 
         contradictions = [
             *_forgotten_offset(profiles, values, declared),
             *_total(profiles, values, unit, declared),
+            *_no_counts(values, unit),
             *_mixed_scales(profiles, values, unit),
         ]
         doubts = _doubts(profiles, values, unit, declared)
@@ -109,7 +132,7 @@ def check_unit(profiles: ad.AnnData, how: Literal["refuse", "warn"] = "refuse") 
         raise ValueError(
             " ".join(contradictions[:2])
             + " If the values are right all the same, set `ingestion.unit_check: warn` in conf/<env>/"
-            "parameters_ingestion.yml."
+            "parameters_ingestion.yml, or `unit_check` of prepare."
         )
     for message in [*contradictions, *doubts]:
         logger.warning("%s", message)
@@ -183,6 +206,25 @@ def _total(profiles: ad.AnnData, values: ValueSummary, unit: str, declared: str)
     return []
 
 
+def _no_counts(values: ValueSummary, unit: str) -> list[str]:
+    """Fractions declared as read counts, which are logarithms or have a known sum."""
+    if unit != COUNTS or values.whole:
+        return []
+    if (highest := values.maxima.max()) < LARGEST_LOG:
+        return [
+            f"values are declared as counts, yet are fractions up to {highest:.4g}, as logarithms are. It fits "
+            f"{_declare(log2_unit(COUNTS))} or {_declare('log2(CPM + 1)')}."
+        ]
+    for name, total in TOTALS.items():
+        if values.spread < SAME and abs(np.median(values.sums) / total - 1) < TOLERANCE:
+            linear = ["CPM", "TPM"] if total == TOTALS["TPM"] else [name]
+            return [
+                f"values are declared as counts, yet are fractions, and {values.said()}: they are normalised already. "
+                f"It fits {_declare(*linear)}."
+            ]
+    return []
+
+
 def _other_base(profiles: ad.AnnData, declared: str, total: float) -> str | None:
     """The base of the logarithm with which samples would have the sum that is known."""
     log = parse_log(declared)
@@ -243,7 +285,13 @@ def _doubts(profiles: ad.AnnData, values: ValueSummary, unit: str, declared: str
         if profiles.n_obs > 2 and values.spread < SAME:
             doubts.append(
                 f"The values are declared as counts, yet all samples have nearly the same sum ({values.said()}): they "
-                f"may be normalised already. If they sum to a million, declare {_declare('CPM', 'TPM')}."
+                "may be normalised already."
+            )
+        elif not values.whole and values.scaled:
+            doubts.append(
+                "The values are declared as counts, yet those of a sample are multiples of one fraction, as counts "
+                "divided by a size factor are (DESeq2's normalised counts). Give the counts before that, or declare "
+                "another name, such as `unit: normalised counts`, to keep these values."
             )
     elif total is None and values.whole and values.spread > 1.5 and values.maxima.max() > LARGEST_LOG:
         doubts.append(
@@ -251,7 +299,7 @@ def _doubts(profiles: ad.AnnData, values: ValueSummary, unit: str, declared: str
             f"{values.spread:.3g} ({values.said()}), as raw counts do: sequencing depth would be learnt as biology. If "
             f"they are counts, declare {_declare(COUNTS)}."
         )
-    elif profiles.n_vars >= NEARLY_ALL and (spread := float(values.levels.max() / max(values.levels.min(), 1e-9))) > 5:
+    elif profiles.n_vars >= ENOUGH and (spread := float(values.levels.max() / max(values.levels.min(), 1e-9))) > 5:
         doubts.append(
             f"The 90th percentiles of samples differ by a factor of {spread:.3g} ({values.said()}), which normalised "
             f"values of {profiles.n_vars} genes seldom do. If these are counts, declare {_declare(COUNTS)}."

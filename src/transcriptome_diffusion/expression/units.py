@@ -181,6 +181,8 @@ def to_log2(profiles: ad.AnnData) -> ad.AnnData:
             if abs(lowest - TOIL_ZERO) < 0.01
             else f" {share:.0%} of the values are negative: they fit z-scores or centred logarithms, not {unit}."
             if share > CENTRED
+            else f" The largest value is {highest:g}: they look like logarithms. If so, declare {log2_unit(unit)}."
+            if highest < LARGEST_LOG
             else " If a correction of batches left it, set `negative: zero` in the options of the cohort."
             + (" `keep` needs values above -1, of which log2(x + 1) exists." if lowest <= -1 else "")
         )
