@@ -18,13 +18,18 @@ LARGEST_LOG = 50.0
 #: the unit of read counts, under whatever name, and what a sample's values in other units sum to
 COUNTS = "counts"
 TOTALS = {"TPM": 1e6, "CPM": 1e6, "CP10K": 1e4}
+KNOWN = {*TOTALS, "FPKM", "RPKM"}
 #: log2(0 + 0.001), which an unexpressed gene has in the Toil recompute
 TOIL_ZERO = -9.9658
-#: share of negative values from which these are centred: z-scores, or logarithms less their mean
-CENTRED = 0.2
+#: share of negative values from which these are centred: z-scores, or logarithms less their mean; and up to which they
+#: are what a correction of batches leaves
+CENTRED, FEW = 0.2, 0.01
 
 _LOG_UNIT = re.compile(r"log2\((?P<linear>.+) \+ 1\)")
-_ANY_LOG = re.compile(r"(?P<base>log2|log10|ln)\((?P<linear>.+?)(?: ?\+ ?(?P<offset>\d[\d.e-]*))?\)")
+_ANY_LOG = re.compile(
+    r"(?P<base>log2|log10|ln)\( ?(?P<linear>.+?)(?: ?\+ ?(?P<offset>\d[\d.e-]*))? ?\)|log1p\((?P<plus_one>.+)\)",
+    re.IGNORECASE,
+)
 _COUNTS = re.compile(r"(raw|read|expected|estimated|gene)?[ _-]?(counts?|reads)", re.IGNORECASE)
 BASES = {"log2": 2.0, "log10": 10.0, "ln": math.e}
 
@@ -39,13 +44,18 @@ class Log(NamedTuple):
 
 def parse_log(unit: str) -> Log | None:
     """The parts of a logarithmic unit; None if the unit is not of that form."""
-    found = _ANY_LOG.fullmatch(unit)
-    return Log(found["base"], found["linear"], float(found["offset"] or 0)) if found else None
+    found = _ANY_LOG.fullmatch(unit.strip())
+    if found is None:
+        return None
+    if found["plus_one"]:
+        return Log("ln", linear_name(found["plus_one"]), 1.0)
+    return Log(found["base"].lower(), linear_name(found["linear"]), float(found["offset"] or 0))
 
 
 def linear_name(unit: str) -> str:
-    """The name of a linear unit as it is used here: all names of read counts are ``counts``."""
-    return COUNTS if _COUNTS.fullmatch(unit.strip()) else unit
+    """The name of a linear unit as it is used here: all names of read counts are ``counts``, ``tpm`` is ``TPM``."""
+    unit = unit.strip()
+    return COUNTS if _COUNTS.fullmatch(unit) else unit.upper() if unit.upper() in KNOWN else unit
 
 
 def log2_unit(linear: str) -> str:
@@ -126,7 +136,7 @@ def undo_log(values: np.ndarray, unit: str, negative: Negative = "refuse") -> st
     values -= np.float32(log.offset)
     if negative != "keep":
         np.maximum(values, 0, out=values)
-    return linear_name(log.linear)
+    return log.linear
 
 
 def settle_negative(profiles: ad.AnnData, negative: Negative) -> ad.AnnData:
@@ -154,7 +164,7 @@ def _why_below(values: np.ndarray, lowest: float, least: float) -> str:
     return (
         f" {below} of {values.size} values are below, as a correction of batches leaves some: set `negative: zero` in "
         "the options of the cohort to take these for zero, or `keep`. Or, if another offset was added, declare the "
-        "unit with it."
+        "unit with it" + (": voom's and edgeR's logarithms are `unit: log2(CPM)`." if share > FEW else ".")
     )
 
 
@@ -193,6 +203,12 @@ def to_log2(profiles: ad.AnnData) -> ad.AnnData:
             f"{profiles.obs_names[row]!r}, gene {profiles.var_names[column]!r}.{hint} Mend the cohort's values or unit."
         )
     if highest < LARGEST_LOG:
+        if parse_log(declared := str(profiles.uns.get("declared_unit", unit))) is not None:
+            raise ValueError(
+                f"values are declared as {declared}, yet the largest is only {highest:g} {unit}: was the logarithm "
+                "taken twice, or are these z-scores? Give values in a unit of expression, or keep these with "
+                "`scale: transformed` and their name as `unit`."
+            )
         raise ValueError(
             f"profiles are declared linear ({unit}), yet their largest value is {highest:g}: they look like "
             f"logarithms. If so, declare the unit as {log2_unit(unit)!r} where the cohort is read."
