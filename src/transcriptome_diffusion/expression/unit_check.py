@@ -178,16 +178,16 @@ def _total(profiles: ad.AnnData, values: ValueSummary, unit: str, declared: str)
     if total is None:
         return []
     seen = f"values are declared as {declared}, of which a sample has {total:,.0f} in all, yet {values.said()}."
-    if (other := _other_base(profiles, declared, unit)) is not None:
-        right, sum_of_right = other
-        return [f"{seen} As {right} they would sum to {sum_of_right:,.0f}: declare {_declare(right)}."]
+    if (another := _other_base(profiles, declared, unit)) is not None:
+        better, sum_of_it = another
+        return [f"{seen} As {better} they would sum to {sum_of_it:,.0f}: declare {_declare(better)}."]
     median = float(np.median(values.sums))
-    fits = np.abs(values.sums / total - 1) < TOLERANCE
-    if 0.5 < fits.mean() < 1:
-        names = profiles.obs_names[~fits]
+    near = np.abs(values.sums / total - 1) < TOLERANCE
+    if 0.5 < near.mean() < 1:
+        names = profiles.obs_names[~near]
         return [
             f"{len(names)} of {profiles.n_obs} samples do not sum to {total:,.0f} as the others do: "
-            f"{', '.join(names[:5])}; {names[0]!r} sums to {values.sums[~fits][0]:,.6g}. They are in another unit "
+            f"{', '.join(names[:5])}; {names[0]!r} sums to {values.sums[~near][0]:,.6g}. They are in another unit "
             f"than {declared}, or to another base. Bring all samples into one unit, or remove these."
         ]
     same = profiles.n_obs > 2 and np.quantile(values.sums, 0.9) < SAME * np.quantile(values.sums, 0.1)
