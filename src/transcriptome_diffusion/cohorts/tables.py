@@ -441,9 +441,7 @@ class _Rows:
                     if _THOUSANDS.fullmatch(text):
                         hint = f" If commas separate thousands, remove them.{hint}"
                     elif _NUMBER.fullmatch(row.gene) and re.search("[A-Za-z]{2}", text):
-                        hint = (
-                            f" If {sample!r} names the genes, make it the first column; if it is no sample, remove it."
-                        )
+                        hint = f" If {sample!r} names the genes, make it the first column; or remove it."
                     return ValueError(
                         f"{self.path}, line {row.number}: expected a finite number{least}{gap} for gene {row.gene}, "
                         f"sample {sample}, found {text!r}. Mend the cell, or fetch the file again.{hint}"
