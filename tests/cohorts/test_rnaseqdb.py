@@ -90,6 +90,19 @@ def test_the_file_name_tells_tumour_from_normal_and_kinds_can_be_left_out(folder
         read(folder, kinds=["gtx"])
 
 
+def test_negative_values_are_refused_become_zero_or_stay(folder):
+    write(folder, gtex=GTEX_TEXT.replace("0.87", "-0.5"))
+    with pytest.raises(ValueError, match=r"number of at least 0 for gene AL354898\.1, .*found '-0\.5'"):
+        read(folder)
+    assert read(folder, negative="zero").X[0, 1] == 0
+    kept = read(folder, negative="keep")
+    assert kept.X[0, 1] == np.float32(-0.5)
+    assert to_log2(kept).X[0, 1] == pytest.approx(-1)
+    kept.X[0, 1] = -1.5
+    with pytest.raises(ValueError, match=r"found -1\.5 in sample .*`keep` needs values above -1"):
+        to_log2(kept)
+
+
 def test_windows_line_ends_change_nothing(folder):
     before = read(folder)
     write(folder, gtex=GTEX_TEXT.replace("\n", "\r\n"))
