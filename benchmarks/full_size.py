@@ -7,8 +7,8 @@ Usage: python benchmarks/full_size.py gtex FOLDER [GENES] [SAMPLES]
 
 ``gtex`` writes the gene TPM (GCT 1.2, gz), sample attributes, subject phenotypes and gene model of release v8 under
 their published names, 56,200 genes x 17,382 samples; ``tcga`` the plain EB++ matrix of the GDC, 20,531 x 11,069, and
-its sample quality annotations; ``firehose`` the 33 cohorts of the Broad's Firehose, 20,531 x 11,069; ``archs4`` an HDF5 file
-of counts in the layout of ARCHS4 2.5, 20,000 x 100,000, of the tissues of GTEx. A pool of rows is
+its sample quality annotations; ``firehose`` the 33 cohorts of the Broad's Firehose, 20,531 x 11,069; ``archs4`` an HDF5
+file of counts in the layout of ARCHS4 2.5, 20,000 x 100,000, of the tissues of GTEx. A pool of rows is
 formatted once; a gene takes every tissue from one of them, begun at another sample, so that no two rows are alike and
 gzip finds as little to share as in real values. Tissues differ, and genes of a module vary together.
 """
