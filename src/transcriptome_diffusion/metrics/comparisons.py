@@ -10,6 +10,7 @@ import pandas as pd
 
 from transcriptome_diffusion.metrics.biology import differential, gene_sets, summarise
 from transcriptome_diffusion.metrics.biology.coexpression import preservation
+from transcriptome_diffusion.metrics.biology.findings import compare_findings
 from transcriptome_diffusion.metrics.copying import authenticity, copied, spread
 from transcriptome_diffusion.metrics.correlation import correlation_score, within_class_correlation
 from transcriptome_diffusion.metrics.distances import frechet, kernel_tests, marginal_agreement
@@ -201,9 +202,14 @@ def _add_draws(
             kept = preservation(reference.modules, theirs.values, theirs.labels, permutations=0)
             found |= summarise(kept[list(MODULES)])
         table.add(name, found, n, draw)
+        if space == "landmarks":
+            whole = n == len(reference.test.labels)
+            findings = reference.test_findings if whole else reference.findings_of(ours)
+            found = compare_findings(findings, reference.findings_of(theirs))
+            table.add(name, found, n, draw, note="too few profiles, classes, genes or significant genes")
         if not draw:
             table.add(name, {"mmd_p": tests["mmd_p"], "energy_p": tests["energy_p"]}, n)
-            _add_classifier_tests(table, ours, theirs, options)
+            add_classifier_tests(table, ours, theirs, options)
             table.add_labels(fidelity_by_class(*labelled, k), "label", ("precision", "recall"))
     if members:
         table.bound(name, _bounds(members, k))
@@ -219,11 +225,20 @@ def _bounds(members: Sequence[tuple[Memberships, np.ndarray, np.ndarray]], k: in
         "density": [(together["balls_around"] / k, theirs)],
         "coverage": [(together["covered"], ours)],
         "adversarial_accuracy": [(together["real_apart"], ours), (together["synthetic_apart"], theirs)],
+        "adversarial_accuracy_real": [(together["real_apart"], ours)],
+        "adversarial_accuracy_synthetic": [(together["synthetic_apart"], theirs)],
     }
     return {name: bootstrap_mean([(v.astype(np.float64), u) for v, u in side]) for name, side in sides.items()}
 
 
-def _add_classifier_tests(table: Table, ours: ProfileSet, theirs: ProfileSet, options: EvaluationOptions) -> None:
+def add_classifier_tests(
+    table: Table,
+    ours: ProfileSet,
+    theirs: ProfileSet,
+    options: EvaluationOptions,
+    classifiers: Sequence[str] = ("logistic", "boosted"),
+) -> None:
+    """Add ``two_sample_{classifier}`` and its p-value."""
     results = classifier_tests(
         ours.values,
         theirs.values,
@@ -231,6 +246,7 @@ def _add_classifier_tests(table: Table, ours: ProfileSet, theirs: ProfileSet, op
         donors=(ours.donors, theirs.donors),
         folds=options.folds,
         seed=options.seed,
+        classifiers=classifiers,
     )
     for name, found in results.items():
         metric = f"two_sample_{name}"

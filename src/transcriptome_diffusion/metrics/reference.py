@@ -20,6 +20,7 @@ from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.memory import SMALLER, require_memory
 from transcriptome_diffusion.metrics.biology import differential, gene_sets
 from transcriptome_diffusion.metrics.biology.coexpression import Modules
+from transcriptome_diffusion.metrics.biology.findings import Findings
 from transcriptome_diffusion.metrics.distances import PrincipalAxes
 from transcriptome_diffusion.metrics.neighbours import nearest, neighbour_distances
 from transcriptome_diffusion.metrics.options import EvaluationOptions
@@ -145,6 +146,15 @@ class SpaceReference:
         if self.test.conditions is None:
             return None
         return self.groups_of(self.test, differential.joint_labels(self.test.labels, self.test.conditions))
+
+    def findings_of(self, profiles: ProfileSet) -> Findings:
+        """Network, differences between classes and attributions of profiles."""
+        return Findings.of(profiles.values, profiles.labels, self.scaler.scale)
+
+    @cached_property
+    def test_findings(self) -> Findings:
+        """``findings_of`` the test profiles."""
+        return self.findings_of(self.test)
 
     @cached_property
     def test_gene_set_scores(self) -> np.ndarray:
