@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,14 @@ from transcriptome_diffusion.metrics.privacy import privacy
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import SpaceReference
 from transcriptome_diffusion.metrics.registry import require_registered, select
-from transcriptome_diffusion.metrics.statistics import Interval, bootstrap, bootstrap_mean, matched
+from transcriptome_diffusion.metrics.statistics import (
+    Interval,
+    bootstrap,
+    bootstrap_mean,
+    jackknife,
+    matched,
+    share_interval,
+)
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
 from transcriptome_diffusion.metrics.utility import classification_scores, predict
 
@@ -40,6 +48,8 @@ LEAST_OF_TISSUE = 5
 NEIGHBOURS = select("fidelity:fidelity")
 DIFFERENTIAL = tuple(name for name in select("biology.differential:agreement") if not name.startswith("contrast_"))
 MODULES = select("biology.coexpression:preservation")
+CLASSIFICATION = select("utility:predict")
+ONE_TISSUE = "one tissue: a classifier, and differences between tissues, need two"
 UNBOUNDED = Interval(np.nan, np.nan, np.nan)
 
 
@@ -183,9 +193,9 @@ def _add_draws(
             "correlation": correlation_score(*pair),
             "spread": spread(*labelled),
             "frechet_pca": frechet(ours.coordinates, theirs.coordinates),
-            "frechet_classifier": frechet(ours.features, theirs.features),
+            "frechet_classifier": np.nan if ours.features is None else frechet(ours.features, theirs.features),
         }
-        table.add(name, found, n, draw)
+        table.add(name, found, n, draw, note=ONE_TISSUE)
         if name == "train":
             continue
         tests = kernel_tests(
@@ -263,6 +273,10 @@ def _add_reverse_validation(
 ) -> None:
     chosen = options.transcriptome_classifier if space == "transcriptome" else None
     classifier, test = chosen or options.classifier, reference.test
+    if min(len(np.unique(part.labels)) for part in (candidate, test)) < 2:
+        metrics = [m for m in CLASSIFICATION if space == "landmarks" or not m.endswith("_augmented")]
+        table.add("test", dict.fromkeys(metrics, np.nan), len(test.labels), note=ONE_TISSUE)
+        return
     predicted = predict(candidate, reference.validation, test, classifier)
     found = _classification(predicted, test)
     _add_classification(table, found, len(test.labels))
@@ -319,6 +333,19 @@ def _classification(predicted: Predictions, test: ProfileSet) -> dict[str, tuple
 
 
 # ----------------------------------------------------------------------------------------------- biology
+def errors_of_biology(candidate: ProfileSet, reference: SpaceReference, options: EvaluationOptions) -> dict[str, float]:
+    """Standard errors over donors of what is computed once on all profiles: differences and gene sets."""
+
+    def again(test: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+        table, left = Table(), replace(reference, test=reference.test.take(test))
+        _add_differential_expression(table, candidate.take(rows), left, options.contrast, "landmarks")
+        _add_gene_sets(table, candidate.take(rows), left)
+        found = table.frame()
+        return found[found["label"] == ""].set_index("metric")["value"].to_dict()
+
+    return jackknife(again, (reference.test.donors, candidate.donors), seed=options.seed)
+
+
 def _add_differential_expression(
     table: Table, candidate: ProfileSet, reference: SpaceReference, contrast: ContrastOptions | None, space: str
 ) -> None:
@@ -397,7 +424,9 @@ def _add_copying(
         "authenticity": authenticity(distances, closest, reference.train_distances),
         "copying": copied(distances, usual),
     }
-    table.add("train", found, len(distances))
+    units = len(np.unique(candidate.donors[some]))
+    bounds = {name: share_interval(share, units) for name, share in found.items()}
+    table.add("train", found, len(distances), bounds=bounds)
 
 
 def _thinned(n: int, most: int | None, seed: int) -> np.ndarray | slice:

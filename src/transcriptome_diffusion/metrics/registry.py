@@ -192,7 +192,7 @@ _FIDELITY = [
         moved_by="shifted+", headline=("test",), label="adv. accuracy, real half"),
     Metric("adversarial_accuracy_synthetic",
         "Share of synthetic profiles whose nearest neighbour is synthetic.",
-        "The row expected is the goal; above it synthetic profiles resemble each other too much, below it they scatter.",
+        "The row expected is the goal; above it synthetic profiles are too much alike, below it they scatter.",
         "Low for copies.",
         path="fidelity:fidelity", citation=_YALE, references=_BOTH, ideal=0.5, least=30,
         moved_by="shrunken+", headline=("test",), label="adv. accuracy, synthetic half"),
@@ -376,8 +376,8 @@ _CONTRAST = Entry(
 
 _FINDINGS = [
     Metric("edges_found",
-        "Edges of a co-expression network, pairs of genes with |r| above .5 or .3 within tissues: the share of the real "
-        "ones that synthetic profiles have.",
+        "Edges of a co-expression network are pairs of genes with |r| above .5 or .3 within tissues: the share of the "
+        "real ones that synthetic profiles have.",
         "The real row is the goal: two sets of as many donors share no more.",
         "Profiles whose genes all vary together find every edge; read it with edges false.",
         moved_by="independent-", label="edges found"),

@@ -13,9 +13,9 @@ import pandas as pd
 
 from transcriptome_diffusion.expression.profiles import dense, find_unsound, split_runs
 from transcriptome_diffusion.memory import SMALLER, require_memory
-from transcriptome_diffusion.metrics.comparisons import Table, compare, compare_records
+from transcriptome_diffusion.metrics.comparisons import Table, compare, compare_records, errors_of_biology
 from transcriptome_diffusion.metrics.expected import expected_scores
-from transcriptome_diffusion.metrics.membership import loss_attack
+from transcriptome_diffusion.metrics.membership import NORMAL, loss_attack
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import halves
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
@@ -118,6 +118,7 @@ def score_real(reference: EvaluationReference, options: EvaluationOptions) -> pd
         require_room("real", space)
         found = compare(space.train, space.test, space, options, name)
         if name == "landmarks":
+            found = _with_errors(found, errors_of_biology(space.train, space, options))
             one, other = (space.train.take(rows) for rows in halves(space.train, options.seed))
             found = pd.concat([found, compare_records(one, other, space, options.seed)])
             tables.append(_named(score_refit(space, options), "refit", name))
@@ -171,6 +172,13 @@ def score_white_box(
             table.extend(by_time, "train")
         tables.append(_named(table.frame(), name, "landmarks", run))
     return _together(tables)
+
+
+def _with_errors(found: pd.DataFrame, errors: Mapping[str, float]) -> pd.DataFrame:
+    """Intervals of 95 % from standard errors, for values over all tissues that have none."""
+    half = NORMAL * found["metric"].map(errors).where(found["label"] == "")
+    low, high = found["low"].fillna(found["value"] - half), found["high"].fillna(found["value"] + half)
+    return found.assign(low=low, high=high)
 
 
 def require_room(what: str, space: SpaceReference, profiles: ad.AnnData | None = None) -> None:

@@ -150,7 +150,7 @@ def significance_agreement(reference: Differences, candidate: Differences, fdr: 
 
 # ------------------------------------------------------------------------------------------------ attribution
 @one_thread_if_small
-def attributions(values: np.ndarray, labels: np.ndarray, c: float = 1.0) -> dict[str, np.ndarray]:
+def attributions(values: np.ndarray, labels: np.ndarray, c: float = 1.0, tol: float = 1e-3) -> dict[str, np.ndarray]:
     """What each gene adds to the score of each class in a classifier, mean over the class's profiles, (n_genes,).
 
     Gradient times input of a multinomial logistic regression with an L2 penalty: the coefficient of a gene, less its
@@ -159,7 +159,7 @@ def attributions(values: np.ndarray, labels: np.ndarray, c: float = 1.0) -> dict
 
     Args:
         values: (n, n_genes) standardised. labels: (n,), at least two classes.
-        c: inverse of the L2 penalty, as in scikit-learn.
+        c: inverse of the L2 penalty. tol: of the fit; both as in scikit-learn.
 
     Raises:
         ValueError: if there are fewer than two classes.
@@ -172,7 +172,7 @@ def attributions(values: np.ndarray, labels: np.ndarray, c: float = 1.0) -> dict
     squares, vectors = np.linalg.eigh(values.astype(np.float64) @ values.T)
     kept = squares > 1e-9 * squares[-1]
     vectors, lengths = vectors[:, kept], np.sqrt(squares[kept])
-    fitted = LogisticRegression(C=c, tol=1e-3, max_iter=1000).fit(vectors * lengths, codes)
+    fitted = LogisticRegression(C=c, tol=tol, max_iter=1000).fit(vectors * lengths, codes)
     # of two classes scikit-learn gives the difference
     weights = fitted.coef_ if len(classes) > 2 else np.stack([-fitted.coef_[0], fitted.coef_[0]]) / 2
     by_gene = ((weights - weights.mean(axis=0)) / lengths) @ vectors.T @ values
