@@ -68,7 +68,7 @@ def compare(
     - On ``options.draws`` matched subsets of the size of ``test``, against test and against train: ``fidelity``,
       correlation, spread, Fréchet distances; against test also within-class correlation, marginals, kernel
       distances, alpha-precision and beta-recall, preservation of modules. Neighbour metrics on fewer than
-      ``fidelity.least_profiles`` are left empty.
+      ``fidelity.least_profiles`` are left empty. On landmarks, against test, also ``findings.compare_findings``.
     - On the first of these subsets: permutation p-values and classifier two-sample tests.
     - On all profiles, in the transcriptome on at most ``options.most_profiles``: copying and authenticity, towards
       train.
@@ -182,7 +182,7 @@ def _add_draws(
     draws = matched(real, candidate, reference.test, options.draws, options.seed, options.most_profiles)
     for draw, (ours, theirs) in enumerate(draws):
         pair, labelled = (ours.values, theirs.values), (ours.values, ours.labels, theirs.values, theirs.labels)
-        n = len(ours.labels)
+        n, one = len(ours.labels), ONE_TISSUE if len(np.unique(ours.labels)) < 2 else ""
         if n >= (needed := least_profiles(k)):
             members.append((memberships(*pair, k), ours.donors, theirs.donors))
             table.add(name, summarise_fidelity(members[-1][0], k), n, draw)
@@ -195,7 +195,7 @@ def _add_draws(
             "frechet_pca": frechet(ours.coordinates, theirs.coordinates),
             "frechet_classifier": np.nan if ours.features is None else frechet(ours.features, theirs.features),
         }
-        table.add(name, found, n, draw, note=ONE_TISSUE)
+        table.add(name, found, n, draw, note=one)
         if name == "train":
             continue
         tests = kernel_tests(
@@ -211,12 +211,12 @@ def _add_draws(
         if reference.modules is not None:
             kept = preservation(reference.modules, theirs.values, theirs.labels, permutations=0)
             found |= summarise(kept[list(MODULES)])
-        table.add(name, found, n, draw)
+        table.add(name, found, n, draw, note=one)
         if space == "landmarks":
             whole = n == len(reference.test.labels)
             findings = reference.test_findings if whole else reference.findings_of(ours)
             found = compare_findings(findings, reference.findings_of(theirs))
-            table.add(name, found, n, draw, note="too few profiles, classes, genes or significant genes")
+            table.add(name, found, n, draw, note=one or "too few profiles, edges or significant genes")
         if not draw:
             table.add(name, {"mmd_p": tests["mmd_p"], "energy_p": tests["energy_p"]}, n)
             add_classifier_tests(table, ours, theirs, options)
@@ -340,8 +340,8 @@ def errors_of_biology(candidate: ProfileSet, reference: SpaceReference, options:
         table, left = Table(), replace(reference, test=reference.test.take(test))
         _add_differential_expression(table, candidate.take(rows), left, options.contrast, "landmarks")
         _add_gene_sets(table, candidate.take(rows), left)
-        found = table.frame()
-        return found[found["label"] == ""].set_index("metric")["value"].to_dict()
+        found = table.frame().query("label == ''")
+        return dict(zip(found["metric"], found["value"], strict=True))
 
     return jackknife(again, (reference.test.donors, candidate.donors), seed=options.seed)
 

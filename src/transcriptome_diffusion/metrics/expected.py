@@ -51,6 +51,6 @@ def expected_scores(scored: pd.DataFrame, reference: SpaceReference, options: Ev
     own = np.array([near_own[test.labels == label].mean() for label in classes])
     values = {name: metric.null for name, metric in METRICS.items()}
     values |= dict.fromkeys(ADVERSARIAL, expected_adversarial_accuracy(sizes, own))
-    found = scored[scored["label"] == ""].drop_duplicates(["reference", "metric"])
+    found = scored[(scored["label"] == "") & scored["value"].notna()].drop_duplicates(["reference", "metric"])
     found = found.assign(value=found["metric"].map(values), draw=0, low=np.nan, high=np.nan, note="")
     return found.dropna(subset="value")

@@ -147,18 +147,20 @@ def jackknife(
         groups: as far as there are donors. The error of a standard error of g groups is about 1 / √(2 g).
 
     Returns:
-        By name; NaN for statistics that are undefined without some group, and with fewer than ``LEAST`` donors a side.
+        By name, NaN for statistics that are undefined without some group; none with fewer than ``LEAST`` donors a side.
     """
     rng = np.random.default_rng(seed)
     codes = [np.unique(donors, return_inverse=True)[1] for donors in sides]
     units = [int(code.max()) + 1 for code in codes]
     groups = min(groups, *units)
+    if groups < LEAST:
+        return {}
     group_of = [rng.permutation(np.arange(n) % groups)[code] for n, code in zip(units, codes, strict=True)]
     found = [dict(statistics(*(np.flatnonzero(group != left_out) for group in group_of))) for left_out in range(groups)]
     errors = {}
     for name in found[0]:
         values = np.array([part.get(name, np.nan) for part in found])
-        errors[name] = float(np.sqrt((groups - 1) * values.var())) if groups >= LEAST else np.nan
+        errors[name] = float(np.sqrt((groups - 1) * values.var()))
     return errors
 
 

@@ -113,8 +113,8 @@ def summarise(single: pd.DataFrame) -> pd.DataFrame:
     table[["low", "high"]] = bounds.mean().where(bounds.count().eq(table["runs"], axis=0))
     notes = single[single["note"].fillna("") != ""].groupby(KEYS)["note"].agg(lambda part: max(part, key=len))
     table["n"], table["note"] = by_metric["n"].first(), notes.reindex(table.index).fillna("")
-    table = table.reset_index()
-    return table.assign(smallest_difference=smallest_differences(table))[COLUMNS]
+    found: pd.DataFrame = table.reset_index()
+    return found.assign(smallest_difference=smallest_differences(found))[COLUMNS]
 
 
 def smallest_differences(table: pd.DataFrame) -> pd.Series:
@@ -136,8 +136,8 @@ def smallest_differences(table: pd.DataFrame) -> pd.Series:
     error = np.hypot(half, between).fillna(table["sd"].astype(float))
     where = ["space", "reference", "metric"]
     real = table["generator"] == "real"
-    of_real = table.loc[real, where].assign(error_of_real=error[real]).drop_duplicates(where)
-    of_real = table[where].merge(of_real, on=where, how="left")["error_of_real"].set_axis(table.index)
+    errors = table.loc[real, where].assign(error=error[real]).drop_duplicates(where)
+    of_real = table[where].merge(errors, on=where, how="left")["error"].set_axis(table.index)
     found = (NORMAL + POWER) * np.hypot(error.fillna(of_real), of_real)
     tested = ~table["metric"].str.endswith("_p") & (table["generator"] != "expected") & table["mean"].notna()
     return found.where(tested)
@@ -242,7 +242,8 @@ def power_row(
     table = wide(scorecard, space, reference, "smallest_difference", metrics)
     if "real" not in table.index:
         return {}
-    return {str(metric): cell(float(value), np.nan) for metric, value in table.loc["real"].items()}
+    values = table.loc["real"].to_numpy(dtype=float)
+    return {str(metric): cell(value, np.nan) for metric, value in zip(table, values, strict=True)}
 
 
 def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test", width: int | None = None) -> str:

@@ -78,7 +78,8 @@ def compare_findings(reference: Findings, candidate: Findings) -> dict[str, floa
     except ValueError:  # fewer than two classes with enough profiles
         pass
     else:
-        found |= summarise(significance_agreement(*(differential_expression(side, contrasts) for side in sides)))
+        ours, theirs = (differential_expression(side, contrasts) for side in sides)
+        found |= summarise(significance_agreement(ours, theirs))
     if reference.attributions is not None and candidate.attributions is not None:
         shares = attribution_overlap(reference.attributions, candidate.attributions)
         found["attribution_overlap"] = float(np.mean([*shares.values()])) if shares else np.nan
