@@ -43,7 +43,7 @@ def fitted(train=None, **options):
 
 
 def test_means_are_shrunk_by_the_share_of_variance_between_sub_classes():
-    """Equal sizes, one class: tau^2 is the variance of the means less s^2 / n, as in a textbook analysis of variance."""
+    """Equal sizes, one class: tau^2 is the variance of the means less s^2 / n, as in an analysis of variance."""
     means = np.array([[1.0, 0.0], [2.0, 0.1], [6.0, -0.1]])
     variance = np.array([2.0, 2.0])
     found = shrunken_means(means, np.full(3, 5), np.zeros(3, dtype=int), variance)
