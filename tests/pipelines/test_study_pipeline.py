@@ -124,7 +124,7 @@ def test_published_values_stand_beside_ours_where_the_cohort_is_the_papers(
 ):
     loader = OmegaConfigLoader(str(project / "conf"), env=environment, **settings.CONFIG_LOADER_ARGS)
     options = StudyOptions.model_validate(loader["parameters"]["study"])
-    assert options == StudyOptions(runs=5, resume=True, steps=[50, 100, 1000], published=published)
+    assert options == StudyOptions(runs=5, resume=True, steps=[10, 20, 50, 100, 1000], published=published)
     catalog = DataCatalog.from_config(loader["catalog"])
     for name in own.datasets():
         if not name.startswith("params:"):

@@ -23,6 +23,7 @@ ROW_COLOURS = {
     "oracle": "#8c510a",
     "class_gaussian": "#8a94a3",
     "class_kde": "#b4bcc8",
+    "class_bootstrap": "#6f7a52",
     "vae": "#1b9e77",
     "wgan_gp": "#c2418a",
     "flow_matching": "#7b5fc4",

@@ -18,8 +18,8 @@ from transcriptome_diffusion.pipelines.shared import boxed
 
 from . import nodes
 
-#: samplers of a trained denoiser, which are compared by their number of steps
-SAMPLERS = tuple(name for name, spec in GENERATORS.items() if spec.sampler)
+#: samplers of a trained denoiser, which are compared by their number of steps; the last has no row on the scorecard
+SAMPLERS = (*(name for name, spec in GENERATORS.items() if spec.sampler), "dpm_solver")
 #: figures of the evaluation that are the paper's 2, 3 and 4, and the table of the report below which each stands
 FIGURES = {"trajectory": "landmarks", "precision_recall": "landmarks", "accuracies": "reverse_validation"}
 #: what the stages take from the study's block
@@ -41,7 +41,7 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
             Node(
                 nodes.compare_steps,
                 [
-                    f"models_{model_name(sampler)}",
+                    f"models_{model_name('ddpm')}",
                     *("landmarks_train", "reference", f"params:{sampler}"),
                     *("params:sampling", "params:evaluation", "params:study"),
                 ],
