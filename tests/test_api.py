@@ -92,6 +92,28 @@ def test_what_cannot_be_right_is_refused(change, how, said):
         td.prepare(data, **how)
 
 
+@pytest.mark.parametrize(
+    ("change", "unit", "said"),
+    [
+        (lambda counts: counts, "TPM", "whole numbers and the sums differ by a factor of [5-7].*`unit: counts`"),
+        (lambda counts: counts * 20 + 0.5, "TPM", "too large for it.*`unit: counts`"),
+        (lambda counts: np.log2(counts + 1), "log2(TPM + 1)", r"declared as log2\(TPM \+ 1\).*`unit: counts`"),
+        (lambda counts: np.log2(counts + 1), "counts", "yet are fractions up to"),
+        (lambda counts: (counts - counts.mean(0)) / counts.std(0), "log2(TPM + 1)", "they fit z-scores"),
+        (lambda counts: np.where(np.arange(12)[:, None] == 3, 0, counts), "counts", "1 of 12 samples have no value"),
+    ],
+)
+def test_some_genes_are_enough_to_tell_a_wrong_unit(change, unit, said, caplog):
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(0.4, 300, 600) * np.linspace(1, 6, 12)[:, None])
+    data = ad.AnnData(change(counts).astype(np.float32), obs=pd.DataFrame({"tissue": "a"}, index=list("abcdefghijkl")))
+    with pytest.raises(ValueError, match=said):
+        td.prepare(data, unit)
+    if unit != "counts" and "z-scores" not in said:
+        assert td.prepare(data, unit, unit_check="warn").uns["unit"] == "log2(TPM + 1)"
+        assert "counts" in caplog.text
+
+
 def test_a_split_keeps_donors_together_and_repeats_with_the_seed(real):
     donors = [set(part.obs["donor"]) for part in real]
     assert not donors[0] & donors[1]

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from transcriptome_diffusion.expression.options import GeneIds
+from transcriptome_diffusion.expression.options import GeneIds, Negative
 from transcriptome_diffusion.options import Options
 
 
@@ -20,7 +20,17 @@ def refuse_tissue(options: Any) -> Any:
     return options
 
 
-class RNAseqDBOptions(Options):
+class ReaderOptions(Options):
+    """What every reader of files can be told."""
+
+    negative: Negative = Field(
+        default="refuse",
+        description="values below those of an unexpressed gene, which a correction of batches leaves: an error, zero, "
+        "or kept below zero in log2(x + 1)",
+    )
+
+
+class RNAseqDBOptions(ReaderOptions):
     """Which of the published RNAseqDB files are read."""
 
     kinds: list[Literal["gtex", "tcga", "tcga-t"]] = Field(
@@ -33,7 +43,7 @@ class RNAseqDBOptions(Options):
     )
 
 
-class GTExOptions(Options):
+class GTExOptions(ReaderOptions):
     """What of a GTEx release is read; the further files stand beside the matrix, or where they are said to."""
 
     values: Literal["tpm", "counts"] = Field(default="tpm", description="the matrix *gene_tpm*, or *gene_reads*")
@@ -45,7 +55,7 @@ class GTExOptions(Options):
     _tissue = model_validator(mode="before")(refuse_tissue)
 
 
-class TCGAOptions(Options):
+class TCGAOptions(ReaderOptions):
     """Which TCGA samples are read, and from which packaging of them."""
 
     packaging: Literal["gdc", "xena", "firehose"] | None = Field(
@@ -57,9 +67,10 @@ class TCGAOptions(Options):
     do_not_use: Literal["drop", "keep"] = Field(
         default="drop", description="samples that the quality annotations mark Do_not_use"
     )
+    negative: Negative = Field(default="zero", description="the adjustment of EB++ left some")
 
 
-class ToilOptions(Options):
+class ToilOptions(ReaderOptions):
     """Which samples and genes of the Toil recompute are read."""
 
     studies: list[Literal["TCGA", "TARGET", "GTEX"]] = Field(default=["TCGA", "TARGET", "GTEX"], min_length=1)
@@ -111,7 +122,7 @@ class ARCHS4Options(Options):
         return self
 
 
-class OwnOptions(Options):
+class OwnOptions(ReaderOptions):
     """One matrix (or folder of quantifications), one sample table, if need be one gene table; columns and unit."""
 
     samples: str | None = Field(default=None, description="sample table, from the matrix's folder; null: the h5ad's")
@@ -130,9 +141,6 @@ class OwnOptions(Options):
     scale: Literal["expression", "transformed"] = Field(
         default="expression",
         description="transformed: VST, rlog, voom, corrected logarithms; kept as they are, `unit` is their name",
-    )
-    negative: Literal["refuse", "zero"] = Field(
-        default="refuse", description="values below those of an unexpressed gene: zero after a correction of batches"
     )
     genes_in: Literal["rows", "columns"] | None = Field(
         default=None, description="null: where the sample table's ids are not"
@@ -160,6 +168,8 @@ class OwnOptions(Options):
     def _name_the_transformed_scale(self) -> Self:
         if self.scale == "transformed" and not self.unit:
             raise ValueError("`scale: transformed` needs a name of the scale as `unit`, for instance VST.")
+        if self.scale == "transformed" and self.negative != "refuse":
+            raise ValueError("`scale: transformed` keeps all values as they are: remove `negative`.")
         return self
 
     @field_validator("gene_columns")
