@@ -70,7 +70,7 @@ def test_a_transformed_scale_is_kept_fitted_and_scored():
     made = model.sample(seed=1)
     assert made.uns["unit"] == "VST"
     card = td.score(*parts, {"class_gaussian": made}, QUICK)
-    assert set(card["generator"]) == {"real", "memoriser", "class_gaussian"}
+    assert set(card["generator"]) == {"real", "refit", "expected", "memoriser", "class_gaussian"}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,8 @@ def card(real):
 
 
 def test_rows_of_other_tools_stand_beside_ceiling_warning_and_floor(card):
-    assert list(dict.fromkeys(card["generator"])) == ["real", "memoriser", "class_gaussian", "fresh", "narrow"]
+    rows = ["real", "refit", "expected", "memoriser", "class_gaussian", "fresh", "narrow"]
+    assert list(dict.fromkeys(card["generator"])) == rows
     assert set(card["space"]) == {"landmarks"}
 
 
@@ -285,7 +286,7 @@ def test_the_command_line_writes_scorecard_and_report(files):
     assert run.exit_code == 0, run.output
     assert "names no split" not in run.output
     card = pd.read_csv(files / "scores" / "scorecard.csv")
-    assert set(card["generator"]) == {"real", "memoriser", "class_gaussian", "<b>mine</b>"}
+    assert set(card["generator"]) == {"real", "refit", "expected", "memoriser", "class_gaussian", "<b>mine</b>"}
     html = (files / "scores" / "report.html").read_text()
     assert "<b>mine</b>" not in html
     assert "&lt;b&gt;mine" in html

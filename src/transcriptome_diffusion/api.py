@@ -178,7 +178,8 @@ def score(
 ) -> pd.DataFrame:
     """The scorecard of synthetic profiles of any origin, with reference rows beside them.
 
-    The rows ``real``, ``memoriser`` and ``class_gaussian`` are made here: the ceiling, a warning and a floor.
+    The rows ``real``, ``memoriser`` and ``class_gaussian`` are made here, the ceiling, a warning and a floor; and
+    ``refit`` and ``expected``, what so many profiles allow and what is expected of new ones.
 
     Args:
         train: the real profiles that the synthetic ones were learnt from. validation, test: of other donors.
@@ -241,7 +242,7 @@ def compare(
         options = EvaluationOptions.model_validate(dict(options or {}))
     if not synthetic:
         raise ValueError("no synthetic profiles were given; expected {name: profiles}.")
-    if reserved := {"real", "memoriser"} & set(synthetic):
+    if reserved := {"real", "refit", "expected", "memoriser"} & set(synthetic):
         raise ValueError(f"{sorted(reserved)} name rows of the scorecard already; give the profiles another name.")
     real, synthetic = _matched(real, synthetic, options.label)
     floor = ClassGaussianOptions(conditions=[options.label])

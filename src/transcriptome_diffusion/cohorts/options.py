@@ -82,6 +82,46 @@ class ToilOptions(ReaderOptions):
     _tissue = model_validator(mode="before")(refuse_tissue)
 
 
+class ARCHS4Options(Options):
+    """Which samples of an ARCHS4 file are read, and what names their classes: a table, or words."""
+
+    classes: str | None = Field(
+        default=None, description="table with columns `sample` (GEO accession) and `tissue`, from the file's folder"
+    )
+    words: dict[str, list[str]] = Field(
+        default={}, description="without a table: by class, words in `fields`; samples of two classes are left out"
+    )
+    fields: list[str] = Field(
+        default=["source_name_ch1", "title"],
+        min_length=1,
+        description="columns of the file in which words are looked for",
+    )
+    genes: Literal["all", "landmarks"] = Field(
+        default="all", description="landmarks reads a twentieth, as CPM; all genes of 10,000 samples take 2.5 GB"
+    )
+    single_cell: float = Field(
+        default=0.5, ge=0, le=1, description="samples that are more probably single cells are left out"
+    )
+    most_per_class: int | None = Field(default=None, ge=1, description="samples of a class, drawn by `seed`; null: all")
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("words")
+    @classmethod
+    def _name_words(cls, words: dict[str, list[str]]) -> dict[str, list[str]]:
+        if empty := [name for name, own in words.items() if not own or not all(word.strip() for word in own)]:
+            raise ValueError(f"`words` has no word for {empty}.")
+        return words
+
+    @model_validator(mode="after")
+    def _classes_come_from_somewhere(self) -> Self:
+        if (self.classes is None) == (not self.words):
+            raise ValueError(
+                "an ARCHS4 file has no classes of its own: name a table as `classes`, or the words of each class as "
+                "`words: {lung: [lung, bronchus], liver: [liver, hepatocyte]}`; one of the two."
+            )
+        return self
+
+
 class OwnOptions(ReaderOptions):
     """One matrix (or folder of quantifications), one sample table, if need be one gene table; columns and unit."""
 
