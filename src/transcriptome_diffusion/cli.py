@@ -205,7 +205,7 @@ def score(
             found = ad.read_h5ad(path)
             declared = synthetic_unit or found.uns.get("unit") or unit or str(profiles.uns["unit"])
             column = label if label in found.obs or "tissue" not in found.obs else "tissue"
-            made[name] = api.prepare(found, declared, column, transformed=transformed)
+            made[name] = api.prepare(found, declared, column, transformed=transformed, unit_check="warn")
         if split_column is None:
             click.echo(
                 f"{real} names no split: donors were split with --seed {seed}. If the synthetic profiles were learnt "
