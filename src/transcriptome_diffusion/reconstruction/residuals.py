@@ -34,8 +34,8 @@ class ResidualModel:
       the profile's leverage. Leverage here is the mean square of what ridge regression of the training landmarks
       *on themselves* leaves of the profile (the predictive variance of Bayesian regression has the same form).
     - W holds the residuals of held-out profiles divided by both scales, weighted so that WᵀW + noise_variance I is
-      a covariance shrunk by a share of Ledoit and Wolf's shrinkage. Its sample part mixes the profiles of the label and of all labels; those of the
-      label count n / (n + pooling).
+      their covariance, shrunk by a share of what Ledoit and Wolf's formula asks for. Its sample part mixes the profiles
+      of the label and of all labels; those of the label count n / (n + pooling).
 
     Attributes:
         label: the column of the sample table that it looks at. labels: its known categories.
