@@ -20,6 +20,7 @@ from transcriptome_diffusion.expression.profiles import (
     make_profiles,
     require_same_genes,
 )
+from transcriptome_diffusion.expression.units import linear_unit
 from transcriptome_diffusion.generators.label_table import label_table
 from transcriptome_diffusion.generators.marginal_map import SEED_OFFSET, MarginalMap, draws_for
 from transcriptome_diffusion.generators.model_card import CARD_FILE, model_card
@@ -212,10 +213,17 @@ class Generator(ABC):
         """The constructor's arguments, after the checks that every ``fit`` needs.
 
         Raises:
-            ValueError: if genes differ, a condition is missing, or validation has unknown labels.
+            ValueError: if genes differ, a condition is missing, validation has unknown labels, or a scaling that undoes
+                log2(x + 1) is asked for in another scale.
             NotEnoughMemoryError: if ``memory_to_fit`` is more than there is.
         """
         require_same_genes(validation, train.var_names, f"{cls.name} (its training data)")
+        scaling, unit = getattr(options, "scaling", ""), str(train.uns["unit"])
+        if scaling.startswith("linear") and linear_unit(unit) is None:
+            raise ValueError(
+                f"{cls.name}: `scaling: {scaling}` undoes log2(x + 1), and the profiles are in {unit}. Set `scaling` "
+                f"to {scaling.removeprefix('linear_')}."
+            )
         needed = cls.memory_to_fit(train.n_obs, validation.n_obs, train.n_vars, options)
         require_memory(f"fitting {cls.name} to {train.n_obs} x {train.n_vars} values", needed, SMALLER)
         conditions = Conditions.of(train.obs, options.conditions)
@@ -223,7 +231,7 @@ class Generator(ABC):
         return {
             "genes": train.var.copy(),
             "conditions": conditions,
-            "unit": str(train.uns["unit"]),
+            "unit": unit,
             "settings": options.model_dump(mode="json"),
             "lower_bound": choose_lower_bound(dense(train)) if options.lower_bound == "data" else None,
         }

@@ -307,4 +307,7 @@ class GenerationOptions(Options):
     counts_of: str | None = Field(
         default=None, description="for counts, the training profiles of a cohort of read counts, an h5ad"
     )
+    library_size: PositiveInt | None = Field(
+        default=None, description="for counts, reads of every sample; null: those of training samples of the class"
+    )
     format: Literal["h5ad", "csv", "csv.gz", "tsv", "tsv.gz", "parquet", "gct", "gct.gz"] = "h5ad"

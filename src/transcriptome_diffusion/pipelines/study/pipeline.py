@@ -13,6 +13,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from transcriptome_diffusion.generators.registry import GENERATORS, model_name
+from transcriptome_diffusion.pipelines import paper_protocol
 from transcriptome_diffusion.pipelines.shared import boxed
 
 from . import nodes
@@ -55,7 +56,7 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
                 *("params:study", "scorecard", "draws", "reconstruction_quality", "training_summary"),
                 *(f"study_draws_{sampler}" for sampler in SAMPLERS),
             ],
-            [f"study_{table}" for table in nodes.TABLES],
+            [f"study_{table}" for table in nodes.MADE],
             name="tabulate",
         ),
         Node(
@@ -68,7 +69,8 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
             nodes.WriteReport(list(FIGURES.values())),
             [
                 *("params:study", "params:split", "cohort_summary"),
-                *(f"study_{table}" for table in nodes.TABLES),
+                *(f"study_{table}" for table in nodes.MADE),
+                "paper_protocol",
                 *("figure_study_samplers", "figure_study_cost"),
                 *(f"figure_{what}" for what in FIGURES),
             ],
@@ -76,4 +78,7 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
             name="write_report",
         ),
     ]
-    return Pipeline(whole, parameters=SETTINGS) + boxed(own, "evaluation.study", renamed=READ)
+    # what the stages call the models that no other of them reads
+    models = {name.rpartition(".")[2]: name for name in whole.all_outputs() if ".models_" in name}
+    protocol = paper_protocol.create_pipeline("evaluation.study.paper_protocol", models)
+    return Pipeline(whole, parameters=SETTINGS) + boxed(own, "evaluation.study", renamed=READ) + protocol
