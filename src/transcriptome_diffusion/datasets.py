@@ -18,6 +18,7 @@ from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError
 from kedro.io.core import Version
 
 from transcriptome_diffusion.artefacts import read_description, replaced_when_whole
+from transcriptome_diffusion.checkpoints import checkpoints_in
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -222,11 +223,15 @@ class PartsDataset(AbstractDataset[Any, Any]):
         return {name: self._part(name).load for name in self._names()}
 
     def save(self, data: Mapping[str, Any]) -> None:
-        """Save every part; a function is called when its part's turn has come, so that one at a time is in memory."""
+        """Save every part; a function is called when its part's turn has come, so that one at a time is in memory.
+
+        A long training within the function goes on from its last checkpoint, if its process was killed.
+        """
         before = self._names() if self._exists() else []
         self._index.unlink(missing_ok=True)
         for name, part in data.items():
-            self._part(name).save(part() if callable(part) else part)
+            with checkpoints_in(self._path(name).with_name(f".{name}-checkpoints")):
+                self._part(name).save(part() if callable(part) else part)
         for name in set(before) - set(data):
             path = self._path(name)
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from transcriptome_diffusion import checkpoints
 from transcriptome_diffusion.expression.profiles import make_profiles, split_runs
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.options import ClassGaussianOptions
@@ -103,6 +104,37 @@ def test_a_broken_run_is_trained_again(tmp_path, options, caplog):
     save(tmp_path, 2, options, resume=True)
     assert Counting.seeds == [7, 1007, 7]
     assert "trained again" in caplog.text
+
+
+class Training(ClassGaussian):
+    """Says where its checkpoints go, and is interrupted while it leaves one there."""
+
+    interrupted = True
+
+    @classmethod
+    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassGaussianOptions) -> Training:
+        found = checkpoints.current()
+        assert found is not None
+        assert found.about == {"options": options.model_dump(mode="json")}
+        found.folder.mkdir(parents=True, exist_ok=True)
+        (found.folder / "x.ckpt").touch(exist_ok=not cls.interrupted)
+        if cls.interrupted:
+            raise KeyboardInterrupt
+        return super().fit(train, validation, options)
+
+
+def test_every_training_has_a_folder_for_checkpoints_that_goes_with_its_end(tmp_path, options, monkeypatch):
+    data = {space: (cohort(0), cohort(1), options) for space in ("landmarks", "transcriptome")}
+    for training in trainings(Training, data, runs=2):
+        with pytest.raises(KeyboardInterrupt):
+            training.save(tmp_path)
+    assert len(list(tmp_path.rglob("*.ckpt"))) == 4
+    assert len(Runs(tmp_path)) == 0
+    monkeypatch.setattr(Training, "interrupted", False)
+    for training in trainings(Training, data, runs=2):
+        training.save(tmp_path)
+    assert not list(tmp_path.rglob(".*"))
+    assert checkpoints.current() is None
 
 
 @pytest.mark.parametrize("change", ["value", "label", "validation", "setting", "unit", "gene"])

@@ -29,6 +29,7 @@ from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ValidationError
 
+from transcriptome_diffusion.checkpoints import checkpoints_in
 from transcriptome_diffusion.experiments.options import Dimension, TuningOptions
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.expression.scaling import GeneScaler
@@ -399,7 +400,11 @@ class Search:
         started = time.perf_counter()
         base = self.base.model_dump(mode="json")
         options = type(self.base).model_validate(merged(base, {**settings, "seed": base["seed"] + SEED_STEP * run}))
-        model = self.generator.fit(self.train, self.validation, options)
+        # by its settings: a trial of a process that was killed is given to another one under another number
+        settled = options.model_dump(mode="json")
+        mark = hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()[:12]
+        with checkpoints_in(Path(self.options.storage).parent / f".{self.study_name}-{mark}", options=settled):
+            model = self.generator.fit(self.train, self.validation, options)
         if stopped := model.record.get("stopped"):
             trial.set_user_attr("note", stopped)
         rows = []

@@ -18,6 +18,7 @@ import pandas as pd
 
 from transcriptome_diffusion import __version__
 from transcriptome_diffusion.artefacts import ArtefactError, read_description
+from transcriptome_diffusion.checkpoints import checkpoints_in
 from transcriptome_diffusion.expression.profiles import dense, make_profiles
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.registry import load_generator
@@ -118,19 +119,25 @@ class Training:
     resume: bool
 
     def save(self, folder: Path) -> None:
-        """Fit the model and write it to ``run_<run>`` below the model's folder, whole or not at all."""
-        folder = space_folder(folder, self.space)
+        """Fit the model and write it to ``run_<run>`` below the model's folder, whole or not at all.
+
+        A long training goes on from its last checkpoint, if its process was killed.
+        """
+        folder = space_folder(folder, self.space) / f"run_{self.run}"
         mark = fingerprint(self.train, self.validation, self.options)
-        model = Runs(folder).find(mark) if self.resume else None
-        of = f"run {self.run} of {self.runs}"
-        if model is not None:
-            logger.info("%s on %s: %s was finished before and is taken as it is", self.cls.name, self.space, of)
-        else:
-            logger.info("%s on %s: %s", self.cls.name, self.space, of)
-            model = self.cls.fit(self.train, self.validation, self.options)
-        model.record |= {"run": self.run, "runs": self.runs, "spaces": list(self.spaces), "fingerprint": mark}
-        model.record |= training_facts(model, self.train)
-        model.save(folder / f"run_{self.run}")
+        model = Runs(folder.parent).find(mark) if self.resume else None
+        what = f"{self.cls.name} on {self.space}: run {self.run} of {self.runs}"
+        with checkpoints_in(
+            folder.with_name(f".{folder.name}-checkpoints"), options=self.options.model_dump(mode="json")
+        ):
+            if model is not None:
+                logger.info("%s was finished before and is taken as it is", what)
+            else:
+                logger.info("%s", what)
+                model = self.cls.fit(self.train, self.validation, self.options)
+            model.record |= {"run": self.run, "runs": self.runs, "spaces": list(self.spaces), "fingerprint": mark}
+            model.record |= training_facts(model, self.train)
+            model.save(folder)
 
 
 def training_facts(model: Generator, train: ad.AnnData) -> dict[str, Any]:
