@@ -22,6 +22,10 @@ INTERVAL = 60.0
 SUFFIX = ".ckpt"
 
 
+class TrainingDivergedError(RuntimeError):
+    """Training broke down before its first healthy validation; there is nothing worth keeping."""
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """Where the trainings of a block keep their checkpoints.

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NewType
 
@@ -129,14 +130,15 @@ class TrainedModelDataset(_LocalDataset):
         from transcriptome_diffusion.generators.runs import TrainedModel
 
         model = TrainedModel(self._path())
-        if not model.landmarks:
+        if not model.landmarks.tried:
             raise FileNotFoundError(f"{self._path()} holds no trained model; run the pipeline that trains it first.")
         return model
 
     def save(self, data: Any) -> None:
+        from transcriptome_diffusion.runners import each
+
         folder = Path(str(self._get_save_path()))
-        for training in data:
-            training.save(folder)
+        each([partial(training.save, folder) for training in data])
 
     def _exists(self) -> bool:
         from transcriptome_diffusion.generators.runs import TrainedModel

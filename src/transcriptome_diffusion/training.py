@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from transcriptome_diffusion import checkpoints
 from transcriptome_diffusion.artefacts import replaced_when_whole
+from transcriptome_diffusion.checkpoints import TrainingDivergedError
 from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device, seeded, torch_threads
 from transcriptome_diffusion.options import TrainingOptions
 
@@ -44,10 +45,6 @@ SMALL_NETWORK = 1_000_000
 
 Batch = tuple[Tensor, ...]
 Terms = dict[str, Tensor]
-
-
-class TrainingDivergedError(RuntimeError):
-    """Training broke down before its first healthy validation; there is nothing worth keeping."""
 
 
 class Trainable(Protocol):

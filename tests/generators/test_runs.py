@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from transcriptome_diffusion import checkpoints
+from transcriptome_diffusion.checkpoints import TrainingDivergedError
 from transcriptome_diffusion.expression.profiles import make_profiles, split_runs
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.options import ClassGaussianOptions
@@ -135,6 +136,37 @@ def test_every_training_has_a_folder_for_checkpoints_that_goes_with_its_end(tmp_
         training.save(tmp_path)
     assert not list(tmp_path.rglob(".*"))
     assert checkpoints.current() is None
+
+
+class Diverging(Counting):
+    """The second run and all on all genes break down."""
+
+    @classmethod
+    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassGaussianOptions) -> Diverging:
+        if options.seed in (1007, 8):
+            raise TrainingDivergedError("the loss is nan")
+        return super().fit(train, validation, options)
+
+
+def test_a_training_that_diverges_leaves_the_reason_and_not_an_end(tmp_path, options):
+    other = options.model_copy(update={"seed": 8})
+    data = {"landmarks": (cohort(0), cohort(1), options), "transcriptome": (cohort(0), cohort(1), other)}
+    for training in trainings(Diverging, data, runs=1):
+        training.save(tmp_path)
+    model = TrainedModel(tmp_path)
+    assert model.complete
+    assert (len(model.landmarks), model.landmarks.why) == (1, "")
+    assert (len(model.transcriptome), model.transcriptome.why) == (0, "the loss is nan")
+    assert model.transcriptome.records()[0]["stopped"] == "the loss is nan"
+    for training in trainings(Diverging, {"landmarks": (cohort(0), cohort(1), options)}, runs=3):
+        training.save(tmp_path)
+    runs = Runs(tmp_path)
+    assert [folder.name for folder in runs.folders] == ["run_1", "run_3"]
+    assert (runs.tried, runs.why) == (3, "the loss is nan")
+    assert TrainedModel(tmp_path).complete
+    for training in trainings(Counting, {"landmarks": (cohort(0), cohort(1), options)}, runs=3):
+        training.save(tmp_path)
+    assert (len(Runs(tmp_path)), Runs(tmp_path).why) == (3, "")
 
 
 @pytest.mark.parametrize("change", ["value", "label", "validation", "setting", "unit", "gene"])

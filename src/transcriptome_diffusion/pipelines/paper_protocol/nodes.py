@@ -30,8 +30,12 @@ class Score:
         sampling: Any,
         sampler: Any = None,
     ) -> DataFrame:
-        from transcriptome_diffusion.experiments.paper_protocol import paper_protocol
+        import pandas as pd
 
+        from transcriptome_diffusion.experiments.paper_protocol import COLUMNS, paper_protocol
+
+        if not models.landmarks:
+            return pd.DataFrame(columns=COLUMNS)
         model = models.landmarks[0]
         return paper_protocol(self.generator, model, train, validation, test, options, sampling, sampler)
 
