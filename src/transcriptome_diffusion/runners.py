@@ -264,12 +264,22 @@ _RESOURCES: ContextVar[dict[str, int] | None] = ContextVar("resources", default=
 
 def _run_on_worker(task: Task, resources: dict[str, int]) -> None:
     """Run a node in a process of a Dask cluster."""
-    task.parallel, task.hook_manager = False, _NullPluginManager()  # no hooks, as Kedro's runners of processes have it
+    nothing: Any = _NullPluginManager()  # no hooks, as Kedro documents for its runner of processes
+    task.parallel, task.hook_manager = False, nothing
     token = _RESOURCES.set(resources)
     try:
         task.execute()
     finally:
         _RESOURCES.reset(token)
+
+
+def parallel_calls() -> int:
+    """How many calls ``each`` makes at a time: as many as the Dask cluster has threads, elsewhere one."""
+    if _RESOURCES.get() is None:
+        return 1
+    from distributed import get_client
+
+    return sum(get_client().nthreads().values())
 
 
 def each(calls: Sequence[Callable[[], Any]]) -> list[Any]:
