@@ -358,6 +358,7 @@ def test_nothing_is_written_and_lightning_keeps_quiet(
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint before every step."""
     monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", math.inf)
 
 
 class Killed(BaseException):
@@ -448,6 +449,7 @@ def test_a_checkpoint_of_another_training_is_named_and_not_used(
         return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
     monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", math.inf)
     assert start(3) == []
     (file,) = tmp_path.iterdir()
     monkeypatch.setattr(checkpoints, "INTERVAL", 60.0)
@@ -481,6 +483,7 @@ def test_short_trainings_write_no_checkpoint_and_a_full_disk_ends_none(
         training.fit(Wide(), line_data(), line_data(), options(), seed=5)
     assert written == []
     monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", math.inf)
     with checkpoints.checkpoints_in(tmp_path / "c"):
         record = training.fit(Wide(), line_data(), line_data(), options(max_steps=2), seed=5)
     assert record["steps"] == len(written) == 2

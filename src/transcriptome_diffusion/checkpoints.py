@@ -18,6 +18,8 @@ from transcriptome_diffusion import __version__
 
 #: seconds between two checkpoints; a training that is shorter writes none
 INTERVAL = 60.0
+#: of a training that writing them may take: large networks write fewer
+SHARE = 0.05
 #: of the name of a checkpoint
 SUFFIX = ".ckpt"
 

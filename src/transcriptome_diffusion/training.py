@@ -494,6 +494,8 @@ class CheckpointFile(CheckpointIO):
 class Checkpoint(L.Callback):
     """Writes a checkpoint once in ``checkpoints.INTERVAL`` seconds, and when the process is asked to end (SIGTERM).
 
+    Less often, where writing takes more than ``checkpoints.SHARE`` of the time.
+
     It lies in the folder of ``checkpoints.checkpoints_in`` and holds all that the rest of a training depends on, so
     that on a CPU an interrupted training ends with the same weights, bit for bit.
 
@@ -504,7 +506,7 @@ class Checkpoint(L.Callback):
     def __init__(self, folder: Path, title: str, about: Callable[[], dict[str, Any]], batches: MemoryBatches) -> None:
         self.path = folder / f"{''.join(c if c.isalnum() else '_' for c in title)}{checkpoints.SUFFIX}"
         self.title, self.make_about, self.batches = title, about, batches
-        self.written = time.monotonic()
+        self.due = time.monotonic() + checkpoints.INTERVAL
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -533,7 +535,7 @@ class Checkpoint(L.Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         # here and not at the end of a batch, after which there may be a validation
-        if time.monotonic() - self.written >= checkpoints.INTERVAL:
+        if time.monotonic() >= self.due:
             self.write(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -542,11 +544,13 @@ class Checkpoint(L.Callback):
             self.write(trainer)
 
     def write(self, trainer: L.Trainer) -> None:
+        started = time.monotonic()
         try:
             trainer.save_checkpoint(self.path)
         except OSError as error:
             logger.warning("%s: no checkpoint was written, training goes on: %s", self.title, error)
-        self.written = time.monotonic()
+        now = time.monotonic()
+        self.due = now + max(checkpoints.INTERVAL, (now - started) / checkpoints.SHARE)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
