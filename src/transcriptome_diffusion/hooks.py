@@ -44,6 +44,7 @@ def output_folders(pipeline: Any, catalog: Any) -> list[Path]:
     for name in pipeline.all_outputs():
         dataset = catalog.get(name) if name in catalog else None
         path = getattr(dataset, "_filepath", None) or getattr(dataset, "_path", None)
-        if path is not None:
+        remote = getattr(dataset, "_protocol", "file") != "file" or getattr(dataset, "_storage", None) is not None
+        if path is not None and not remote:
             found.add(Path(str(path).partition("*")[0]).parent)
     return sorted(path for path in found if path.is_dir() and not found & set(path.parents))

@@ -35,6 +35,7 @@ from transcriptome_diffusion.artefacts import replaced_when_whole
 from transcriptome_diffusion.checkpoints import TrainingDivergedError
 from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device, seeded, torch_threads
 from transcriptome_diffusion.options import TrainingOptions
+from transcriptome_diffusion.training_cost import announce
 
 logger = logging.getLogger(__name__)
 
@@ -608,6 +609,8 @@ def fit(
         if options.max_epochs is not None:
             steps = max(round(options.max_epochs * steps_per_epoch), 1)
             options = options.model_copy(update={"max_steps": steps})
+        bfloat16 = multiplies_bfloat16(options.precision, device)
+        announce(title, parameters, batches.batch_size, options.max_steps, device, bfloat16)
         module = FitModule(model, options, seed + 1, device)
         watched = sys.stdout.isatty()
         average = MovingAverage(options.ema_decay, options.ema_warmup)
