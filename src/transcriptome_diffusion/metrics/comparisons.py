@@ -21,13 +21,13 @@ from transcriptome_diffusion.metrics.fidelity import (
     support,
 )
 from transcriptome_diffusion.metrics.fidelity import summarise as summarise_fidelity
-from transcriptome_diffusion.metrics.neighbours import nearest
+from transcriptome_diffusion.metrics.neighbours import Pair, Pool, nearest
 from transcriptome_diffusion.metrics.options import ContrastOptions, EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import privacy
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import SpaceReference
 from transcriptome_diffusion.metrics.registry import require_registered, select
-from transcriptome_diffusion.metrics.statistics import Interval, bootstrap, bootstrap_mean, matched
+from transcriptome_diffusion.metrics.statistics import Interval, bootstrap, bootstrap_mean, matched_draws
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
 from transcriptome_diffusion.metrics.utility import classification_scores, predict
 
@@ -35,6 +35,8 @@ from transcriptome_diffusion.metrics.utility import classification_scores, predi
 COLUMNS = ["reference", "metric", "label", "draw", "value", "n", "low", "high", "note"]
 #: profiles of a tissue below which its accuracy is not given
 LEAST_OF_TISSUE = 5
+#: profiles whose pairs are measured once for all draws; more are measured anew for every draw
+MOST_POOLED = 4096
 
 NEIGHBOURS = select("fidelity:fidelity")
 DIFFERENTIAL = tuple(name for name in select("biology.differential:agreement") if not name.startswith("contrast_"))
@@ -168,18 +170,23 @@ def _add_draws(
 ) -> None:
     k = getattr(options.neighbours, space)
     members: list[tuple[Memberships, np.ndarray, np.ndarray]] = []
-    draws = matched(real, candidate, reference.test, options.draws, options.seed, options.most_profiles)
-    for draw, (ours, theirs) in enumerate(draws):
-        pair, labelled = (ours.values, theirs.values), (ours.values, ours.labels, theirs.values, theirs.labels)
+    sizes = (options.draws, options.seed, options.most_profiles)
+    draws = matched_draws(real.labels, candidate.labels, reference.test.labels, *sizes)
+    few = len(real.labels) + len(candidate.labels) <= MOST_POOLED
+    pool = Pool(np.concatenate([real.values, candidate.values])) if few else None
+    for draw, rows in enumerate(draws):
+        ours, theirs = real.take(rows[0]), candidate.take(rows[1])
+        both, labelled = (ours.values, theirs.values), (ours.values, ours.labels, theirs.values, theirs.labels)
+        pair = Pair.of(*both) if pool is None else Pair(pool, rows[0], len(real.labels) + rows[1])
         n = len(ours.labels)
         if n >= (needed := least_profiles(k)):
-            members.append((memberships(*pair, k), ours.donors, theirs.donors))
+            members.append((memberships(*both, k, pair), ours.donors, theirs.donors))
             table.add(name, summarise_fidelity(members[-1][0], k), n, draw)
         elif not draw:
             note = f"{n} profiles a side, fewer than {needed}: {k} neighbours say nothing there"
             table.add(name, dict.fromkeys(NEIGHBOURS, np.nan), n, note=note)
         found = {
-            "correlation": correlation_score(*pair),
+            "correlation": correlation_score(*both),
             "spread": spread(*labelled),
             "frechet_pca": frechet(ours.coordinates, theirs.coordinates),
             "frechet_classifier": frechet(ours.features, theirs.features),
@@ -187,13 +194,12 @@ def _add_draws(
         table.add(name, found, n, draw)
         if name == "train":
             continue
-        tests = kernel_tests(
-            *pair, strata=(ours.labels, theirs.labels), permutations=99 if draw else 999, seed=options.seed
-        )
+        strata = ours.labels, theirs.labels
+        tests = kernel_tests(*both, strata=strata, permutations=99 if draw else 999, seed=options.seed, pair=pair)
         found = {
             "within_class_correlation": within_class_correlation(*labelled),
             **marginal_agreement(*labelled),
-            **support(*pair),
+            **support(*both, pair=pair),
             "mmd": tests["mmd"],
             "energy": tests["energy"],
         }
@@ -203,7 +209,7 @@ def _add_draws(
         table.add(name, found, n, draw)
         if not draw:
             table.add(name, {"mmd_p": tests["mmd_p"], "energy_p": tests["energy_p"]}, n)
-            _add_classifier_tests(table, ours, theirs, options)
+            _add_classifier_tests(table, ours, theirs, options, pair)
             table.add_labels(fidelity_by_class(*labelled, k), "label", ("precision", "recall"))
     if members:
         table.bound(name, _bounds(members, k))
@@ -223,7 +229,9 @@ def _bounds(members: Sequence[tuple[Memberships, np.ndarray, np.ndarray]], k: in
     return {name: bootstrap_mean([(v.astype(np.float64), u) for v, u in side]) for name, side in sides.items()}
 
 
-def _add_classifier_tests(table: Table, ours: ProfileSet, theirs: ProfileSet, options: EvaluationOptions) -> None:
+def _add_classifier_tests(
+    table: Table, ours: ProfileSet, theirs: ProfileSet, options: EvaluationOptions, pair: Pair
+) -> None:
     results = classifier_tests(
         ours.values,
         theirs.values,
@@ -231,6 +239,7 @@ def _add_classifier_tests(table: Table, ours: ProfileSet, theirs: ProfileSet, op
         donors=(ours.donors, theirs.donors),
         folds=options.folds,
         seed=options.seed,
+        pair=pair,
     )
     for name, found in results.items():
         metric = f"two_sample_{name}"
