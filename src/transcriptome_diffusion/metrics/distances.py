@@ -169,7 +169,7 @@ def _between(pairs: np.ndarray, is_real: np.ndarray) -> np.ndarray:
 
 def _median_above_diagonal(pairs: np.ndarray) -> float:
     """The median over all pairs of different rows, each counted once."""
-    return float(np.median(pairs[np.triu_indices(len(pairs), 1)]))
+    return float(np.median(pairs[np.tri(len(pairs), k=-1, dtype=bool)]))
 
 
 def _kernel(distance: np.ndarray, median: float) -> np.ndarray:
