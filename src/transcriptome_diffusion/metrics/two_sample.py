@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,7 @@ def classifier_tests(
     folds: int = 5,
     seed: int = 0,
     logistic_c: float = 1.0,
+    classifiers: Sequence[str] = ("logistic", "boosted"),
     pair: Pair | None = None,
 ) -> dict[str, TwoSampleResult]:
     """How well ``logistic`` (L2) and ``boosted`` (trees) classifiers separate the two sides, on held-out folds.
@@ -72,6 +73,7 @@ def classifier_tests(
         real, synthetic: (n, n_genes) in one gene-wise standardised space.
         strata: classes of the rows of both sides. donors: the same; profiles without a donor each need a name.
         logistic_c: inverse of the L2 penalty, as in scikit-learn.
+        classifiers: which of the two to train.
         pair: the two sides, where their distances are measured already.
 
     Returns:
@@ -85,13 +87,14 @@ def classifier_tests(
     """
     if min(len(real), len(synthetic)) < LEAST:
         few = _undefined(f"{min(len(real), len(synthetic))} profiles, fewer than {LEAST}")
-        return {"logistic": few, "boosted": few}
+        return dict.fromkeys(classifiers, few)
     is_synthetic = np.repeat([0, 1], [len(real), len(synthetic)])
     together = _together(real, synthetic, strata, donors, seed, pair)
     inputs = _inputs(np.concatenate([real, synthetic]))
     splits = list(_splits(is_synthetic, together, strata, folds, seed))
-    fits = {"logistic": (_logistic(logistic_c), inputs), "boosted": (_boosted(seed), _binned(inputs))}
-    return {name: _cross_validated(fit, seen, is_synthetic, splits) for name, (fit, seen) in fits.items()}
+    fits = {"logistic": _logistic(logistic_c), "boosted": _boosted(seed)}
+    seen = {name: _binned(inputs) if name == "boosted" else inputs for name in classifiers}
+    return {name: _cross_validated(fits[name], seen[name], is_synthetic, splits) for name in classifiers}
 
 
 def _together(
