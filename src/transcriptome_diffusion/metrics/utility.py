@@ -24,7 +24,7 @@ from transcriptome_diffusion.metrics.threads import one_thread_if_small
 #: of their training profiles
 MAX_INPUTS, WIDE = 1024, 1.5
 #: share of the largest variance below which an axis is rounding
-SPANNED = 1e-6
+SPANNED = 1e-9
 #: of the validation loss, in nats, that counts as an improvement
 MIN_DECREASE = 1e-3
 
@@ -328,18 +328,19 @@ def _projection(train: np.ndarray) -> Projection:
     n, genes = train.shape
     if genes <= min(MAX_INPUTS, WIDE * n):
         return Projection()
-    centre = train.mean(axis=0, dtype=np.float64).astype(train.dtype)
-    centred = train - centre
-    if n > 2 * MAX_INPUTS:  # one pass is enough for a subspace
-        _, axes = leading_axes(centred, MAX_INPUTS, iterations=1)
+    centre = train.mean(axis=0, dtype=np.float64)
+    if n > 2 * MAX_INPUTS:  # in float32, and one pass is enough for a subspace
+        _, axes = leading_axes(train - centre.astype(train.dtype), MAX_INPUTS, iterations=1)
         axes = axes @ _random_basis(axes.shape[1]).astype(axes.dtype)
-        return Projection(centre, axes.astype(train.dtype))
-    variances, vectors = np.linalg.eigh((centred @ centred.T).astype(np.float64))
-    kept = np.flatnonzero(variances > SPANNED * variances[-1])[-MAX_INPUTS:]
-    if not len(kept):  # all profiles are the same
-        return Projection()
-    basis = vectors[:, kept] / np.sqrt(variances[kept]) @ _random_basis(len(kept))
-    return Projection(centre, centred.T @ basis.astype(train.dtype))
+    else:  # the last axes may hold a millionth of the first one's variance: their products are in float64
+        centred = train - centre
+        variances, vectors = np.linalg.eigh(centred @ centred.T)
+        kept = np.flatnonzero(variances > SPANNED * variances[-1])[-MAX_INPUTS:]
+        if not len(kept):  # all profiles are the same
+            return Projection()
+        basis = vectors[:, kept] / np.sqrt(variances[kept]) @ _random_basis(len(kept))
+        axes = centred.astype(train.dtype).T @ basis.astype(train.dtype)
+    return Projection(centre.astype(train.dtype), axes.astype(train.dtype))
 
 
 def _random_basis(size: int) -> np.ndarray:
