@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from transcriptome_diffusion.devices import resolve_device, torch_threads
-from transcriptome_diffusion.expression.covariance import leading_axes
+from transcriptome_diffusion.expression.covariance import leading_axes, principal_axes
 from transcriptome_diffusion.metrics.bounded import blocks
 from transcriptome_diffusion.metrics.options import ClassifierOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
@@ -23,8 +23,6 @@ from transcriptome_diffusion.metrics.threads import one_thread_if_small
 #: more genes than this, or than ``WIDE`` times the training profiles, reach the classifiers as coordinates in the span
 #: of their training profiles
 MAX_INPUTS, WIDE = 1024, 1.5
-#: share of the largest variance below which an axis is rounding
-SPANNED = 1e-9
 #: of the validation loss, in nats, that counts as an improvement
 MIN_DECREASE = 1e-3
 
@@ -331,15 +329,11 @@ def _projection(train: np.ndarray) -> Projection:
     centre = train.mean(axis=0, dtype=np.float64)
     if n > 2 * MAX_INPUTS:  # in float32, and one pass is enough for a subspace
         _, axes = leading_axes(train - centre.astype(train.dtype), MAX_INPUTS, iterations=1)
-        axes = axes @ _random_basis(axes.shape[1]).astype(axes.dtype)
-    else:  # the last axes may hold a millionth of the first one's variance: their products are in float64
-        centred = train - centre
-        variances, vectors = np.linalg.eigh(centred @ centred.T)
-        kept = np.flatnonzero(variances > SPANNED * variances[-1])[-MAX_INPUTS:]
-        if not len(kept):  # all profiles are the same
-            return Projection()
-        basis = vectors[:, kept] / np.sqrt(variances[kept]) @ _random_basis(len(kept))
-        axes = centred.astype(train.dtype).T @ basis.astype(train.dtype)
+    else:
+        axes = principal_axes(train - centre, MAX_INPUTS)[1][:, :MAX_INPUTS]
+    if not axes.shape[1]:  # all profiles are the same
+        return Projection()
+    axes = axes @ _random_basis(axes.shape[1]).astype(axes.dtype)
     return Projection(centre.astype(train.dtype), axes.astype(train.dtype))
 
 
