@@ -215,6 +215,17 @@ def test_only_genes_that_all_have_are_scored(real, caplog):
     pd.testing.assert_frame_equal(found.scorecard, whole.scorecard)
 
 
+def test_one_class_is_scored_without_what_compares_classes():
+    whole = draw({"brain": 180}, 0)
+    parts = td.split(whole[:, :40].copy(), folds=5)
+    found = td.compare(parts, {"fresh": bare(draw({"brain": 40}, 9)[:, :40].copy())}, QUICK, report=True)
+    means = found.scorecard.query("generator == 'fresh' and reference == 'test'").set_index("metric")["mean"]
+    assert np.isnan(means["balanced_accuracy_mlp"])
+    assert np.isfinite(means[["spread", "coverage", "two_sample_boosted"]]).all()
+    assert found.report.startswith("<!doctype html>")
+    assert "against the other tissues" not in found.report
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

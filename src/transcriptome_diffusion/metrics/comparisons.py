@@ -351,7 +351,7 @@ def errors_of_biology(candidate: ProfileSet, reference: SpaceReference, options:
         found = table.frame().query("label == ''")
         return dict(zip(found["metric"], found["value"], strict=True))
 
-    return jackknife(again, (reference.test.donors, candidate.donors), seed=options.seed)
+    return jackknife(again, [(side.donors, side.labels) for side in (reference.test, candidate)], seed=options.seed)
 
 
 def _add_differential_expression(
