@@ -21,16 +21,8 @@ class _Commands(click.Group):
         return [*super().list_commands(ctx), "run"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """For the list of commands; Kedro is not loaded for its line."""
-        if cmd_name == "run":
-            return click.Command("run", help="Run the pipelines of a project, in its folder; Kedro's command.")
-        return super().get_command(ctx, cmd_name)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, __getattr__("run") if name == "run" else command, rest
+        # Kedro's own command line asks here as well, so this has to be the real command
+        return __getattr__("run") if cmd_name == "run" else super().get_command(ctx, cmd_name)
 
 
 @click.group(name="transcriptome-diffusion", cls=_Commands, context_settings=HELP)
