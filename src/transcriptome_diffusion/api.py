@@ -140,13 +140,23 @@ def split(profiles: ad.AnnData, seed: int = 0, column: str | None = None, folds:
     return Splits(*(parts[name].copy() for name in SPLITS))
 
 
-def fit(generator: str, train: ad.AnnData, validation: ad.AnnData, **options: Any) -> Generator:
+def fit(
+    generator: str,
+    train: ad.AnnData,
+    validation: ad.AnnData,
+    *,
+    reference: ad.AnnData | None = None,
+    privacy: str | Mapping[str, Any] = "none",
+    **options: Any,
+) -> Generator:
     """Train a generator.
 
     Args:
         generator: its name on the scorecard: ``class_gaussian``, ``vae``, ``flow_matching``, ``ddim``, ...
         train: (n, n_genes), as ``prepare`` and ``split`` return it.
         validation: of other donors, with the same genes; choices are made on it, such as when to stop.
+        reference: a public cohort, as ``prepare`` returns it, for small or sensitive cohorts; see docs/privacy.md.
+        privacy: ``none``, ``reference_axes`` or ``dp``, or settings such as ``{"dial": "dp", "epsilon": 4}``.
         options: of the generator, as in its block of parameters, for instance ``training={"max_steps": 500}``.
 
     Returns:
@@ -155,6 +165,9 @@ def fit(generator: str, train: ad.AnnData, validation: ad.AnnData, **options: An
     Raises:
         ValueError: if generator or option are unknown, or profiles do not fit.
     """
+    from transcriptome_diffusion.expression.reference import prepare_reference
+    from transcriptome_diffusion.generators.pretrained import fit as fit_generator
+    from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
     from transcriptome_diffusion.generators.registry import GENERATORS
     from transcriptome_diffusion.generators.runs import training_facts
 
@@ -164,8 +177,12 @@ def fit(generator: str, train: ad.AnnData, validation: ad.AnnData, **options: An
     if spec.sampler:
         options["sampler"] = {"name": generator, **options.get("sampler", {})}
     cls, checked = spec.load_class(), spec.options.model_validate(options)
-    model = cls.fit(_declared(train), _declared(validation), checked)
-    model.record |= training_facts(model, train)
+    settings = PrivacyOptions.model_validate({"dial": privacy} if isinstance(privacy, str) else dict(privacy))
+    if reference is not None:
+        reference = prepare_reference(reference, train.var, checked.conditions[0])
+    model = fit_generator(cls, _declared(train), _declared(validation), checked, reference, settings)
+    if settings.dial != "dp":  # which shows noisy numbers instead
+        model.record |= training_facts(model, train)
     return model
 
 

@@ -189,7 +189,7 @@ def test_samples_have_the_reference_correlations_and_the_cohorts_means_and_scale
 
 
 def test_reference_axes_uses_nothing_of_the_cohort_but_class_means_scales_and_factors(reference, own):
-    """Two cohorts with the same class means, scales and factors, but other correlations, give one and the same model."""
+    """Cohorts with the same class means, scales and factors, but other correlations, give one and the same model."""
     train, validation = own
     rng = np.random.default_rng(0)
     values = dense(train).astype(np.float64).copy()
