@@ -13,6 +13,7 @@ from kedro.framework.startup import bootstrap_project
 
 from command_line import copied, kedro
 from transcriptome_diffusion.experiments.options import AugmentationOptions
+from transcriptome_diffusion.generation import load_generator
 from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
 from transcriptome_diffusion.generators.registry import GENERATORS
 from transcriptome_diffusion.pipelines.augmentation.nodes import TrainClassifiers, refuse_unknown, train_references
@@ -94,7 +95,8 @@ def test_with_a_reference_every_generator_runs_with_the_dials_it_knows():
 @pytest.mark.slow
 def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     copy = copied(project, tmp_path / "project")
-    run = kedro(copy, "run", "--env", "test", "--pipelines", "ingestion,feature_landmarks,augmentation")
+    pipelines = "ingestion,feature_landmarks,augmentation,privacy"
+    run = kedro(copy, "run", "--env", "test", "--pipelines", pipelines, "--params", "privacy.dial=dp")
     said = run.stdout + run.stderr
     assert run.returncode == 0, said[-3000:]
     assert "vae: takes no part" in said
@@ -134,3 +136,11 @@ def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     assert {"(predicted)", "5", "all"} == set(worth.loc[worth["method"] == "none", "n_per_tissue"])
     for name in ("worth", "frontier"):
         assert json.loads((reporting / f"augmentation_{name}.json").read_text())["data"]
+
+    model = load_generator(copy / "data" / "test" / "06_models" / "private")
+    assert model.record["privacy"]["dial"] == "dp"
+    assert "fingerprint" not in model.record
+    assert model.sample(dict.fromkeys(train["tissue"].unique(), 3), seed=1).n_obs == 12
+    assert "(8, 1e-05)-differentially private" in (reporting / "privacy" / "sentence.md").read_text()
+    attacks = pd.read_csv(reporting / "privacy" / "attacks.csv")
+    assert set(attacks["released"]) == {60, 150, 300, 600, 10 * len(train)}

@@ -83,7 +83,11 @@ def _pretrained(
         for part in (train, validation):
             codes = torch.from_numpy(model.conditions.to_codes(part.obs))
             with torch.no_grad():
-                parts.append((coordinates.to_coordinates(torch.from_numpy(dense(part)), codes), codes))
+                u = coordinates.scaler(torch.from_numpy(dense(part)))
+                if coordinates.preconditioner is not None:
+                    u = coordinates.preconditioner.to_coordinates(u, codes)
+                # of training profiles the network draws all coordinates anew before it takes the leading ones
+                parts.append((u if part is train else u[:, : coordinates.width], codes))
         from transcriptome_diffusion import training
 
         record = training.fit(network, *parts, tuned, options.seed, title=f"{cls.name}, on the cohort alone")
@@ -116,7 +120,7 @@ def _joined(train: ad.AnnData, reference: ad.AnnData, label: str) -> ad.AnnData:
     for part, prefix in ((train, ""), (reference, "reference ")):
         donors = part.obs.get("donor", part.obs_names.to_series()).astype(str)
         names = prefix + part.obs[label].astype(str)
-        table = pd.DataFrame({label: names, "donor": prefix + donors}, index=prefix + part.obs_names)
-        tables.append(table)
+        table = {label: names.to_numpy(), "donor": (prefix + donors).to_numpy()}
+        tables.append(pd.DataFrame(table, index=prefix + part.obs_names.astype(str)))
     values = np.concatenate([dense(train), dense(reference)])
     return make_profiles(values, pd.concat(tables), train.var, str(train.uns["unit"]))
