@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from transcriptome_diffusion.expression.profiles import dense, make_profiles
 from transcriptome_diffusion.expression.reference import (
     Within,
-    log_likelihood,
+    log_likelihoods,
     match_reference,
     pooled_scale,
     prepare_reference,
@@ -75,12 +75,27 @@ def test_residuals_have_unbiased_variances_and_factors_say_which_class_varies_mo
     assert (40 * a + 4 * b) / 44 == pytest.approx(1)
 
 
-def test_the_log_likelihood_is_that_of_scipy_with_fewer_and_with_more_rows_than_genes():
+def test_the_log_likelihoods_are_those_of_scipy_with_fewer_and_with_more_rows_than_genes():
     rng = np.random.default_rng(1)
-    for n in (5, 20):
+    for n in (0, 5, 20):
         rows, z = rng.normal(size=(n, 9)), rng.normal(size=(3, 9))
-        exact = multivariate_normal(np.zeros(9), rows.T @ rows + 0.3 * np.eye(9)).logpdf(z)
-        np.testing.assert_allclose(log_likelihood(z, rows, 0.3) - 4.5 * np.log(2 * np.pi), exact, rtol=1e-9)
+        found = log_likelihoods(z, rows, 0.3, (0.0, 0.4))
+        for share, ours in zip((0.0, 0.4), found, strict=True):
+            covariance = (1 - share) * (rows.T @ rows + 0.3 * np.eye(9)) + share * np.eye(9)
+            exact = multivariate_normal(np.zeros(9), covariance).logpdf(z)
+            np.testing.assert_allclose(ours - 4.5 * np.log(2 * np.pi), exact, rtol=1e-9)
+
+
+def test_the_identity_has_a_larger_share_the_more_the_tissues_of_the_reference_differ(reference):
+    prior = Prior.of(Within.of(dense(reference), reference.obs["tissue"].to_numpy()))
+    assert prior.identity_share <= 0.1  # all tissues vary along the same directions
+    rng = np.random.default_rng(0)
+    values = dense(reference).astype(np.float64).copy()
+    for tissue in np.unique(reference.obs["tissue"]):
+        rows = (reference.obs["tissue"] == tissue).to_numpy()
+        values[rows] += rng.normal(size=(rows.sum(), 6)) @ (1.5 * rng.normal(size=(6, GENES)))
+    other = Prior.of(Within.of(values, reference.obs["tissue"].to_numpy()))
+    assert other.identity_share >= 0.2
 
 
 def test_scales_are_the_cohorts_with_many_profiles_and_follow_the_reference_with_few(reference):

@@ -8,6 +8,7 @@ both cohorts have the same classes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import anndata as ad
@@ -256,30 +257,33 @@ def likelihood_gain(own: Within, reference: Within, scale: np.ndarray) -> float:
     of directions in which its own few profiles hardly vary.
     """
     z = divide(own.residuals, scale) / np.sqrt(own.factors(scale))[own.codes, None]
-    rows = divide(reference.residuals, reference.scale)
-    alone = log_likelihood(z, rows[:0], 1.0).mean()
-    gains = [
-        log_likelihood(z, rows * np.sqrt((1 - share) / len(rows)), share).mean() - alone for share in IDENTITY_SHARES
-    ]
-    return float(max(gains)) / z.shape[1]
+    rows = divide(reference.residuals, reference.scale) / np.sqrt(len(reference.residuals))
+    found = log_likelihoods(z, rows, 0.0, IDENTITY_SHARES).mean(axis=1)
+    return float(found.max() - log_likelihoods(z, rows[:0], 1.0, (0.0,)).mean()) / z.shape[1]
 
 
-def log_likelihood(z: np.ndarray, rows: np.ndarray, noise: float) -> np.ndarray:
-    """Log density of each z (n, n_genes) under N(0, rowsᵀ rows + noise I), without its constant, (n,).
+def log_likelihoods(z: np.ndarray, rows: np.ndarray, noise: float, shares: Sequence[float]) -> np.ndarray:
+    """Log densities of z (n, n_genes), without their constant, under covariances that are mixed with the identity.
 
-    By the smaller product of ``rows`` (n_rows, n_genes), so that no matrix of genes by genes is formed where profiles
-    are fewer.
+    For each share a of the identity the covariance is (1 - a) (rowsᵀ rows + noise I) + a I. By the smaller product of
+    ``rows`` (n_rows, n_genes), so that no matrix of genes by genes is formed where profiles are fewer.
+
+    Returns:
+        (n_shares, n).
     """
     genes, squares = z.shape[1], np.square(z).sum(axis=1)
-    if not len(rows):
-        return -(squares / noise + genes * np.log(noise)) / 2
+    values, axes = np.empty(0), np.empty((genes, 0))
     if len(rows) > genes:
         values, axes = np.linalg.eigh(rows.T @ rows)
-    else:
+    elif len(rows):
         values, left = np.linalg.eigh(rows @ rows.T)
         axes = rows.T @ (left / np.sqrt(values.clip(min=1e-12 * values.max())))
-    kept = values > 1e-9 * values.max()
+    kept = values > 1e-9 * values.max(initial=0)
     values, along = values[kept], np.square(z @ axes[:, kept])
-    quadratic = squares / noise - (along * (1 / noise - 1 / (values + noise))).sum(axis=1)
-    volume = genes * np.log(noise) + np.log1p(values / noise).sum()
-    return -(quadratic + volume) / 2
+    found = []
+    for share in shares:
+        rest = max((1 - share) * noise + share, 1e-3)
+        variances = (1 - share) * values + rest
+        quadratic = squares / rest - along @ (1 / rest - 1 / variances)
+        found.append(-(quadratic + genes * np.log(rest) + np.log(variances / rest).sum()) / 2)
+    return np.array(found)

@@ -16,7 +16,13 @@ import numpy as np
 
 from transcriptome_diffusion.expression.covariance import ledoit_wolf, principal_axes
 from transcriptome_diffusion.expression.profiles import dense
-from transcriptome_diffusion.expression.reference import Within, divide, log_likelihood, match_reference, pooled_scale
+from transcriptome_diffusion.expression.reference import (
+    Within,
+    divide,
+    log_likelihoods,
+    match_reference,
+    pooled_scale,
+)
 from transcriptome_diffusion.generators.base import choose_lower_bound
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.classes import Classes
@@ -31,8 +37,10 @@ from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
 
 logger = logging.getLogger(__name__)
 
-#: folds of donors that choose the share of own covariance
+#: folds of donors, or of the reference's classes, that choose shares
 FOLDS = 3
+#: shares of the identity that a covariance may be mixed with
+IDENTITY_SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7)
 
 
 class Prior(NamedTuple):
@@ -45,6 +53,8 @@ class Prior(NamedTuple):
         axes: of that covariance, (n_genes, rank). variance: along them, (rank,).
         between: variance of class means along the axes, smoothed over them, (rank,). between_rest: of each gene off
             the axes.
+        identity_share: that of the identity under which the covariance of some classes explains the others best. Genes
+            of another tissue vary together less than those of the reference say.
     """
 
     cohort: Within
@@ -54,6 +64,7 @@ class Prior(NamedTuple):
     variance: np.ndarray
     between: np.ndarray
     between_rest: float
+    identity_share: float
 
     @classmethod
     def of(cls, cohort: Within) -> Prior:
@@ -76,7 +87,12 @@ class Prior(NamedTuple):
             off = np.square(centred).sum() / degrees - squares.sum()
             rest = max(off / max(centred.shape[1] - len(squares), 1), 1e-9)
         rows = z * np.sqrt((1 - shrinkage) / len(z))
-        return cls(cohort, rows, noise, axes, (1 - shrinkage) * variances + noise, between, rest)
+        scores = sum(
+            log_likelihoods(z[other], *_rows(z[fitted]), IDENTITY_SHARES).sum(axis=1)
+            for fitted, other in _folds(cohort.codes)
+        )
+        share = IDENTITY_SHARES[int(np.argmax(scores))]
+        return cls(cohort, rows, noise, axes, (1 - shrinkage) * variances + noise, between, rest, share)
 
 
 def fit_with_reference(
@@ -116,20 +132,22 @@ def fit_with_reference(
     factors = own.factors(scale)
     shared = _shared_means(prior, own, train, label) if len(options.conditions) == 1 else {}
     means = own.means.mean(axis=0) + scale * _shrunk(prior, own, scale, factors, shared)
-    share, scores = 0.0, []
+    share, identity, scores = 0.0, prior.identity_share, []
+    z = divide(own.residuals, scale) / np.sqrt(factors)[own.codes, None]
     if privacy.dial == "none":
-        z = divide(own.residuals, scale) / np.sqrt(factors)[own.codes, None]
         donors = train.obs.get("donor", train.obs_names.to_series()).astype(str).to_numpy()
-        scores = [
-            [a, s] for a, s in zip(privacy.own_shares, _scores(z, donors, prior, privacy.own_shares), strict=True)
-        ]
-        share = max(scores, key=lambda pair: pair[1])[0] if len(scores) > 1 else privacy.own_shares[0]
-    rows, noise = mixture(prior, z if share else np.empty((0, len(scale))), share)
+        found = _scores(z, donors, prior, privacy.own_shares)
+        best, at = np.unravel_index(int(np.argmax(found)), found.shape)
+        share, identity = privacy.own_shares[best], IDENTITY_SHARES[at]
+        scores = [[a, float(row.max())] for a, row in zip(privacy.own_shares, found, strict=True)]
+    rows, noise = mixture(prior, z if share else z[:0], share)
+    rows, noise = np.sqrt(1 - identity) * rows, (1 - identity) * noise + identity
     _fill(model, classes, means[order], scale, factors[order], rows, noise)
     model.record = {
         "privacy": {"dial": privacy.dial, "reference": matched.facts},
         "profiles_per_class": classes.sizes.tolist(),
         "own_share": share,
+        "identity_share": identity,
         "held_out_log_likelihood_per_gene": scores,
         "class_factors": factors[order].tolist(),
     }
@@ -144,27 +162,35 @@ def mixture(prior: Prior, own: np.ndarray, share: float) -> tuple[np.ndarray, fl
     """
     if not share:
         return prior.rows, prior.noise
-    shrinkage, variance = ledoit_wolf(own)
-    mine = own * np.sqrt(share * (1 - shrinkage) / len(own))
-    rows = mine if share == 1 else np.concatenate([np.sqrt(1 - share) * prior.rows, mine])
-    return rows, (1 - share) * prior.noise + share * shrinkage * variance
+    own_rows, own_noise = _rows(own)
+    rows = np.sqrt(share) * own_rows
+    if share < 1:
+        rows = np.concatenate([np.sqrt(1 - share) * prior.rows, rows])
+    return rows, (1 - share) * prior.noise + share * own_noise
 
 
-def _scores(z: np.ndarray, donors: np.ndarray, prior: Prior, shares: list[float]) -> list[float]:
-    """Mean log likelihood of other donors per gene, for every share of own covariance."""
-    found = np.zeros(len(shares))
-    for fitted, other in _donor_folds(donors):
+def _rows(z: np.ndarray) -> tuple[np.ndarray, float]:
+    """Rows and noise of the Ledoit-Wolf covariance of centred z (n, n_genes): rowsᵀ rows + noise I."""
+    shrinkage, variance = ledoit_wolf(z)
+    return z * np.sqrt((1 - shrinkage) / len(z)), max(shrinkage * variance, 1e-3)
+
+
+def _scores(z: np.ndarray, donors: np.ndarray, prior: Prior, shares: list[float]) -> np.ndarray:
+    """Mean log likelihood of other donors per gene, for every share of own covariance and of the identity."""
+    found = np.zeros((len(shares), len(IDENTITY_SHARES)))
+    for fitted, other in _folds(donors):
         for place, share in enumerate(shares):
-            rows, noise = mixture(prior, z[fitted], share)
-            found[place] += log_likelihood(z[other], rows, max(noise, 1e-3)).sum()
-    return (found / z.size).tolist()
+            found[place] += log_likelihoods(z[other], *mixture(prior, z[fitted], share), IDENTITY_SHARES).sum(axis=1)
+    return found / z.size
 
 
-def _donor_folds(donors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _folds(groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of some groups, donors or classes, and of the others; of a single group, rows by turns."""
     from sklearn.model_selection import GroupKFold
 
-    if (found := len(np.unique(donors))) >= 2:
-        yield from GroupKFold(min(FOLDS, found)).split(donors, groups=donors)
+    if len(np.unique(groups)) < 2:
+        groups = np.arange(len(groups)) % FOLDS
+    yield from GroupKFold(min(FOLDS, len(np.unique(groups)))).split(groups, groups=groups)
 
 
 def _shared_means(prior: Prior, own: Within, train: ad.AnnData, label: str) -> dict[int, np.ndarray]:
@@ -269,7 +295,9 @@ def _fit_private(
     means = centre + cohort.scale * ((weights * found.means * unit) @ axes.T)
     counts = np.maximum(np.round(found.counts), 1).astype(np.int64)
     classes = Classes(known, np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-    _fill(model, classes, means, cohort.scale, found.factors, prior.rows, prior.noise)
+    identity = prior.identity_share
+    rows, noise = np.sqrt(1 - identity) * prior.rows, (1 - identity) * prior.noise + identity
+    _fill(model, classes, means, cohort.scale, found.factors, rows, noise)
     if model.settings["lower_bound"] == "data":
         model.lower_bound = choose_lower_bound(dense(reference))
     names = list(model.conditions.names)
@@ -281,6 +309,7 @@ def _fit_private(
             for row, count in zip(labels, counts, strict=True)
         ],
         "class_factors": found.factors.tolist(),
+        "identity_share": identity,
         "noise_multiplier": multiplier,
         "clip": clip,
         "axes": len(variance),
