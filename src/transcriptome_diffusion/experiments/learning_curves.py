@@ -20,7 +20,7 @@ from transcriptome_diffusion.expression.reference import Within, divide
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.metrics.biology.coexpression import within_correlation
 from transcriptome_diffusion.metrics.fidelity import fidelity
-from transcriptome_diffusion.metrics.membership import attack, gaussian_ratio, known_axes_ratio
+from transcriptome_diffusion.metrics.membership import auc, gaussian_ratio, known_axes_ratio, true_positive_rate
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.statistics import matched
 from transcriptome_diffusion.metrics.utility import classification_scores
@@ -117,9 +117,12 @@ def quality(drawn: Iterable[Drawn], test: ad.AnnData, label: str, logistic_c: fl
             scores["known_axes"] = known_axes_ratio(one.synthetic.values, one.synthetic.labels, one.others, one.axes)
         for name, score in scores.items():
             ours, theirs = (score(part.values, part.labels) for part in (one.members, held_out))
-            for metric, estimate in attack(name, ours, one.members, theirs, held_out, one.seed).items():
-                if not metric.endswith("tpr_1"):
-                    found[metric] = estimate.value, estimate.note
+            sides = ours, one.members, theirs, held_out
+            for metric, estimate in (
+                (f"{name}_auc", auc(*sides)),
+                (f"{name}_tpr_10", true_positive_rate(*sides, 0.1, one.seed, replicates=1)),
+            ):
+                found[metric] = estimate.value, estimate.note
         classes = tuple(np.unique(held_out.labels))
         if classes not in edges:
             edges[classes] = _edges(held_out)
@@ -214,19 +217,16 @@ def needs(scores: pd.DataFrame, metric: str = "balanced_accuracy_logistic", seed
     if len(sizes) < 2:
         return pd.DataFrame(columns=columns)
     rng = np.random.default_rng(seed)
-    seeds = np.unique(alone["seed"])
-    drawn = [seeds, *(rng.choice(seeds, len(seeds)) for _ in range(REPLICATES if len(seeds) > 1 else 0))]
     by_seed = part.pivot_table(index=["method", "n_per_tissue", "ratio"], columns="seed", values="value", sort=False)
-    curves, means = [], []
-    for chosen in drawn:
-        mean = by_seed[list(chosen)].mean(axis=1)
-        ours = mean["none"]
-        n = sizes[ours.index.get_level_values("n_per_tissue")].to_numpy()
-        curves.append(InversePower.fit(n, ours.to_numpy()))
-        means.append(mean)
+    values, seeds = by_seed.to_numpy(), by_seed.shape[1]
+    ours = np.flatnonzero(by_seed.index.get_level_values("method") == "none")
+    n_alone = sizes[by_seed.index.get_level_values("n_per_tissue")[ours]].to_numpy()
+    replicates = REPLICATES if seeds > 1 else 0
+    drawn = [np.arange(seeds), *rng.integers(seeds, size=(replicates, seeds))]
+    means = [values[:, chosen].mean(axis=1) for chosen in drawn]
+    curves = [InversePower.fit(n_alone, mean[ours]) for mean in means]
     rows = []
-    for place in by_seed.index:
-        method, size, ratio = place
+    for place, (method, size, ratio) in enumerate(by_seed.index):
         n = float(sizes[size])
         row = {"method": method, "n_per_tissue": size, "ratio": ratio, "n": n, "accuracy": means[0][place]}
         if method == "none":

@@ -37,6 +37,8 @@ from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
 
 logger = logging.getLogger(__name__)
 
+#: axes of a reference that a model keeps at most
+MOST_ROWS = 256
 #: folds of donors, or of the reference's classes, that choose shares
 FOLDS = 3
 #: shares of the identity that a covariance may be mixed with
@@ -48,8 +50,9 @@ class Prior(NamedTuple):
 
     Attributes:
         cohort: the reference as class means and residuals.
-        rows: residuals per unit of scale and of the square root of the class factor, (n, n_genes). noise: with
-            ``rows`` divided by the square root of n, rowsᵀ rows + noise I is their Ledoit-Wolf covariance.
+        rows, noise: rowsᵀ rows + noise I is the Ledoit-Wolf covariance of residuals per unit of scale and of the square
+            root of the class factor; at most ``MOST_ROWS`` axes, whose lengths are the rows, and what the others hold
+            spread evenly. No profile of the reference is among them, (n_rows, n_genes).
         axes: of that covariance, (n_genes, rank). variance: along them, (rank,).
         between: variance of class means along the axes, smoothed over them, (rank,). between_rest: of each gene off
             the axes.
@@ -73,8 +76,12 @@ class Prior(NamedTuple):
         z = divide(cohort.residuals, cohort.scale) / np.sqrt(factors)[cohort.codes, None]
         z = divide(z, z.std(axis=0))
         shrinkage, variance = ledoit_wolf(z)
-        noise = max(shrinkage * variance, 1e-3)
-        variances, axes = principal_axes(z)
+        variances, axes = principal_axes(z, MOST_ROWS)
+        variances, axes = variances[:MOST_ROWS], axes[:, :MOST_ROWS]
+        spread = (np.square(z).sum() / len(z) - variances.sum()) / max(z.shape[1] - len(variances), 1)
+        noise = max(shrinkage * variance + (1 - shrinkage) * max(float(spread), 0.0), 1e-3)
+        variances = (1 - shrinkage) * variances + shrinkage * variance
+        rows = np.sqrt((variances - noise).clip(min=0))[:, None] * axes.T
         centred = divide(cohort.means - cohort.means.mean(axis=0), cohort.scale)
         degrees = len(cohort.means) - 1
         if degrees < 2:
@@ -86,13 +93,12 @@ class Prior(NamedTuple):
             between = np.exp(fitted(ranks))
             off = np.square(centred).sum() / degrees - squares.sum()
             rest = max(off / max(centred.shape[1] - len(squares), 1), 1e-9)
-        rows = z * np.sqrt((1 - shrinkage) / len(z))
         scores = sum(
             log_likelihoods(z[other], *_rows(z[fitted]), IDENTITY_SHARES).sum(axis=1)
             for fitted, other in _folds(cohort.codes)
         )
         share = IDENTITY_SHARES[int(np.argmax(scores))]
-        return cls(cohort, rows, noise, axes, (1 - shrinkage) * variances + noise, between, rest, share)
+        return cls(cohort, rows, noise, axes, variances, between, rest, share)
 
 
 def fit_with_reference(
