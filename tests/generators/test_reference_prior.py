@@ -258,6 +258,8 @@ def test_the_model_is_saved_and_loaded_as_any_class_gaussian(reference, own, tmp
     again = ClassGaussian.load(tmp_path / "model")
     np.testing.assert_array_equal(dense(again.sample({"t11": 5}, seed=3)), dense(model.sample({"t11": 5}, seed=3)))
     assert again.record["privacy"]["dial"] == "none"
+    assert again.marginal_map is None
+    assert not any("marginal" in name for name in model.state())
 
 
 def test_one_class_is_enough(reference):

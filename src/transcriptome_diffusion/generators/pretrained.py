@@ -74,6 +74,8 @@ def _pretrained(
         raise ValueError(f"a reference cohort serves one condition; `conditions` has {options.conditions}.")
     matched = match_reference(reference, train, label, other=validation, seed=options.seed)
     both = _joined(train, matched.profiles, label)
+    # a marginal map would give the cohort's genes the distributions of both
+    options = options.model_copy(update={"marginal_map": False})
     model = cls.fit(both, validation, options)
     model.record["privacy"] = {"dial": "none", "reference": matched.facts}
     network, coordinates = _network(model)

@@ -109,7 +109,7 @@ def fit_with_reference(
     privacy: PrivacyOptions,
     rng: np.random.Generator | None = None,
 ) -> ClassGaussian:
-    """A class Gaussian whose covariance comes from a reference cohort.
+    """A class Gaussian whose covariance comes from a reference cohort; it has no marginal map.
 
     Args:
         train, validation, options: as ``ClassGaussian.fit`` takes them.
@@ -122,6 +122,8 @@ def fit_with_reference(
         ValueError: if the reference does not fit, as ``match_reference`` says; or with ``dp``, if it lacks genes or has
             another unit.
     """
+    # a marginal map holds quantiles of the training profiles
+    options = options.model_copy(update={"marginal_map": False})
     model = ClassGaussian(**ClassGaussian.checked(train, validation, options))
     label = options.conditions[0]
     strata = model.conditions.strata(model.conditions.to_codes(train.obs))
