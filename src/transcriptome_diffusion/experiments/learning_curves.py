@@ -127,9 +127,9 @@ def quality(drawn: Iterable[Drawn], test: ad.AnnData, label: str, logistic_c: fl
         if classes not in edges:
             edges[classes] = _edges(held_out)
         real, synthetic = edges[classes], _edges(one.synthetic)
-        both = np.count_nonzero(real & synthetic)
-        found["edges_found"] = both / max(np.count_nonzero(real), 1), ""
-        found["edges_false"] = 1 - both / max(np.count_nonzero(synthetic), 1), ""
+        both = int(np.count_nonzero(real & synthetic))
+        found["edges_found"] = both / max(int(np.count_nonzero(real)), 1), ""
+        found["edges_false"] = 1 - both / max(int(np.count_nonzero(synthetic)), 1), ""
         place = (one.method, one.n_per_tissue, one.seed)
         rows += [(*place, metric, value, one.real_profiles, note) for metric, (value, note) in found.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -246,7 +246,7 @@ def _classes(alone: pd.DataFrame) -> float:
     numbers = alone[alone["n_per_tissue"] != "all"]
     if numbers.empty:
         return 1.0
-    smallest = numbers.loc[numbers["n_per_tissue"].astype(int).idxmin()]
+    smallest = numbers.iloc[int(np.argmin(numbers["n_per_tissue"].astype(int)))]
     return max(float(smallest["real_profiles"]) / float(smallest["n_per_tissue"]), 1.0)
 
 

@@ -16,6 +16,7 @@ from transcriptome_diffusion.expression.profiles import dense, require_same_gene
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.metrics.membership import Estimate, attack, gaussian_ratio, kernel_ratio, known_axes_ratio
+from transcriptome_diffusion.metrics.membership import auc as area
 from transcriptome_diffusion.metrics.neighbours import nearest_distances
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
@@ -117,8 +118,8 @@ def privacy_report(
     by_class = []
     for kind in np.unique(members.labels):
         own, other = members.labels == kind, held_out.labels == kind
-        found = attack("a", ours[own], members.take(own), theirs[other], held_out.take(other), seed)["a_auc"]
-        by_class.append({"class": kind, "profiles": int(own.sum()), "auc": found.value, "note": found.note})
+        alone = area(ours[own], members.take(own), theirs[other], held_out.take(other))
+        by_class.append({"class": kind, "profiles": int(own.sum()), "auc": alone.value, "note": alone.note})
     centred = np.empty(len(ours))
     for kind in np.unique(members.labels):
         own, other = members.labels == kind, held_out.labels == kind

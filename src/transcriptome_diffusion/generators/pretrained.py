@@ -92,10 +92,11 @@ def _pretrained(
                 parts.append((u if part is train else u[:, : coordinates.width], codes))
         from transcriptome_diffusion import training
 
-        record = training.fit(network, *parts, tuned, options.seed, title=f"{cls.name}, on the cohort alone")
+        own, other = parts
+        record = training.fit(network, own, other, tuned, options.seed, title=f"{cls.name}, on the cohort alone")
         model.record["fine_tuning"] = {name: record[name] for name in ("steps", "best_step", "seconds", "stopped")}
         if hasattr(network, "fit_noise") and options.noise == "held_out":
-            network.fit_noise(*parts[1])
+            network.fit_noise(*other)
     return model
 
 
@@ -112,7 +113,7 @@ def _network(model: Generator) -> tuple[Any, Any]:
     """What is trained and what gives its coordinates; nothing for a network that is useless without its critic."""
     if (denoiser := getattr(model, "denoiser", None)) is not None:
         return denoiser, denoiser
-    network = getattr(model, "network", None)
+    network: Any = getattr(model, "network", None)
     return (network, network.coordinates) if hasattr(network, "fit_noise") else (None, None)
 
 

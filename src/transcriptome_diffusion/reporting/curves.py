@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -62,7 +63,7 @@ def frontier_figure(quality: pd.DataFrame) -> go.Figure:
     """
     figure = make_subplots(1, len(AGAINST), shared_yaxes=True, horizontal_spacing=0.03)
     if not quality.empty:
-        size = quality.loc[quality["real_profiles"].idxmax(), "n_per_tissue"]
+        size = quality["n_per_tissue"].iloc[int(np.argmax(quality["real_profiles"]))]
         by = quality[quality["n_per_tissue"] == size].groupby(["method", "metric"], sort=False)["value"]
         mean, spread = (part.unstack("metric", sort=False) for part in (by.mean(), by.std().fillna(0)))
         attacks = [name for name in ("attack_auc", "known_axes_auc") if name in mean]
