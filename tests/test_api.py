@@ -46,8 +46,8 @@ def bare(profiles):
 )
 def test_every_unit_becomes_log2_of_x_plus_1(unit, change):
     linear = np.random.default_rng(0).gamma(2, 200, (6, 8)).astype(np.float32)
-    linear *= 1e6 / linear.sum(axis=1, keepdims=True)
     linear[0, 0] = 0
+    linear *= 1e6 / linear.sum(axis=1, keepdims=True)
     data = ad.AnnData(
         change(linear), obs={"organ": list("aabbcc")}, var=pd.DataFrame(index=[f"G{i}" for i in range(8)])
     )
@@ -213,6 +213,17 @@ def test_only_genes_that_all_have_are_scored(real, caplog):
     assert "30 of 40 genes" in caplog.text
     whole = td.compare(td.Splits(*(part[:, 10:].copy() for part in real)), {"fewer": fewer}, QUICK)
     pd.testing.assert_frame_equal(found.scorecard, whole.scorecard)
+
+
+def test_one_class_is_scored_without_what_compares_classes():
+    whole = draw({"brain": 180}, 0)
+    parts = td.split(whole[:, :40].copy(), folds=5)
+    found = td.compare(parts, {"fresh": bare(draw({"brain": 40}, 9)[:, :40].copy())}, QUICK, report=True)
+    means = found.scorecard.query("generator == 'fresh' and reference == 'test'").set_index("metric")["mean"]
+    assert np.isnan(means["balanced_accuracy_mlp"])
+    assert np.isfinite(means[["spread", "coverage", "two_sample_boosted"]]).all()
+    assert found.report.startswith("<!doctype html>")
+    assert "against the other tissues" not in found.report
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from transcriptome_diffusion.artefacts import replaced_when_whole
+from transcriptome_diffusion.checkpoints import checkpoints_in
 from transcriptome_diffusion.expression.normalise import is_counts, log2_of_counts
 from transcriptome_diffusion.expression.options import SplitOptions
 from transcriptome_diffusion.expression.profiles import GENE_COLUMNS, dense, make_profiles
@@ -144,6 +146,7 @@ def fit(
     generator: str,
     train: ad.AnnData,
     validation: ad.AnnData,
+    checkpoint: str | Path | None = None,
     *,
     reference: ad.AnnData | None = None,
     privacy: str | Mapping[str, Any] = "none",
@@ -155,6 +158,8 @@ def fit(
         generator: its name on the scorecard: ``class_gaussian``, ``vae``, ``flow_matching``, ``ddim``, ...
         train: (n, n_genes), as ``prepare`` and ``split`` return it.
         validation: of other donors, with the same genes; choices are made on it, such as when to stop.
+        checkpoint: a folder of this training alone, where a long one keeps what it needs to go on: the same call
+            after its process was killed continues it. The folder is removed at its end. Not with a reference.
         reference: a public cohort, as ``prepare`` returns it, for small or sensitive cohorts; see docs/privacy.md.
         privacy: ``none``, ``reference_axes`` or ``dp``, or settings such as ``{"dial": "dp", "epsilon": 4}``.
         options: of the generator, as in its block of parameters, for instance ``training={"max_steps": 500}``.
@@ -179,8 +184,11 @@ def fit(
     cls, checked = spec.load_class(), spec.options.model_validate(options)
     settings = PrivacyOptions.model_validate({"dial": privacy} if isinstance(privacy, str) else dict(privacy))
     if reference is not None:
+        if checkpoint:
+            raise ValueError("a training with a reference cohort has no checkpoint: leave out one of the two.")
         reference = prepare_reference(reference, train.var, checked.conditions[0])
-    model = fit_generator(cls, _declared(train), _declared(validation), checked, reference, settings)
+    with checkpoints_in(checkpoint, options=checked.model_dump(mode="json")) if checkpoint else nullcontext():
+        model = fit_generator(cls, _declared(train), _declared(validation), checked, reference, settings)
     if settings.dial != "dp":  # which shows noisy numbers instead
         model.record |= training_facts(model, train)
     return model

@@ -107,7 +107,7 @@ def write(path, table, case):
 
 
 @given(CASES)
-@settings(max_examples=40, derandomize=True, deadline=None, database=None)
+@settings(max_examples=30, derandomize=True, deadline=None, database=None)
 def test_it_comes_back(case):
     with tempfile.TemporaryDirectory() as folder:
         comes_back(Path(folder), case)

@@ -114,7 +114,7 @@ def bootstrap_mean(
         value += mean / len(sides)
         least = min(least, units)
         if units > 1:
-            weights = rng.multinomial(units, np.full(units, 1 / units), size=draws)
+            weights = rng.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
             drawn += (weights @ sums) / (weights @ counts) / len(sides)
             left_out = (sums.sum() - sums) / (counts.sum() - counts)
             influences.append((left_out.mean() - left_out) / len(sides))
@@ -134,28 +134,35 @@ def share_interval(share: float, units: int, level: float = 0.95) -> Interval:
 
 
 def jackknife(
-    statistics: Callable[..., Mapping[str, float]], sides: Sequence[np.ndarray], *, groups: int = 10, seed: int = 0
+    statistics: Callable[..., Mapping[str, float]],
+    sides: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    groups: int = 10,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Standard errors of several statistics over other donors: the delete-a-group jackknife.
 
     Shao & Wu (1989), doi:10.1214/aos/1176347263, for statistics that are smooth in the weights of profiles. The donors
-    of every side are divided at random into groups, and the g-th group of all sides is left out at a time.
+    of every side are divided at random into groups, class by class, and the g-th group of all sides is left out at a
+    time: the error is that of other donors in the same numbers of every class.
 
     Args:
         statistics: of the rows that are kept of each side, an array of row numbers per side.
-        sides: donor of each row, (n,) per side.
+        sides: donor and class of each row, (n,) both, per side.
         groups: as far as there are donors. The error of a standard error of g groups is about 1 / √(2 g).
 
     Returns:
         By name, NaN for statistics that are undefined without some group; none with fewer than ``LEAST`` donors a side.
     """
     rng = np.random.default_rng(seed)
-    codes = [np.unique(donors, return_inverse=True)[1] for donors in sides]
-    units = [int(code.max()) + 1 for code in codes]
-    groups = min(groups, *units)
+    units = [np.unique(donors, return_index=True, return_inverse=True)[1:] for donors, _ in sides]
+    groups = min([groups, *(len(first) for first, _ in units)])
     if groups < LEAST:
         return {}
-    group_of = [rng.permutation(np.arange(n) % groups)[code] for n, code in zip(units, codes, strict=True)]
+    group_of = []
+    for (first, codes), (_, classes) in zip(units, sides, strict=True):
+        by_class = np.lexsort((rng.permutation(len(first)), classes[first]))
+        group_of.append((by_class.argsort() % groups)[codes])
     found = [dict(statistics(*(np.flatnonzero(group != left_out) for group in group_of))) for left_out in range(groups)]
     errors = {}
     for name in found[0]:
@@ -187,7 +194,15 @@ def _bca(value: float, drawn: np.ndarray, influence: np.ndarray, level: float) -
 def matched(
     first: ProfileSet, second: ProfileSet, size_of: ProfileSet, draws: int, seed: int, most: int | None = None
 ) -> Iterator[tuple[ProfileSet, ProfileSet]]:
-    """Random subsets of two sets with equal size and equal label composition.
+    """Random subsets of two sets with equal size and equal label composition, by ``matched_draws``."""
+    for ours, theirs in matched_draws(first.labels, second.labels, size_of.labels, draws, seed, most):
+        yield first.take(ours), second.take(theirs)
+
+
+def matched_draws(
+    first: np.ndarray, second: np.ndarray, size_of: np.ndarray, draws: int, seed: int, most: int | None = None
+) -> Iterator[list[np.ndarray]]:
+    """Rows of random subsets of two sets, given by their labels (n,), with equal size and equal label composition.
 
     Nearest-neighbour indicators depend on the sample size and on the mixture of tissues, so both sides get,
     label by label, as many profiles as ``size_of`` has, or as many as the scarcer side can give. Where ``size_of``
@@ -196,16 +211,15 @@ def matched(
     Raises:
         ValueError: if one side lacks a label of ``size_of`` altogether.
     """
-    labels, counts = np.unique(size_of.labels, return_counts=True)
+    labels, counts = np.unique(size_of, return_counts=True)
     for side in (first, second):
-        if missing := sorted(set(labels.tolist()) - set(side.labels.tolist())):
+        if missing := sorted(set(labels.tolist()) - set(side.tolist())):
             raise ValueError(f"no profiles with the label {missing}; every tissue has to be generated.")
     if most is not None and counts.sum() > most:
         counts = np.maximum(counts * most // counts.sum(), 1)
     wanted = dict(zip(labels, counts, strict=True))
     for draw in range(draws):
-        ours, theirs = matched_rows((first.labels, second.labels), wanted, np.random.default_rng([seed, draw]))
-        yield first.take(ours), second.take(theirs)
+        yield matched_rows((first, second), wanted, np.random.default_rng([seed, draw]))
 
 
 def matched_rows(sides: Sequence[np.ndarray], wanted: Mapping[Any, int], rng: np.random.Generator) -> list[np.ndarray]:
