@@ -26,7 +26,7 @@ class PrivacyOptions(Options):
     )
     epsilon: float = Field(default=8.0, gt=0, description="for dp: of all that is released of the cohort")
     delta: float = Field(default=1e-5, gt=0, lt=1, description="for dp: below one over the number of donors")
-    axes: int = Field(default=100, ge=1, description="for dp: axes of the reference along which means are released")
+    axes: int = Field(default=256, ge=1, description="for dp: axes of the reference along which means are released")
     clip_quantile: float = Field(
         default=0.5, gt=0, lt=1, description="for dp: of the reference's profiles, whose length donors are clipped to"
     )
