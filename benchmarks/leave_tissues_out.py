@@ -70,10 +70,11 @@ def main() -> None:
             name, synthesise, train, validation, options, LABEL, classify="dp" not in name, kept=kept, axes=axes
         )
         scores.append(score(list(trained), test, LABEL))
-        found.append(quality(kept if "class" in name else [], test, LABEL))
-        pd.concat(scores).to_csv(f"{chosen.out}.scores.csv", index=False)
-        pd.concat(found).to_csv(f"{chosen.out}.quality.csv", index=False)
-    needs(pd.concat(scores)).to_csv(f"{chosen.out}.worth.csv", index=False)
+        if "class" in name:
+            found.append(quality(kept, test, LABEL))
+            pd.concat(found).to_csv(f"{chosen.out}.quality.csv", index=False)
+        pd.concat([part for part in scores if len(part)]).to_csv(f"{chosen.out}.scores.csv", index=False)
+    needs(pd.concat([part for part in scores if len(part)])).to_csv(f"{chosen.out}.worth.csv", index=False)
     print(frontier(pd.concat(found)).round(3).to_string())
 
 
