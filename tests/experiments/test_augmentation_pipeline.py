@@ -73,7 +73,7 @@ def test_a_generator_that_is_not_listed_is_not_trained_and_an_unknown_one_is_nam
     options = AugmentationOptions(generators=["vae"])
     assert TrainClassifiers("class_kde")(None, None, None, None, options, None, None, None) == []
     refuse_unknown(options)
-    with pytest.raises(ValueError, match=r"lists \['vea'\]; expected some of \['class_gaussian'"):
+    with pytest.raises(ValueError, match=r"lists \['vea'\]; expected some of \['class_bootstrap', 'class_gaussian'"):
         train_references(None, None, AugmentationOptions(generators=["vea"]), None)
 
 
