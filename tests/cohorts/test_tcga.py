@@ -222,6 +222,39 @@ class TestFirehose:
         assert "Left alone, since their members are there: STES" in caplog.text
         assert "so that their samples are not read: ESCA" in caplog.text
 
+    def test_a_union_cohort_can_be_read_beside_its_members(self, folder, caplog):
+        cohort = read_cohort("tcga", folder, {"unions": "twice"})
+        sample = "TCGA-B7-5816-01A-21R-1602-13"
+        assert cohort.obs["cancer_type"].to_dict() == {TUMOUR: "ACC", sample: "STAD", f"{sample}-STES": "STES"}
+        # the copy has the same donor, so that a split by donors keeps both on one side
+        assert cohort.obs.loc[f"{sample}-STES", "donor"] == cohort.obs.loc[sample, "donor"] == "TCGA-B7-5816"
+        assert cohort["TCGA-B7-5816-01A-21R-1602-13"].X.tolist() == cohort[f"{sample}-STES"].X.tolist()
+        assert "samples come twice: STES" in caplog.text
+
+    def test_samples_without_age_or_sex_are_left_out_where_both_are_required(self, folder, caplog):
+        def clinical(cohort, patient, age, sex):
+            table(
+                folder / f"{cohort}.clin.merged.picked.txt",
+                ["Hybridization REF", patient.lower()],
+                ["Composite Element REF", "value"],
+                ["years_to_birth", age],
+                ["vital_status", "0"],
+                ["gender", sex],
+            )
+
+        with pytest.raises(FileNotFoundError, match=r"`require: \['age', 'sex'\]` needs a clinical table beside ACC"):
+            read_cohort("tcga", folder, {"require": ["age", "sex"]})
+        clinical("ACC", TUMOUR[:12], "58", "FEMALE")
+        clinical("STAD", "TCGA-B7-5816", "NA", "male")
+        with caplog.at_level(logging.INFO):
+            cohort = read_cohort("tcga", folder, {"require": ["age", "sex"]})
+        assert cohort.obs[["age", "sex"]].to_dict("index") == {TUMOUR: {"age": 58.0, "sex": "female"}}
+        assert "1 without age in STAD.clin.merged.picked.txt (TCGA-B7-5816-01A-21R-1602-13)" in caplog.text
+        assert read_cohort("tcga", folder, {"require": ["sex"]}).n_obs == 2
+        (folder / "ACC.clin.merged.picked.txt").write_text("Hybridization REF\tx\nvital_status\t0\n")
+        with pytest.raises(ValueError, match=r"has no row \['years_to_birth', 'gender'\]"):
+            read_cohort("tcga", folder)
+
     def test_a_cohort_without_a_wanted_sample_is_passed_over_and_none_at_all_is_an_error(self, folder):
         quality(folder, (TUMOUR, "ACC", "True"))
         assert read_cohort("tcga", folder).obs["cancer_type"].tolist() == ["STAD"]

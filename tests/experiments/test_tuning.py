@@ -63,6 +63,8 @@ class Toy(Generator):
         model.values = dense(train)
         return model
 
+    fit_model = fit  # without a marginal map
+
     def sample_codes(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         noise = np.random.default_rng([seed, self.settings["seed"]]).normal(size=self.values.shape)
         return self.values + self.settings["shift"] + self.settings["noise"] * noise

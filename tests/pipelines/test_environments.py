@@ -20,7 +20,7 @@ from transcriptome_diffusion.generators.registry import trained_models
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
-PUBLISHED = {"gtex": 4, "gtex_paper": 4, "tcga": 2, "tcga_paper": 33, "toil": 3, "rnaseqdb": 52}
+PUBLISHED = {"gtex": 4, "gtex_paper": 4, "tcga": 2, "tcga_paper": 66, "toil": 3, "rnaseqdb": 52}
 
 
 @pytest.fixture(scope="module")

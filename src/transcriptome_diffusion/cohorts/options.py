@@ -67,6 +67,13 @@ class TCGAOptions(ReaderOptions):
     do_not_use: Literal["drop", "keep"] = Field(
         default="drop", description="samples that the quality annotations mark Do_not_use"
     )
+    require: list[Literal["age", "sex"]] = Field(
+        default=[], description="samples without are left out, as in Lacan et al.; needs the clinical tables"
+    )
+    unions: Literal["leave_out", "twice"] = Field(
+        default="leave_out",
+        description="Firehose's union cohorts, whose members are there: twice reads their samples once more",
+    )
     negative: Negative = Field(default="zero", description="the adjustment of EB++ left some")
 
 

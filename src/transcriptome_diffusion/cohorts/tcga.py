@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ UNIT = "RSEM"
 QUALITY_FILE = "merged_sample_quality_annotations.tsv"
 PHENOTYPE_FILE = "TCGA_phenotype_denseDataOnlyDownload.tsv"
 SURVIVAL_FILE = "Survival_SupplementalTable_S1_20171025_xena_sp"
+#: ending of Firehose's clinical tables, and their rows
+CLINICAL_ENDING, CLINICAL_AGE, CLINICAL_SEX = ".clin.merged.picked.txt", "years_to_birth", "gender"
 #: Firehose cohorts that hold the samples of others once more
 UNIONS = {
     "COADREAD": {"COAD", "READ"},
@@ -104,18 +106,25 @@ class _Samples:
     flagged: frozenset[str] = frozenset()
     covariates: pd.DataFrame | None = None
 
+    def known(self, names: Sequence[str]) -> pd.DataFrame:
+        """The covariates of samples by their barcodes, row for row; those of the patient where they are by patient."""
+        table = pd.DataFrame(index=range(0)) if self.covariates is None else self.covariates
+        length = len(table.index[0]) if len(table) else 0
+        return table.reindex([name[:length] for name in names])
+
 
 def read_tcga(folder: Path, options: TCGAOptions) -> ad.AnnData:
     """Read the EB++ matrix, or every Firehose cohort, in a folder; the files are found by their published names.
 
     Of several aliquots of a sample one is read, see ``barcodes.preferred_aliquots``. Negative values become 0, unless
     ``negative`` says otherwise.
-    Tumour and normal are told by the barcode. Firehose's union cohorts are left alone if a member is there.
+    Tumour and normal are told by the barcode. Firehose's union cohorts are left alone if a member is there, unless
+    ``unions: twice`` asks for their samples once more, as the authors' code of Lacan et al. reads STES.
 
     Returns:
         (n_samples, n_genes), linear RSEM, NaN where a gene was not measured. ``obs``: ``donor`` (the patient),
         ``study`` (``TCGA``), ``sample_type``, ``cancer_type`` such as ``BRCA`` (also as ``tissue``), and
-        ``age`` and ``sex`` where Xena's survival table is in the folder.
+        ``age`` and ``sex`` where Xena's survival table, or Firehose's clinical tables, are in the folder.
 
     Raises:
         FileNotFoundError: if the matrix, or the table that tells the cancer types, is not there.
@@ -124,9 +133,12 @@ def read_tcga(folder: Path, options: TCGAOptions) -> ad.AnnData:
     packaging, files = _find_files(folder, options)
     parts = _read_all(folder, packaging, files, options)
     obs = pd.concat([part.obs for part in parts])
+    # a union cohort that is read beside its members has their samples once more
+    again = np.array([_union(part.path) for part in parts for _ in range(len(part.obs))])
     genes, values = parts[0].genes, _stack(parts)
     parts.clear()  # or their values would stay beside the copies made of them
-    rows = np.array(barcodes.preferred_aliquots(list(obs.index)))
+    rows = np.sort(np.concatenate([_one_aliquot_each(obs.index, again == union) for union in np.unique(again)]))
+    obs.index = [f"{name}-{union}" if union else name for name, union in zip(obs.index, again, strict=True)]
     kept, var = (_xena_genes if packaging == "xena" else identify)(genes, where=files[0][0].name)
     if len(rows) < len(obs) or len(kept) < len(genes):
         values = values[np.ix_(rows, kept)]
@@ -151,11 +163,23 @@ def read_tcga(folder: Path, options: TCGAOptions) -> ad.AnnData:
     return settle_negative(make_profiles(values, obs, var, UNIT, missing=True), options.negative)
 
 
+def _union(path: Path) -> str:
+    """The union cohort whose file it is, or ""."""
+    found = _PACKAGINGS["firehose"].fullmatch(path.name)
+    return found["cohort"] if found and found["cohort"] in UNIONS else ""
+
+
+def _one_aliquot_each(names: pd.Index, part: np.ndarray) -> np.ndarray:
+    """Places of one aliquot per sample among the rows of ``part``, (n,) bool."""
+    places = np.flatnonzero(part)
+    return places[barcodes.preferred_aliquots(list(names[places]))]
+
+
 def _read_all(folder: Path, packaging: str, files: list[tuple[Path, str]], options: TCGAOptions) -> list[_Part]:
     """The files that have wanted samples, cut to these."""
     quality, flagged = _read_quality(_find_table(folder, QUALITY_FILE))
     if packaging == "firehose":
-        read = [_read(path, _firehose_samples(path, cohort, flagged), options) for path, cohort in files]
+        read = [_read(path, _firehose_samples(folder, path, cohort, flagged), options) for path, cohort in files]
     elif packaging == "gdc":
         read = [_read(files[0][0], _gdc_samples(folder, quality, flagged), options)]
     else:
@@ -195,6 +219,9 @@ def _find_files(folder: Path, options: TCGAOptions) -> tuple[str, list[tuple[Pat
         return packaging, files
     cohorts = {cohort for _, cohort in files}
     unions = sorted(cohort for cohort in cohorts if UNIONS.get(cohort, set()) & cohorts)
+    if unions and options.unions == "twice":
+        logger.warning("Read beside their members, so that samples come twice: %s", ", ".join(unions))
+        return packaging, files
     if unions:
         logger.info("Left alone, since their members are there: %s", ", ".join(unions))
     if absent := sorted(set().union(*(UNIONS[cohort] for cohort in unions)) - cohorts):
@@ -226,8 +253,20 @@ def _gdc_samples(folder: Path, quality: pd.DataFrame | None, flagged: frozenset[
     return _Samples(lambda sample: cancers.get(sample[:12]), folder / QUALITY_FILE, flagged)
 
 
-def _firehose_samples(path: Path, cohort: str, flagged: frozenset[str]) -> _Samples:
-    return _Samples(lambda sample: cohort, path, flagged)
+def _firehose_samples(folder: Path, path: Path, cohort: str, flagged: frozenset[str]) -> _Samples:
+    clinical = next(folder.rglob(f"{cohort}{CLINICAL_ENDING}"), None)
+    covariates = None if clinical is None else _read_clinical(clinical)
+    return _Samples(lambda sample: cohort, path if clinical is None else clinical, flagged, covariates)
+
+
+def _read_clinical(path: Path) -> pd.DataFrame:
+    """``age`` and ``sex`` by patient from Firehose's picked clinical table, which has the patients in columns."""
+    table = read_annotations(path)
+    table = table.set_index(table.columns[0]).T
+    if absent := [name for name in (CLINICAL_AGE, CLINICAL_SEX) if name not in table]:
+        raise ValueError(f"{path} has no row {absent}; its rows are {list(table)[:8]}. Fetch the file again.")
+    age, sex = pd.to_numeric(table[CLINICAL_AGE], errors="coerce"), table[CLINICAL_SEX].str.lower()
+    return pd.DataFrame({"age": age, "sex": sex.where(sex.isin(["male", "female"]), "")}).rename(index=str.upper)
 
 
 def _xena_samples(folder: Path, flagged: frozenset[str]) -> _Samples:
@@ -266,20 +305,15 @@ def _xena_samples(folder: Path, flagged: frozenset[str]) -> _Samples:
 
 def _read(path: Path, samples: _Samples, options: TCGAOptions) -> _Part | str:
     """The wanted samples of a file, or why there is none."""
+    if options.require and samples.covariates is None:
+        raise FileNotFoundError(
+            f"`require: {options.require}` needs a clinical table beside {path.name}, and there is none: "
+            f"<COHORT>{CLINICAL_ENDING} of Firehose's Clinical_Pick_Tier1, or {SURVIVAL_FILE} of Xena."
+        )
     fate: dict[str, list[str]] = {}
 
     def keep(sample: str) -> bool:
-        kind = barcodes.sample_type(sample)
-        if kind is None:
-            reason = "neither tumour nor normal by the barcode"
-        elif kind not in options.sample_types:
-            reason = f"not {' or '.join(options.sample_types)}"
-        elif options.do_not_use == "drop" and sample in samples.flagged:
-            reason = "marked Do_not_use"
-        elif not samples.cancer(sample):
-            reason = f"without a cancer type in {samples.where.name}"
-        else:
-            reason = ""
+        reason = _why_not(sample, samples, options)
         fate.setdefault(reason, []).append(sample)
         return not reason
 
@@ -311,12 +345,32 @@ def _read(path: Path, samples: _Samples, options: TCGAOptions) -> _Part | str:
     )
     obs["tissue"] = obs["cancer_type"]
     if samples.covariates is not None:
-        known = samples.covariates.reindex(obs.index.str[:15])
+        known = samples.known(list(obs.index))
         for name in known:
             obs[name] = known[name].to_numpy()
         if "sex" in known:
             obs["sex"] = obs["sex"].replace("", None).fillna("unknown")
     return _Part(path, obs, matrix.genes, matrix.values)
+
+
+def _why_not(sample: str, samples: _Samples, options: TCGAOptions) -> str:
+    """Why a sample is left out, or ""."""
+    kind = barcodes.sample_type(sample)
+    if kind is None:
+        return "neither tumour nor normal by the barcode"
+    if kind not in options.sample_types:
+        return f"not {' or '.join(options.sample_types)}"
+    if options.do_not_use == "drop" and sample in samples.flagged:
+        return "marked Do_not_use"
+    if lacking := [name for name in options.require if not _has(samples, sample, name)]:
+        return f"without {' and '.join(lacking)} in {samples.where.name}"
+    return "" if samples.cancer(sample) else f"without a cancer type in {samples.where.name}"
+
+
+def _has(samples: _Samples, sample: str, name: str) -> bool:
+    """Whether the tables say an ``age`` or a ``sex`` of the sample."""
+    known = samples.known([sample])
+    return name in known and known[name].iloc[0] not in ("", None) and not pd.isna(known[name].iloc[0])
 
 
 def _stack(parts: list[_Part]) -> np.ndarray:
