@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from transcriptome_diffusion.api import Splits, compare, fit, prepare, score, split
     from transcriptome_diffusion.cohorts.readers import read_cohort
+    from transcriptome_diffusion.experiments.release import privacy_report
     from transcriptome_diffusion.generation import label_table, load_generator
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "label_table",
     "load_generator",
     "prepare",
+    "privacy_report",
     "read_cohort",
     "score",
     "split",
@@ -33,6 +35,7 @@ _PUBLIC = {
     **dict.fromkeys(("Splits", "compare", "fit", "prepare", "score", "split"), "api"),
     "label_table": "generation",
     "load_generator": "generation",
+    "privacy_report": "experiments.release",
     "read_cohort": "cohorts.readers",
 }
 

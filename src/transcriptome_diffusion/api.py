@@ -143,7 +143,14 @@ def split(profiles: ad.AnnData, seed: int = 0, column: str | None = None, folds:
 
 
 def fit(
-    generator: str, train: ad.AnnData, validation: ad.AnnData, checkpoint: str | Path | None = None, **options: Any
+    generator: str,
+    train: ad.AnnData,
+    validation: ad.AnnData,
+    checkpoint: str | Path | None = None,
+    *,
+    reference: ad.AnnData | None = None,
+    privacy: str | Mapping[str, Any] = "none",
+    **options: Any,
 ) -> Generator:
     """Train a generator.
 
@@ -152,7 +159,9 @@ def fit(
         train: (n, n_genes), as ``prepare`` and ``split`` return it.
         validation: of other donors, with the same genes; choices are made on it, such as when to stop.
         checkpoint: a folder of this training alone, where a long one keeps what it needs to go on: the same call
-            after its process was killed continues it. The folder is removed at its end.
+            after its process was killed continues it. The folder is removed at its end. Not with a reference.
+        reference: a public cohort, as ``prepare`` returns it, for small or sensitive cohorts; see docs/privacy.md.
+        privacy: ``none``, ``reference_axes`` or ``dp``, or settings such as ``{"dial": "dp", "epsilon": 4}``.
         options: of the generator, as in its block of parameters, for instance ``training={"max_steps": 500}``.
 
     Returns:
@@ -161,6 +170,9 @@ def fit(
     Raises:
         ValueError: if generator or option are unknown, or profiles do not fit.
     """
+    from transcriptome_diffusion.expression.reference import prepare_reference
+    from transcriptome_diffusion.generators.pretrained import fit as fit_generator
+    from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
     from transcriptome_diffusion.generators.registry import GENERATORS
     from transcriptome_diffusion.generators.runs import training_facts
 
@@ -170,9 +182,15 @@ def fit(
     if spec.sampler:
         options["sampler"] = {"name": generator, **options.get("sampler", {})}
     cls, checked = spec.load_class(), spec.options.model_validate(options)
+    settings = PrivacyOptions.model_validate({"dial": privacy} if isinstance(privacy, str) else dict(privacy))
+    if reference is not None:
+        if checkpoint:
+            raise ValueError("a training with a reference cohort has no checkpoint: leave out one of the two.")
+        reference = prepare_reference(reference, train.var, checked.conditions[0])
     with checkpoints_in(checkpoint, options=checked.model_dump(mode="json")) if checkpoint else nullcontext():
-        model = cls.fit(_declared(train), _declared(validation), checked)
-    model.record |= training_facts(model, train)
+        model = fit_generator(cls, _declared(train), _declared(validation), checked, reference, settings)
+    if settings.dial != "dp":  # which shows noisy numbers instead
+        model.record |= training_facts(model, train)
     return model
 
 

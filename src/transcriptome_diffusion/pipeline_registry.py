@@ -14,13 +14,14 @@ from transcriptome_diffusion.pipelines import (
     generation,
     ingestion,
     paper_protocol,
+    privacy,
     reconstruction,
     study,
     tuning,
 )
 
 STAGES = (ingestion, feature_landmarks, baselines, diffusion_training, reconstruction, evaluation)
-EXTRAS = (tuning, augmentation, download, generation, paper_protocol)
+EXTRAS = (tuning, augmentation, download, generation, paper_protocol, privacy)
 
 
 def register_pipelines() -> dict[str, Pipeline]:

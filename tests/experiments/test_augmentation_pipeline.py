@@ -13,6 +13,8 @@ from kedro.framework.startup import bootstrap_project
 
 from command_line import copied, kedro
 from transcriptome_diffusion.experiments.options import AugmentationOptions
+from transcriptome_diffusion.generation import load_generator
+from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
 from transcriptome_diffusion.generators.registry import GENERATORS
 from transcriptome_diffusion.pipelines.augmentation.nodes import TrainClassifiers, refuse_unknown, train_references
 
@@ -49,7 +51,16 @@ def test_what_is_trained_reads_training_and_validation_donors_and_nothing_else_o
     }
     for node in trainers:
         read = {name for name in node.inputs if not name.startswith("params:")}
-        assert read == {"landmarks_train", "landmarks_validation"}, node.name
+        public = {"augmentation_reference"} if node.name != "augmentation.train_references" else set()
+        assert read == {"landmarks_train", "landmarks_validation"} | public, node.name
+
+
+def test_the_public_cohort_is_cut_to_the_genes_of_the_users_and_sees_no_held_out_donor(experiment):
+    prepare = next(node for node in experiment.nodes if node.name == "augmentation.prepare_reference")
+    assert {name for name in prepare.inputs if not name.startswith("params:")} == {
+        "reference_cohort",
+        "landmarks_train",
+    }
 
 
 def test_it_is_no_part_of_the_default_run_nor_of_the_evaluation(experiment):
@@ -60,16 +71,32 @@ def test_it_is_no_part_of_the_default_run_nor_of_the_evaluation(experiment):
 
 def test_a_generator_that_is_not_listed_is_not_trained_and_an_unknown_one_is_named():
     options = AugmentationOptions(generators=["vae"])
-    assert TrainClassifiers("class_kde")(None, None, None, options, None, None) == []
+    assert TrainClassifiers("class_kde")(None, None, None, None, options, None, None, None) == []
     refuse_unknown(options)
-    with pytest.raises(ValueError, match=r"lists \['vea'\]; expected some of \['class_gaussian'"):
+    with pytest.raises(ValueError, match=r"lists \['vea'\]; expected some of \['class_bootstrap', 'class_gaussian'"):
         train_references(None, None, AugmentationOptions(generators=["vea"]), None)
+
+
+def test_with_a_reference_every_generator_runs_with_the_dials_it_knows():
+    options, privacy = AugmentationOptions(epsilons=[1, 8]), PrivacyOptions()
+
+    def names(generator, reference=True):
+        return list(TrainClassifiers(generator).methods(options, privacy, reference))
+
+    assert names("class_gaussian", reference=False) == ["class_gaussian"]
+    dials = ["+reference", "+reference_axes", "+dp_1", "+dp_8"]
+    assert names("class_gaussian") == ["class_gaussian", *(f"class_gaussian{dial}" for dial in dials)]
+    assert names("vae") == ["vae", "vae+reference"]
+    assert names("class_kde") == ["class_kde"]
+    found = TrainClassifiers("class_gaussian").methods(options, privacy, True)["class_gaussian+dp_8"]
+    assert (found.dial, found.epsilon) == ("dp", 8)
 
 
 @pytest.mark.slow
 def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     copy = copied(project, tmp_path / "project")
-    run = kedro(copy, "run", "--env", "test", "--pipelines", "ingestion,feature_landmarks,augmentation")
+    pipelines = "ingestion,feature_landmarks,augmentation,privacy"
+    run = kedro(copy, "run", "--env", "test", "--pipelines", pipelines, "--params", "privacy.dial=dp")
     said = run.stdout + run.stderr
     assert run.returncode == 0, said[-3000:]
     assert "vae: takes no part" in said
@@ -77,7 +104,8 @@ def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     reporting = copy / "data" / "test" / "08_reporting"
     table = pd.read_csv(reporting / "augmentation.csv", dtype={"n_per_tissue": str})
     assert list(table.columns[:6]) == ["method", "n_per_tissue", "ratio", "seed", "metric", "value"]
-    assert set(table["method"]) == {"none", "oversampling", "smote", "class_gaussian", "ddim"}
+    with_reference = {"class_gaussian+reference", "class_gaussian+reference_axes", "ddim+reference"}
+    assert set(table["method"]) == {"none", "oversampling", "smote", "class_gaussian", "ddim"} | with_reference
     assert set(table["n_per_tissue"]) == {"5", "all"}
     for method, part in table.groupby("method"):
         assert set(part["ratio"]) == ({0} if method == "none" else {1, 2})
@@ -97,4 +125,22 @@ def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
 
     figure = json.loads((reporting / "augmentation.json").read_text())
     lines = [trace["name"] for trace in figure["data"]]
-    assert lines == ["oversampling", "smote", "class_gaussian", "ddim"] * 2
+    assert lines == list(dict.fromkeys(table["method"]))[1:] * 2
+
+    quality = pd.read_csv(reporting / "augmentation_quality.csv", dtype={"n_per_tissue": str})
+    budgets = {f"class_gaussian+dp_{epsilon}" for epsilon in (1, 4, 8, 16)}
+    assert set(quality["method"]) == with_reference | budgets | {"class_gaussian", "ddim"}
+    wide = quality[quality["n_per_tissue"] == "all"].pivot_table(index="method", columns="metric", values="value")
+    assert wide.at["class_gaussian", "attack_auc"] > 0.8 > wide.at["class_gaussian+reference_axes", "attack_auc"]
+    worth = pd.read_csv(reporting / "augmentation_worth.csv", dtype={"n_per_tissue": str})
+    assert {"(predicted)", "5", "all"} == set(worth.loc[worth["method"] == "none", "n_per_tissue"])
+    for name in ("worth", "frontier"):
+        assert json.loads((reporting / f"augmentation_{name}.json").read_text())["data"]
+
+    model = load_generator(copy / "data" / "test" / "06_models" / "private")
+    assert model.record["privacy"]["dial"] == "dp"
+    assert "fingerprint" not in model.record
+    assert model.sample(dict.fromkeys(train["tissue"].unique(), 3), seed=1).n_obs == 12
+    assert "(8, 1e-05)-differentially private" in (reporting / "privacy" / "sentence.md").read_text()
+    attacks = pd.read_csv(reporting / "privacy" / "attacks.csv")
+    assert set(attacks["released"]) == {60, 150, 300, 600, 10 * len(train)}

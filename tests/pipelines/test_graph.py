@@ -15,7 +15,7 @@ from transcriptome_diffusion.generators.registry import GENERATORS, trained_mode
 HELD_OUT = {"expression_test", "landmarks_test"}
 CUT_TO_PANEL = "feature_landmarks.select_test"
 STAGES = ("ingestion", "feature_landmarks", "baselines", "diffusion_training", "reconstruction", "evaluation")
-EXTRAS = ("tuning", "augmentation", "download", "generation", "paper_protocol")
+EXTRAS = ("tuning", "augmentation", "download", "generation", "paper_protocol", "privacy")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,12 @@ def test_the_generation_reads_trained_models_and_nothing_of_the_cohort(pipelines
     assert not pipelines["generation"].datasets() & {
         name for name in pipelines["__default__"].datasets() if not name.startswith("params:")
     }
+
+
+def test_the_private_model_is_fitted_without_held_out_donors_and_its_report_leads_to_no_model(pipelines):
+    private = pipelines["privacy"]
+    assert readers_of_held_out_donors(private) == {"privacy.report"}
+    assert private.from_nodes("privacy.report").nodes == private.only_nodes("privacy.report").nodes
 
 
 def test_nothing_evaluation_makes_flows_back_into_a_model(pipelines):

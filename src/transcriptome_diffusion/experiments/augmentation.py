@@ -22,10 +22,12 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
+from transcriptome_diffusion.experiments.learning_curves import Drawn
 from transcriptome_diffusion.experiments.options import AugmentationOptions
 from transcriptome_diffusion.expression.profiles import dense, require_same_genes
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.generators.base import Generator
+from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
 from transcriptome_diffusion.generators.runs import SEED_STEP
 from transcriptome_diffusion.metrics.options import ClassifierOptions
 from transcriptome_diffusion.metrics.utility import classification_scores, train_mlp
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: what is trained without synthetic profiles; its ratio is 0
 NONE = "none"
+#: synthetic profiles that are kept of a set, if there are no more real ones
+LIMIT = 1000
 #: what stands for all profiles in the table
 ALL = "all"
 COLUMNS = ["method", "n_per_tissue", "ratio", "seed", "metric", "value", "real_profiles", "note"]
@@ -132,12 +136,26 @@ def references(options: AugmentationOptions, label: str) -> dict[str, Synthesise
     }
 
 
-def from_generator(cls: type[Generator], options: Any, batch_size: int = 1024, **how: Any) -> Synthesise:
-    """Fit ``cls`` with ``options`` on the few profiles alone, then draw; ``how`` goes to its ``sample``."""
+def from_generator(
+    cls: type[Generator],
+    options: Any,
+    batch_size: int = 1024,
+    reference: ad.AnnData | None = None,
+    privacy: PrivacyOptions | None = None,
+    **how: Any,
+) -> Synthesise:
+    """Fit ``cls`` with ``options`` on the few profiles alone, then draw; ``how`` goes to its ``sample``.
+
+    Args:
+        reference: a public cohort that the generator takes axes from; ``privacy`` says what it takes of the profiles.
+            The noise of ``dp`` has a seed here, so that tables can be made again: these models are not given away.
+    """
+    from transcriptome_diffusion.generators.pretrained import fit
 
     def synthesise(train: ad.AnnData, validation: ad.AnnData, labels: pd.DataFrame, seed: int) -> np.ndarray:
         chosen = options.model_copy(update={"seed": options.seed + SEED_STEP * seed})
-        model = cls.fit(train, validation, chosen)
+        rng = np.random.default_rng([chosen.seed, train.n_obs])
+        model = fit(cls, train, validation, chosen, reference, privacy or PrivacyOptions(), rng)
         return dense(model.sample(labels, seed=chosen.seed, batch_size=batch_size, **how))
 
     return synthesise
@@ -183,6 +201,10 @@ def train_classifiers(
     validation: ad.AnnData,
     options: AugmentationOptions,
     label: str = "tissue",
+    *,
+    classify: bool = True,
+    kept: list[Drawn] | None = None,
+    axes: np.ndarray | None = None,
 ) -> Iterator[Classifier]:
     """Classifiers for every number of real profiles, synthetic profiles per real one, and seed of one method.
 
@@ -193,6 +215,9 @@ def train_classifiers(
     Args:
         synthesise: None for real profiles alone, with ratio 0.
         train, validation: all there is of them, (n, n_genes) in the log unit, with ``donor`` and ``label``.
+        classify: False to draw only.
+        kept: takes up to ``LIMIT`` of the synthetic profiles of each set, for ``learning_curves.quality``.
+        axes: of the public reference, for what is kept.
 
     Yields:
         For a training that breaks down, classifiers without layers whose ``note`` says why.
@@ -221,6 +246,12 @@ def train_classifiers(
                 except TrainingDivergedError as error:
                     note = f"training broke down: {error}"
                     logger.warning("%s, %s profiles per %s, seed %d: %s", method, size, label, seed, note)
+                if kept is not None and not note:
+                    some = slice(max(LIMIT, few.n_obs))
+                    names = labels[label].astype(str).to_numpy()[some]
+                    kept.append(Drawn.of((method, size, seed), few, validation, synthetic[some], names, label, axes))
+            if not classify:
+                continue
             for ratio in ratios:
                 inputs = np.concatenate([real, scaler(synthetic[: ratio * few.n_obs])]).astype(np.float32)
                 repeated = np.tile(codes, ratio + 1)

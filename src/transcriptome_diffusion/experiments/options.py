@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from transcriptome_diffusion.generators.privacy_options import Dial
 from transcriptome_diffusion.metrics.options import ClassifierOptions
 from transcriptome_diffusion.options import Options
 
@@ -91,6 +92,14 @@ class AugmentationOptions(Options):
     )
     seeds: list[NonNegativeInt] = Field(
         default=[0, 1, 2], min_length=1, description="each with its own donors, training, draws and classifiers"
+    )
+    dials: list[Dial] = Field(
+        default=["none", "reference_axes", "dp"],
+        description="with a `reference_cohort`: how generators use it, each in rows beside those without",
+    )
+    epsilons: list[PositiveFloat] = Field(
+        default=[1.0, 4.0, 8.0, 16.0],
+        description="with a `reference_cohort`: budgets of class_gaussian with `privacy.dial: dp`",
     )
     neighbours: int = Field(default=5, ge=1, description="of a profile in SMOTE")
     classifiers: list[Literal["mlp", "logistic"]] = Field(default=["mlp", "logistic"], min_length=1)

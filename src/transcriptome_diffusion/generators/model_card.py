@@ -80,6 +80,7 @@ def model_card(description: Mapping[str, Any], scorecard: DataFrame | None = Non
             "The licence of the training data decides what may be done with this model; set `license` above.",
             f"## Intended use\n\n{INTENDED}",
             f"## Limits\n\n{LIMITS}",
+            *([f"## Privacy\n\n{_privacy(record['privacy'])}"] if "privacy" in record else []),
             "## Training data\n\n"
             + ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in cohort.items() if value is not None)
             + (f"\n\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n{listed}" if counts else ""),
@@ -87,6 +88,18 @@ def model_card(description: Mapping[str, Any], scorecard: DataFrame | None = Non
             "## Use\n\n```bash\ntranscriptome-diffusion generate --model FOLDER --total 100 --out profiles.h5ad\n```\n",
         ]
     )
+
+
+def _privacy(facts: Mapping[str, Any]) -> str:
+    """What the dial of `privacy` promises, as a list."""
+    if facts["dial"] != "dp":
+        taken = "all of the cohort" if facts["dial"] == "none" else "class means, scales of genes and class factors"
+        return f"Fitted to {taken}, with axes of a public reference cohort. No bound on what it gives away is proved."
+    bound = (
+        f"({facts['epsilon']:g}, {facts['delta']:g})-differentially private: the sentence on weights does not apply."
+    )
+    listed = [f"- {key}: {facts[key]}" for key in ("protected", "neighbours", "released", "public")]
+    return "\n".join([bound, "", *listed])
 
 
 def write_card(folder: Path, scorecard: DataFrame | None = None, rows: tuple[str, ...] = ()) -> Path:

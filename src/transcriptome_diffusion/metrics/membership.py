@@ -311,6 +311,46 @@ def gaussian_ratio(
     return score
 
 
+def known_axes_ratio(
+    synthetic: np.ndarray, labels: np.ndarray, reference: ProfileSet, axes: np.ndarray
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The attack on class means by one who knows how profiles vary within classes, from a public cohort.
+
+    The log likelihood ratio of two Gaussians with one covariance around the means of synthetic profiles and of other
+    donors. The covariance has the correlations of the public cohort, mixed with the identity by Ledoit and Wolf's
+    formula, and the variances of the synthetic profiles. Homer et al. (2008), doi:10.1371/journal.pgen.1000167, showed
+    for frequencies of alleles that means alone can tell members.
+
+    Args:
+        axes: within-class residuals of the public cohort per unit of their scale, (n, n_genes).
+
+    Returns:
+        A function of queries (n, n_genes) and their classes to scores (n,), up to a constant of the class.
+    """
+    residuals = _within(synthetic, labels)
+    scale = np.sqrt(np.square(residuals).mean(axis=0))
+    scale[scale <= 1e-9 * scale.max(initial=1e-300)] = np.inf
+    rotation, variances, rest = _covariance(axes)
+    found = np.unique(labels)
+    ours = dict(zip(found, class_means(synthetic, labels, found), strict=True))
+    known = np.unique(reference.labels)
+    theirs = dict(zip(known, class_means(reference.values, reference.labels, known), strict=True))
+
+    def score(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        scores = np.zeros(len(values))
+        for label in np.unique(classes):
+            if label not in ours or label not in theirs:
+                continue  # nothing to compare with: all candidates of the class are alike
+            rows = classes == label
+            difference = (ours[label] - theirs[label]) / scale
+            along = rotation.T @ difference
+            direction = rotation @ (along / variances) + (difference - rotation @ along) / rest
+            scores[rows] = (values[rows] / scale) @ direction
+        return scores
+
+    return score
+
+
 def _within(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Up to ``LIMIT`` profiles, each without the mean of its class, float64; sums of squares are unbiased."""
     taken = np.unique(np.linspace(0, len(values) - 1, LIMIT).astype(np.int64)) if len(values) > LIMIT else ...

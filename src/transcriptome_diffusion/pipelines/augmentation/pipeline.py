@@ -27,8 +27,10 @@ def create_pipeline(**_: Any) -> Pipeline:
             nodes.TrainClassifiers(name),
             [
                 *real,
+                "augmentation_reference",
                 f"params:{model_name(name)}",
                 *common,
+                "params:privacy",
                 "params:sampling",
                 *([f"params:{name}"] if spec.sampler else []),
             ],
@@ -37,12 +39,23 @@ def create_pipeline(**_: Any) -> Pipeline:
         )
         for name, spec in GENERATORS.items()
     ]
+    prepare = Node(
+        nodes.prepare_reference,
+        ["reference_cohort", "landmarks_train", "params:evaluation"],
+        "augmentation_reference",
+        name="prepare_reference",
+    )
     trained = [f"augmentation_classifiers_{name}" for name in ("references", *GENERATORS)]
     evaluate = Node(
         nodes.evaluate,
         ["landmarks_test", "params:evaluation", *trained],
-        ["augmentation_scores", "augmentation_gains"],
+        ["augmentation_scores", "augmentation_gains", "augmentation_worth", "augmentation_quality"],
         name="evaluate",
     )
-    plot = Node(nodes.plot, "augmentation_scores", "figure_augmentation", name="plot")
-    return boxed([references, *generators, evaluate, plot], "augmentation")
+    plot = Node(
+        nodes.plot,
+        ["augmentation_scores", "augmentation_worth", "augmentation_quality"],
+        ["figure_augmentation", "figure_augmentation_worth", "figure_augmentation_frontier"],
+        name="plot",
+    )
+    return boxed([prepare, references, *generators, evaluate, plot], "augmentation")
