@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -110,6 +110,7 @@ class Denoiser(nn.Module):
 
     coordinate_range: Tensor
     gene_range: Tensor
+    no_label: Tensor
 
     def __init__(
         self,
@@ -127,7 +128,10 @@ class Denoiser(nn.Module):
         self.preconditioner = preconditioner
         self.width = n_genes if preconditioner is None else preconditioner.width
         self.n_components = min(n_components or self.width, self.width)
-        self.network = build_network(self.width, self.n_components, categories, options.network)
+        # with label dropout, the last entry of every table of labels stands for no label
+        self.register_buffer("no_label", torch.tensor(list(categories)), persistent=False)
+        tables = [count + (options.label_dropout > 0) for count in categories]
+        self.network = build_network(self.width, self.n_components, tables, options.network)
         for name, width in (("coordinate_range", self.width), ("gene_range", n_genes)):
             self.register_buffer(name, torch.tensor([[-torch.inf], [torch.inf]]).repeat(1, width))
 
@@ -165,8 +169,10 @@ class Denoiser(nn.Module):
             beyond = 0.5 * (highest - lowest)
             buffer.copy_(torch.stack([lowest - beyond, highest + beyond]))
 
-    def parts(self, x_t: Tensor, level: NoiseLevel, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Skip, scale and the network's output for x_t (n, width) and codes (n, n_conditions)."""
+    def parts(
+        self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Callable[..., Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Skip, scale and the output of the network (or of ``network``) for x_t (n, width) and codes."""
         a, s, time = level
         if self.preconditioner is None:
             share, scale = samplers.skip_and_scale(self.options.prediction, a, s)
@@ -175,7 +181,7 @@ class Denoiser(nn.Module):
             # the network sees the Gaussian's estimate unwhitened: whitening would amplify the many axes that carry
             # little variance
             skip, scale, seen = self.preconditioner.denoise(x_t, a, s)
-        output = self.network(seen, time, codes).float()
+        output = (network or self.network)(seen, time, codes).float()
         return skip, scale, nn.functional.pad(output, (0, self.width - self.n_components))
 
     def forward(self, x_t: Tensor, level: NoiseLevel, codes: Tensor) -> Tensor:
@@ -183,9 +189,31 @@ class Denoiser(nn.Module):
         skip, scale, output = self.parts(x_t, level, codes)
         return skip + scale * output
 
-    def clipped(self, x_t: Tensor, level: NoiseLevel, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """The estimate of x_0 clipped to the range of the coordinates, and the share of values that were clipped."""
-        return clip(self(x_t, level, codes), self.coordinate_range)
+    def guided(self, guidance: float) -> Callable[..., Tensor] | None:
+        """The network with the effect of its labels multiplied by ``guidance``; None, for the network, if that is 1.
+
+        Classifier-free guidance, Ho and Salimans (2022), arXiv:2207.12598. Skip and scale stay those of the labels:
+        with a preconditioner class means are not exaggerated, only what the labels change around them.
+        """
+        if guidance == 1:
+            return None
+
+        def network(seen: Tensor, time: Tensor, codes: Tensor) -> Tensor:
+            labels = torch.cat([codes, self.no_label.expand_as(codes)])
+            with_label, without = self.network(seen.repeat(2, 1), time.repeat(2), labels).chunk(2)
+            return torch.lerp(without, with_label, guidance)
+
+        return network
+
+    def clipped(
+        self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Callable[..., Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The estimate of x_0 clipped to the range of the coordinates, and the share of values that were clipped.
+
+        ``network`` is that of ``guided``.
+        """
+        skip, scale, output = self.parts(x_t, level, codes, network)
+        return clip(skip + scale * output, self.coordinate_range)
 
     def losses(self, u: Tensor, codes: Tensor, level: NoiseLevel, noise: Tensor, relative: bool = False) -> Tensor:
         """Mean squared error of the network's output for every profile, (n,); u and noise are (n, width).
@@ -217,7 +245,11 @@ class Denoiser(nn.Module):
             noise = torch.randn(u.shape, generator=generator, device=u.device)
             u = self.preconditioner.match_held_out_variance(u, noise)
         level = self.path.at(self.path.times(len(u), generator))
-        return self.loss(u, codes, level, torch.randn(u.shape, generator=generator, device=u.device))
+        noise = torch.randn(u.shape, generator=generator, device=u.device)
+        if self.options.label_dropout > 0:
+            dropped = torch.rand((len(u), 1), generator=generator, device=u.device) < self.options.label_dropout
+            codes = torch.where(dropped, self.no_label, codes)
+        return self.loss(u, codes, level, noise)
 
     def validation_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Loss at times drawn as in training; the same times and noise at every call."""
