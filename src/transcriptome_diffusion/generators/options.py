@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from transcriptome_diffusion.options import Options, TrainingOptions
 
@@ -89,6 +89,7 @@ class DenoiserTrainingOptions(TrainingOptions):
     batch_size: Annotated[int, Field(ge=2)] | Auto = AUTO  # type: ignore[assignment]
     max_steps: PositiveInt | Auto = AUTO  # type: ignore[assignment]
     validate_every: PositiveInt | Auto = Field(default=AUTO, description="in steps")  # type: ignore[assignment]
+    weight_decay: NonNegativeFloat | Auto = AUTO  # type: ignore[assignment]
 
 
 class SamplerOptions(Options):
@@ -177,7 +178,7 @@ class DenoiserOptions(CoordinateOptions):
         default=0.0, ge=0, lt=1, description="share of training profiles without a label, which `guidance` needs"
     )
     network: DenoiserNetworkOptions = DenoiserNetworkOptions()
-    training: DenoiserTrainingOptions = DenoiserTrainingOptions(learning_rate=7e-4, weight_decay=0.007, ema_decay=0.998)
+    training: DenoiserTrainingOptions = DenoiserTrainingOptions(learning_rate=7e-4, ema_decay=0.998)
 
     @property
     def preconditioned(self) -> bool:
@@ -203,9 +204,7 @@ class FlowMatchingOptions(DenoiserOptions):
     )
     log_scale_share: float = Field(default=0.72, ge=0, le=1, description="as in CoordinateOptions")
     times: LineTimesOptions = LineTimesOptions()
-    training: DenoiserTrainingOptions = DenoiserTrainingOptions(
-        learning_rate=9.4e-4, weight_decay=0.8, ema_decay=0.998, patience=5
-    )
+    training: DenoiserTrainingOptions = DenoiserTrainingOptions(learning_rate=9.4e-4, ema_decay=0.998, patience=5)
     sampler: LineSamplerOptions = LineSamplerOptions()
 
 

@@ -266,7 +266,8 @@ def test_impossible_options_are_refused_by_name(block: dict[str, Any], value: st
 def test_the_record_says_what_the_automatic_sizes_were() -> None:
     settings = {**TINY, "network": {**TINY["network"], "width": "auto"}, "training": {**TINY["training"]}}
     model = Diffusion.fit(two_humps(40, 0), two_humps(20, 1), DiffusionOptions.model_validate(settings))
-    assert model.record["automatic_sizes"] == {"network.width": 128, "components_per_sample": 0.4}
+    expected = {"network.width": 128, "components_per_sample": 0.4, "training.weight_decay": 0.007}
+    assert model.record["automatic_sizes"] == expected
     assert model.settings["network"]["width"] == 128
     assert model.denoiser.network.into.out_features == 128
 

@@ -19,6 +19,7 @@ FOUND: dict[type[DenoiserOptions], dict[str, Any]] = {
         "training.batch_size": 128,
         "training.max_steps": 1200,
         "training.validate_every": 50,
+        "training.weight_decay": 0.007,
     },
     FlowMatchingOptions: {
         "network.width": 512,
@@ -28,6 +29,7 @@ FOUND: dict[type[DenoiserOptions], dict[str, Any]] = {
         "training.batch_size": 128,
         "training.max_steps": 2000,
         "training.validate_every": 50,
+        "training.weight_decay": 0.8,
     },
 }
 

@@ -22,11 +22,12 @@ def automatic_sizes(options: DenoiserOptions, profiles: int) -> dict[str, Any]:
         setting                    diffusion            flow matching        at n = 10,000
         network.width              128, 384 from r = 2  512, 384 from r = 2  384
         network.depth              3, 4 from r = 2      3, 4 from r = 2      4
-        network.dropout            .43 r^-.6            .62 r^-.75           .08, .08
-        components_per_sample      .4 r^-.9             .36 r^-.9            .032, .029
+        network.dropout            .43 r^-.5            .62 r^-.65           .11, .10
+        components_per_sample      .4 r^-.6             .36 r^-.6            740 and 666 components
         training.batch_size        128, 256 from r = 2  128, 256 from r = 2  256
-        training.max_steps         1200 r^.7            2000 r^.5            8,600, 8,200
-        training.validate_every    1 / 40 of the steps, 50 or more           210
+        training.max_steps         1200 r^.47           2000 r^.29           4,500
+        training.validate_every    1 / 40 of the steps, 50 or more           113
+        training.weight_decay      .007                 .8 r^-1.25           .007, .024
 
     The number of genes needs no rule: coordinates are axes along which training profiles vary, and there are no more of
     these than profiles or genes, whichever are fewer.
@@ -37,19 +38,20 @@ def automatic_sizes(options: DenoiserOptions, profiles: int) -> dict[str, Any]:
     ratio = min(max(profiles, SMALL), LARGE) / SMALL
     larger = ratio >= 2
     flow = isinstance(options, FlowMatchingOptions)
-    width, dropout, share, steps = (512, 0.62, 0.36, 2000) if flow else (128, 0.43, 0.4, 1200)
-    fall, rise = (0.75, 0.5) if flow else (0.6, 0.7)
-    max_steps = round(steps * ratio**rise)
+    width, share = (512, 0.36) if flow else (128, 0.4)
+    dropout = 0.62 * ratio**-0.65 if flow else 0.43 * ratio**-0.5
+    max_steps: Any = round(2000 * ratio**0.29 if flow else 1200 * ratio**0.47)
     if options.training.max_steps != AUTO:
         max_steps = options.training.max_steps
     return {
         "network.width": 384 if larger else width,
         "network.depth": 4 if larger else 3,
-        "network.dropout": round(dropout * ratio**-fall, 3),
-        "components_per_sample": round(share * ratio**-0.9, 4),
+        "network.dropout": round(dropout, 3),
+        "components_per_sample": round(share * ratio**-0.6, 4),
         "training.batch_size": 256 if larger else 128,
         "training.max_steps": max_steps,
         "training.validate_every": max(max_steps // 40, 50),
+        "training.weight_decay": round(0.8 * ratio**-1.25, 4) if flow else 0.007,
     }
 
 
