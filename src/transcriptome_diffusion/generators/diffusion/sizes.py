@@ -17,7 +17,7 @@ def automatic_sizes(options: DenoiserOptions, profiles: int) -> dict[str, Any]:
 
     With n training profiles, r = n / 600, within [1, 10,000 / 600]; the values at n = 600 were found by a search on
     RNAseqDB (docs/decisions/0006), how they grow on simulated cohorts of up to 10,000 profiles
-    (docs/decisions/0013)::
+    (docs/decisions/0015)::
 
         setting                    diffusion            flow matching        at n = 10,000
         network.width              128, 384 from r = 2  512, 384 from r = 2  384
