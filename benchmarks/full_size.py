@@ -3,10 +3,12 @@
 Usage: python benchmarks/full_size.py gtex FOLDER [GENES] [SAMPLES]
        python benchmarks/full_size.py tcga FOLDER [GENES] [SAMPLES]
        python benchmarks/full_size.py firehose FOLDER [GENES] [SAMPLES]
+       python benchmarks/full_size.py archs4 FOLDER [GENES] [SAMPLES]
 
 ``gtex`` writes the gene TPM (GCT 1.2, gz), sample attributes, subject phenotypes and gene model of release v8 under
 their published names, 56,200 genes x 17,382 samples; ``tcga`` the plain EB++ matrix of the GDC, 20,531 x 11,069, and
-its sample quality annotations; ``firehose`` the 33 cohorts of the Broad's Firehose, 20,531 x 11,069. A pool of rows is
+its sample quality annotations; ``firehose`` the 33 cohorts of the Broad's Firehose, 20,531 x 11,069; ``archs4`` an HDF5
+file of counts in the layout of ARCHS4 2.5, 20,000 x 100,000, of the tissues of GTEx. A pool of rows is
 formatted once; a gene takes every tissue from one of them, begun at another sample, so that no two rows are alike and
 gzip finds as little to share as in real values. Tissues differ, and genes of a module vary together.
 """
@@ -20,6 +22,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from transcriptome_diffusion.expression.landmarks import load_panel
@@ -184,9 +187,51 @@ def write_firehose(folder: Path, genes: int = 20_531, samples: int = 11_069) -> 
                 file.write(gene.encode() + b"\t" + b"\t".join(cells[end - size : end]) + b"\n")
 
 
+def write_archs4(folder: Path, genes: int = 20_000, samples: int = 100_000) -> None:
+    """Negative binomial counts, a chunk of samples after the other; series hold up to 60 samples of one tissue."""
+    rng = np.random.default_rng(10)
+    panel = load_panel()
+    ids = panel["ensembl_id"].tolist()[:genes] + [
+        f"ENSG{i:011d}" for i in range(90_000_000_000, 90_000_000_000 + genes)
+    ]
+    symbols = panel["symbol"].tolist()[:genes] + [f"SYM{i}" for i in range(genes)]
+    tissues = list(TISSUES)
+    tissue = rng.choice(len(tissues), size=samples, p=np.array(list(TISSUES.values())) / sum(TISSUES.values()))
+    series = np.cumsum(np.concatenate([[0], (np.diff(tissue) != 0) | (rng.random(samples - 1) < 1 / 60)]))
+    levels = rng.normal(4.0, 2.0, size=genes) + 1.5 * rng.normal(size=(len(tissues), genes)) * (rng.random(genes) < 0.3)
+    loadings = 0.4 * rng.normal(size=(MODULES, genes))
+    text = h5py.string_dtype()
+    with h5py.File(folder / "human_gene_v2.5.h5", "w") as file:
+        matrix = file.create_dataset(
+            "data/expression",
+            (genes, samples),
+            "uint32",
+            chunks=(min(2000, genes), min(200, samples)),
+            compression="lzf",
+        )
+        for start in range(0, samples, 1000):
+            chosen = tissue[start : start + 1000]
+            logs = levels[chosen] + rng.normal(size=(len(chosen), MODULES)) @ loadings
+            means = np.exp2(logs + rng.normal(0.0, 0.5, size=(len(chosen), 1)))
+            matrix[:, start : start + 1000] = rng.poisson(means * rng.gamma(5.0, 0.2, size=means.shape)).T
+        columns = {
+            "genes/ensembl_gene": ids[:genes],
+            "genes/symbol": symbols[:genes],
+            "samples/geo_accession": [f"GSM{i}" for i in range(samples)],
+            "samples/series_id": [f"GSE{i}" for i in series],
+            "samples/source_name_ch1": [f"{tissues[i]} tissue" for i in tissue],
+            "samples/title": [f"sample {i}" for i in range(samples)],
+            "samples/characteristics_ch1": ["sex: unknown"] * samples,
+        }
+        for name, values in columns.items():
+            file.create_dataset(f"meta/{name}", data=np.array(values, dtype=object), dtype=text)
+        file["meta/samples/singlecellprobability"] = rng.beta(1, 20, size=samples)
+
+
 def main(what: str, folder: Path, *sizes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    {"gtex": write_gtex, "tcga": write_tcga, "firehose": write_firehose}[what](folder, *sizes)
+    writers = {"gtex": write_gtex, "tcga": write_tcga, "firehose": write_firehose, "archs4": write_archs4}
+    writers[what](folder, *sizes)
 
 
 if __name__ == "__main__":

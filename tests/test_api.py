@@ -70,7 +70,7 @@ def test_a_transformed_scale_is_kept_fitted_and_scored():
     made = model.sample(seed=1)
     assert made.uns["unit"] == "VST"
     card = td.score(*parts, {"class_gaussian": made}, QUICK)
-    assert set(card["generator"]) == {"real", "memoriser", "class_gaussian"}
+    assert set(card["generator"]) == {"real", "refit", "expected", "memoriser", "class_gaussian"}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,28 @@ def test_what_cannot_be_right_is_refused(change, how, said):
     change(data)
     with pytest.raises(ValueError, match=said):
         td.prepare(data, **how)
+
+
+@pytest.mark.parametrize(
+    ("change", "unit", "said"),
+    [
+        (lambda counts: counts, "TPM", "whole numbers and the sums differ by a factor of [5-7].*`unit: counts`"),
+        (lambda counts: counts * 20 + 0.5, "TPM", "too large for it.*`unit: counts`"),
+        (lambda counts: np.log2(counts + 1), "log2(TPM + 1)", r"declared as log2\(TPM \+ 1\).*`unit: counts`"),
+        (lambda counts: np.log2(counts + 1), "counts", "yet are fractions up to"),
+        (lambda counts: (counts - counts.mean(0)) / counts.std(0), "log2(TPM + 1)", "they fit z-scores"),
+        (lambda counts: np.where(np.arange(12)[:, None] == 3, 0, counts), "counts", "1 of 12 samples have no value"),
+    ],
+)
+def test_some_genes_are_enough_to_tell_a_wrong_unit(change, unit, said, caplog):
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(0.4, 300, 600) * np.linspace(1, 6, 12)[:, None])
+    data = ad.AnnData(change(counts).astype(np.float32), obs=pd.DataFrame({"tissue": "a"}, index=list("abcdefghijkl")))
+    with pytest.raises(ValueError, match=said):
+        td.prepare(data, unit)
+    if unit != "counts" and "z-scores" not in said:
+        assert td.prepare(data, unit, unit_check="warn").uns["unit"] == "log2(TPM + 1)"
+        assert "counts" in caplog.text
 
 
 def test_a_split_keeps_donors_together_and_repeats_with_the_seed(real):
@@ -171,7 +193,8 @@ def card(real):
 
 
 def test_rows_of_other_tools_stand_beside_ceiling_warning_and_floor(card):
-    assert list(dict.fromkeys(card["generator"])) == ["real", "memoriser", "class_gaussian", "fresh", "narrow"]
+    rows = ["real", "refit", "expected", "memoriser", "class_gaussian", "fresh", "narrow"]
+    assert list(dict.fromkeys(card["generator"])) == rows
     assert set(card["space"]) == {"landmarks"}
 
 
@@ -190,6 +213,17 @@ def test_only_genes_that_all_have_are_scored(real, caplog):
     assert "30 of 40 genes" in caplog.text
     whole = td.compare(td.Splits(*(part[:, 10:].copy() for part in real)), {"fewer": fewer}, QUICK)
     pd.testing.assert_frame_equal(found.scorecard, whole.scorecard)
+
+
+def test_one_class_is_scored_without_what_compares_classes():
+    whole = draw({"brain": 180}, 0)
+    parts = td.split(whole[:, :40].copy(), folds=5)
+    found = td.compare(parts, {"fresh": bare(draw({"brain": 40}, 9)[:, :40].copy())}, QUICK, report=True)
+    means = found.scorecard.query("generator == 'fresh' and reference == 'test'").set_index("metric")["mean"]
+    assert np.isnan(means["balanced_accuracy_mlp"])
+    assert np.isfinite(means[["spread", "coverage", "two_sample_boosted"]]).all()
+    assert found.report.startswith("<!doctype html>")
+    assert "against the other tissues" not in found.report
 
 
 @pytest.mark.parametrize(
@@ -252,7 +286,7 @@ def test_the_command_line_writes_scorecard_and_report(files):
     assert run.exit_code == 0, run.output
     assert "names no split" not in run.output
     card = pd.read_csv(files / "scores" / "scorecard.csv")
-    assert set(card["generator"]) == {"real", "memoriser", "class_gaussian", "<b>mine</b>"}
+    assert set(card["generator"]) == {"real", "refit", "expected", "memoriser", "class_gaussian", "<b>mine</b>"}
     html = (files / "scores" / "report.html").read_text()
     assert "<b>mine</b>" not in html
     assert "&lt;b&gt;mine" in html

@@ -1,7 +1,9 @@
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.io import DatasetError
+from kedro.io import DataCatalog, DatasetError
+from kedro.io.core import Version
 
 from transcriptome_diffusion.contracts import ExpressionContract
 from transcriptome_diffusion.datasets import (
@@ -73,6 +75,128 @@ def test_a_model_of_unknown_kind_is_refused(tmp_path):
     write_model(tmp_path / "m", {"kind": "classifier"}, {"a": np.ones(1)})
     with pytest.raises(DatasetError, match="'classifier'; expected a generator, a reconstructor or an evaluation"):
         ModelDataset(filepath=str(tmp_path / "m")).load()
+
+
+class TestRemoteStorage:
+    """Any storage of fsspec: one in memory, and S3 as a server on this machine speaks it."""
+
+    @pytest.fixture
+    def memory(self):
+        files = fsspec.filesystem("memory")
+        yield files
+        files.store.clear()
+        files.pseudo_dirs[:] = [""]
+
+    @pytest.fixture(scope="class")
+    def s3(self):
+        """Credentials of a server with the bucket ``cohorts``."""
+        from moto.server import ThreadedMotoServer
+
+        server = ThreadedMotoServer(port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        credentials = {"key": "mine", "secret": "hidden", "endpoint_url": f"http://{host}:{port}"}
+        fsspec.filesystem("s3", **credentials).mkdir("cohorts")
+        yield credentials
+        server.stop()
+
+    @staticmethod
+    def own_cohort(files, folder):
+        """A matrix and its sample table."""
+        genes = "\n".join(f"{name},1.5,20,300" for name in ("TP53", "MYC", "EGFR"))
+        files.pipe_file(f"{folder}/matrix.csv", f"gene,x,y,z\n{genes}\n".encode())
+        files.pipe_file(f"{folder}/samples.csv", b"id,organ\nx,liver\ny,lung\nz,lung\n")
+        return {"samples": "samples.csv", "columns": {"sample": "id", "tissue": "organ"}, "unit": "FPKM"}
+
+    def test_profiles_are_written_and_read_in_memory(self, memory, profiles):
+        dataset = AnnDataDataset(filepath="memory://results/profiles.h5ad")
+        assert not dataset.exists()
+        with pytest.raises(DatasetError, match=r"memory://results/profiles.h5ad does not exist; run the pipeline"):
+            dataset.load()
+        dataset.save(profiles)
+        assert dataset.exists()
+        np.testing.assert_array_equal(dataset.load().X, profiles.X)
+        assert dataset.preview(nrows=1, ncolumns=1)["columns"][-1] == "TP53"
+
+    def test_versions_are_kept(self, memory, profiles):
+        for version in ("2026-01-01", "2026-01-02"):
+            dataset = AnnDataDataset(filepath="memory://kept/profiles.h5ad", version=Version(None, version))
+            dataset.save(profiles[: int(version[-1])].copy())
+        assert AnnDataDataset(filepath="memory://kept/profiles.h5ad", version=Version(None, None)).load().n_obs == 2
+        first = AnnDataDataset(filepath="memory://kept/profiles.h5ad", version=Version("2026-01-01", None))
+        assert first.load().n_obs == 1
+
+    def test_a_failed_save_leaves_what_was_there(self, memory, profiles):
+        dataset = AnnDataDataset(filepath="memory://results/profiles.h5ad")
+        dataset.save(profiles)
+        broken = profiles.copy()
+        broken.uns["unsaveable"] = object()
+        with pytest.raises(DatasetError):
+            dataset.save(broken)
+        assert dataset.load().uns["unit"] == "log2(TPM + 1)"
+
+    def test_a_cohort_in_a_file_brings_the_tables_that_it_names(self, memory):
+        options = self.own_cohort(memory, "/raw")
+        memory.pipe_file("/raw/large.bin", b"not fetched")
+        dataset = CohortDataset(reader="own", filepath="memory://raw/matrix.csv", options=options)
+        assert dataset.exists()
+        assert dataset.load().obs["tissue"].tolist() == ["liver", "lung", "lung"]
+        assert not CohortDataset(reader="own", filepath="memory://raw/none.csv", options=options).exists()
+
+    def test_a_published_cohort_is_fetched_with_its_folder(self, memory, monkeypatch):
+        seen = {}
+
+        def reads(reader, path, options):
+            seen[reader] = path, {str(found.relative_to(path)) for found in path.rglob("*.txt")}
+
+        monkeypatch.setattr("transcriptome_diffusion.cohorts.readers.read_cohort", reads)
+        for name in ("a.txt", "deep/b.txt"):
+            memory.pipe_file(f"/published/{name}", b"x")
+        CohortDataset(reader="rnaseqdb", filepath="memory://published").load()
+        path, files = seen["rnaseqdb"]
+        assert files == {"a.txt", "deep/b.txt"}
+        assert not path.exists()
+        with pytest.raises(DatasetError, match=r"memory://nowhere does not exist, or is an empty folder"):
+            CohortDataset(reader="rnaseqdb", filepath="memory://nowhere").load()
+
+    @pytest.mark.slow
+    def test_a_cohort_on_s3_is_a_change_of_the_catalog(self, s3, profiles):
+        options = self.own_cohort(fsspec.filesystem("s3", **s3), "cohorts/raw")
+        entries = {
+            "raw_cohort": {
+                "type": "transcriptome_diffusion.datasets.CohortDataset",
+                "reader": "own",
+                "filepath": "s3://cohorts/raw/matrix.csv",
+                "options": options,
+                "credentials": "storage",
+            },
+            "profiles": {
+                "type": "transcriptome_diffusion.datasets.AnnDataDataset",
+                "filepath": "s3://cohorts/profiles.h5ad",
+                "credentials": "storage",
+            },
+        }
+        catalog = DataCatalog.from_config(entries, {"storage": s3})
+        assert catalog.load("raw_cohort").obs["tissue"].tolist() == ["liver", "lung", "lung"]
+        assert not catalog.exists("profiles")
+        catalog.save("profiles", profiles)
+        np.testing.assert_array_equal(catalog.load("profiles").X, profiles.X)
+        assert "hidden" not in repr(catalog["profiles"])
+
+    def test_a_package_that_is_missing_is_named(self, monkeypatch, profiles):
+        def absent(protocol, **_):
+            raise ImportError(protocol)
+
+        monkeypatch.setattr(fsspec, "filesystem", absent)
+        message = r"s3://bucket/a.h5ad needs a package for s3:// that is not installed: pip install s3fs"
+        with pytest.raises(DatasetError, match=message):
+            AnnDataDataset(filepath="s3://bucket/a.h5ad").load()
+        with pytest.raises(DatasetError, match=message):
+            CohortDataset(reader="own", filepath="s3://bucket/a.h5ad").load()
+
+    def test_models_stay_on_the_local_disk(self):
+        with pytest.raises(DatasetError, match="s3://bucket/vae: TrainedModelDataset keeps its files on the local"):
+            TrainedModelDataset(filepath="s3://bucket/vae")
 
 
 def test_a_cohort_cannot_be_overwritten(profiles):

@@ -40,7 +40,8 @@ def metrics_page() -> str:
     lines = [
         "# Every metric",
         "Generated from the registry of metrics. *Null* is the value expected of two samples of one population; where "
-        "it is open, compare with the row `real`. [Read the scorecard](scorecard.md) explains rows and columns.",
+        "it is open, compare with the rows `real` and `expected`. [Read the scorecard](scorecard.md) explains rows and "
+        "columns.",
     ]
     groups: dict[str, dict[str, list[Metric]]] = {}
     for metric in METRICS.values():

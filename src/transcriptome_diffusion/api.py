@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -19,11 +19,12 @@ from transcriptome_diffusion.expression.normalise import is_counts, log2_of_coun
 from transcriptome_diffusion.expression.options import SplitOptions
 from transcriptome_diffusion.expression.profiles import GENE_COLUMNS, dense, make_profiles
 from transcriptome_diffusion.expression.splitting import SPLITS, assign_splits, summarise_splits, take_splits
+from transcriptome_diffusion.expression.unit_check import check_unit
 from transcriptome_diffusion.expression.units import (
+    COUNTS,
     LARGEST_LOG,
     keep_transformed,
     linear_unit,
-    log2_unit,
     to_log2,
     undo_log,
 )
@@ -48,6 +49,7 @@ def prepare(
     label: str = "tissue",
     donor: str = "donor",
     transformed: bool = False,
+    unit_check: Literal["refuse", "warn"] = "refuse",
 ) -> ad.AnnData:
     """Profiles as every function here takes them, from AnnData of any origin.
 
@@ -59,6 +61,7 @@ def prepare(
         donor: column of ``obs`` with the donors; without it every sample is a donor of its own.
         transformed: values that are kept as they are, such as VST, rlog, voom or corrected logarithms; ``unit`` is the
             name of their scale.
+        unit_check: whether values that contradict the unit are an error, or are only said in the log.
 
     Returns:
         New AnnData in log2(x + 1), float32. Counts become counts per million.
@@ -85,17 +88,14 @@ def prepare(
     values = np.array(dense(data), dtype=np.float32)
     if transformed:
         return keep_transformed(make_profiles(values, obs, var, str(unit)))
-    if linear_unit(str(unit)) is not None:
-        if (highest := float(values.max(initial=0))) > LARGEST_LOG:
-            raise ValueError(f"values are declared as {unit}, yet reach {highest:g}: they look linear.")
-        return make_profiles(values, obs, var, str(unit))
-    if "log" not in str(unit) and "ln(" not in str(unit) and float(values.max(initial=0)) < LARGEST_LOG:
-        raise ValueError(
-            f"values are declared as {unit}, yet their largest is {float(values.max(initial=0)):g}: they look like "
-            f"logarithms. Declare the unit with its logarithm, such as {log2_unit(str(unit))}."
-        )
-    linear = undo_log(values, str(unit))
+    logged = values.copy() if linear_unit(str(unit)) not in (None, COUNTS) else None
+    # generated profiles may lie a little below zero
+    linear = undo_log(values, str(unit), "refuse" if logged is None else "keep")
     profiles = make_profiles(values, obs, var, linear)
+    profiles.uns["declared_unit"] = str(unit)
+    check_unit(profiles, unit_check)
+    if logged is not None:
+        return make_profiles(logged, obs, var, str(unit))
     return log2_of_counts(profiles, "cpm") if is_counts(profiles) else to_log2(profiles)
 
 
@@ -178,7 +178,8 @@ def score(
 ) -> pd.DataFrame:
     """The scorecard of synthetic profiles of any origin, with reference rows beside them.
 
-    The rows ``real``, ``memoriser`` and ``class_gaussian`` are made here: the ceiling, a warning and a floor.
+    The rows ``real``, ``memoriser`` and ``class_gaussian`` are made here, the ceiling, a warning and a floor; and
+    ``refit`` and ``expected``, what so many profiles allow and what is expected of new ones.
 
     Args:
         train: the real profiles that the synthetic ones were learnt from. validation, test: of other donors.
@@ -241,7 +242,7 @@ def compare(
         options = EvaluationOptions.model_validate(dict(options or {}))
     if not synthetic:
         raise ValueError("no synthetic profiles were given; expected {name: profiles}.")
-    if reserved := {"real", "memoriser"} & set(synthetic):
+    if reserved := {"real", "refit", "expected", "memoriser"} & set(synthetic):
         raise ValueError(f"{sorted(reserved)} name rows of the scorecard already; give the profiles another name.")
     real, synthetic = _matched(real, synthetic, options.label)
     floor = ClassGaussianOptions(conditions=[options.label])

@@ -61,7 +61,12 @@ class _Profiles(click.ParamType):
 @click.option(
     "--counts-of",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="With --scale counts, the training profiles (h5ad) of a cohort of read counts, such as expression_train.h5ad.",
+    help="With --scale counts, the training profiles (h5ad), best those of a cohort of read counts.",
+)
+@click.option(
+    "--library-size",
+    type=click.IntRange(1),
+    help="With --scale counts, reads of every sample; needed where training profiles have no counts.",
 )
 def generate(
     model: Path,
@@ -75,6 +80,7 @@ def generate(
     reconstructors: Path | None,
     scale: str,
     counts_of: Path | None,
+    library_size: int | None,
 ) -> None:
     """Draw profiles from a trained model, for instance
 
@@ -89,7 +95,7 @@ def generate(
         if sampler or steps:
             how["sampler"] = generation.sampler_of(generator, {"name": sampler} if sampler else {}, steps)
         scale, more = generation.all_genes_and_counts(
-            generator, transcriptome, reconstructors or model.parent / "reconstructors", scale, counts_of
+            generator, transcriptome, reconstructors or model.parent / "reconstructors", scale, counts_of, library_size
         )
         generation.Request(generator, labels, seed, scale, how | more).write(out)
     except (ValueError, OSError, MemoryError) as error:
@@ -184,7 +190,7 @@ def score(
             found = ad.read_h5ad(path)
             declared = synthetic_unit or found.uns.get("unit") or unit or str(profiles.uns["unit"])
             column = label if label in found.obs or "tissue" not in found.obs else "tissue"
-            made[name] = api.prepare(found, declared, column, transformed=transformed)
+            made[name] = api.prepare(found, declared, column, transformed=transformed, unit_check="warn")
         if split_column is None:
             click.echo(
                 f"{real} names no split: donors were split with --seed {seed}. If the synthetic profiles were learnt "

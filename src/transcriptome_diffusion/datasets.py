@@ -10,7 +10,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NewType
 
@@ -18,6 +20,7 @@ from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError
 from kedro.io.core import Version
 
 from transcriptome_diffusion.artefacts import read_description, replaced_when_whole
+from transcriptome_diffusion.storage import Storage, is_remote
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,6 +39,12 @@ class _LocalDataset(AbstractVersionedDataset[Any, Any]):
     def __init__(
         self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
+        if is_remote(filepath):
+            raise DatasetError(
+                f"{filepath}: {type(self).__name__} keeps its files on the local disk. Only profiles "
+                "(AnnDataDataset) and cohorts (CohortDataset) may lie elsewhere; set `filepath`, or `data_root`, to a "
+                "local folder."
+            )
         super().__init__(PurePosixPath(filepath), version, exists_function=os.path.exists)
         self.metadata = metadata
 
@@ -59,27 +68,76 @@ class _LocalDataset(AbstractVersionedDataset[Any, Any]):
 
 
 class AnnDataDataset(_LocalDataset):
-    """Profiles in an ``.h5ad`` file: float32, samples x genes, see ``expression.profiles``."""
+    """Profiles in an ``.h5ad`` file: float32, samples x genes, see ``expression.profiles``.
+
+    Args:
+        filepath: on the local disk, or with a protocol of fsspec, such as ``s3://bucket/profiles.h5ad``.
+        credentials: of the remote storage, as Kedro's own datasets take them.
+        fs_args: further arguments of its fsspec file system.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        version: Version | None = None,
+        credentials: dict[str, Any] | None = None,
+        fs_args: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._storage = Storage(filepath, credentials, fs_args) if is_remote(filepath) else None
+        if self._storage is None:
+            super().__init__(filepath=filepath.removeprefix("file://"), version=version, metadata=metadata)
+            return
+        path = PurePosixPath(self._storage.path)
+        AbstractVersionedDataset.__init__(self, path, version, self._storage.exists, self._storage.glob)
+        self.metadata = metadata
+
+    def _exists(self) -> bool:
+        return super()._exists() if self._storage is None else self._storage.exists(self._get_load_path())
+
+    def _describe(self) -> dict[str, Any]:
+        found = super()._describe()
+        return found if self._storage is None else found | {"filepath": self._storage.url(self._filepath)}
+
+    @contextmanager
+    def _local(self) -> Iterator[Path]:
+        """The file, or a copy of a remote one."""
+        if self._storage is None:
+            yield self._present_path()
+        elif not self._storage.exists(path := self._get_load_path()):
+            raise FileNotFoundError(f"{self._storage.url(path)} does not exist; run the pipeline that makes it first.")
+        else:
+            with self._storage.fetched(path) as local:
+                yield local
 
     def load(self) -> AnnData:
         import anndata as ad
 
-        return ad.read_h5ad(self._present_path())
+        with self._local() as path:
+            return ad.read_h5ad(path)
 
     def save(self, data: AnnData) -> None:
-        with replaced_when_whole(Path(str(self._get_save_path()))) as staging:
-            data.write_h5ad(staging, compression="lzf")
+        final = self._get_save_path()
+        if self._storage is None:
+            with replaced_when_whole(Path(str(final))) as staging:
+                data.write_h5ad(staging, compression="lzf")
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            data.write_h5ad(local := Path(folder) / final.name, compression="lzf")
+            self._storage.put(local, final)
 
     def preview(self, nrows: int = 5, ncolumns: int = 8) -> TablePreview:
-        """The corner of the matrix beside the sample labels; the file is opened, not read."""
+        """The corner of the matrix beside the sample labels; a local file is opened, not read."""
         import anndata as ad
         import pandas as pd
 
-        backed = ad.read_h5ad(self._present_path(), backed="r")
-        try:
-            corner = backed[:nrows, :ncolumns].to_memory()
-        finally:
-            backed.file.close()
+        with self._local() as path:
+            backed = ad.read_h5ad(path, backed="r")
+            try:
+                corner = backed[:nrows, :ncolumns].to_memory()
+            finally:
+                backed.file.close()
         values = pd.DataFrame(corner.X, index=corner.obs_names, columns=corner.var_names).round(3)
         frame = pd.concat([corner.obs.astype(str), values], axis=1).reset_index(names="sample")
         return TablePreview(frame.to_dict(orient="split"))
@@ -264,8 +322,11 @@ class CohortDataset(AbstractDataset[None, Any]):
 
     Args:
         reader: the format's name, for instance ``rnaseqdb`` or ``simulated``.
-        filepath: the file or folder as published; not needed for simulated cohorts.
+        filepath: the file or folder as published, on the local disk or with a protocol of fsspec, such as
+            ``s3://bucket/gtex``; not needed for simulated cohorts.
         options: what the reader takes.
+        credentials: of the remote storage, as Kedro's own datasets take them.
+        fs_args: further arguments of its fsspec file system.
     """
 
     def __init__(
@@ -274,8 +335,11 @@ class CohortDataset(AbstractDataset[None, Any]):
         reader: str,
         filepath: str | None = None,
         options: dict[str, Any] | None = None,
+        credentials: dict[str, Any] | None = None,
+        fs_args: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
+        self._storage = Storage(filepath, credentials, fs_args) if filepath and is_remote(filepath) else None
         self.reader = reader
         self._filepath = filepath
         self.options = options or {}
@@ -284,6 +348,11 @@ class CohortDataset(AbstractDataset[None, Any]):
     def load(self) -> AnnData:
         from transcriptome_diffusion.cohorts.readers import read_cohort
 
+        if self._storage is not None:
+            # an own cohort names the tables beside its matrix; the readers of published ones look for theirs
+            tables = [self.options[name] for name in ("samples", "genes", "tx2gene") if self.options.get(name)]
+            with self._storage.fetched_with(tables if self.reader == "own" else None) as local:
+                return read_cohort(self.reader, local, self.options)
         path = None if self._filepath is None else Path(self._filepath).expanduser()
         return read_cohort(self.reader, path, self.options)
 
@@ -291,6 +360,8 @@ class CohortDataset(AbstractDataset[None, Any]):
         raise DatasetError("a published cohort is read, never written; save profiles with AnnDataDataset.")
 
     def _exists(self) -> bool:
+        if self._storage is not None:
+            return self._storage.exists()
         return self._filepath is None or Path(self._filepath).expanduser().exists()
 
     def _describe(self) -> dict[str, Any]:

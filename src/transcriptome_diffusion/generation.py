@@ -175,20 +175,26 @@ def reconstruction(name: str, folder: Path) -> dict[str, Any]:
 
 
 def all_genes_and_counts(
-    model: Generator, transcriptome: str, reconstructors: Path, scale: str, counts_of: str | Path | None
+    model: Generator,
+    transcriptome: str,
+    reconstructors: Path,
+    scale: str,
+    counts_of: str | Path | None,
+    library_size: int | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """The scale of the file, and the arguments of ``draw`` that make all genes and read counts.
 
     Args:
         transcriptome: ``none``, ``direct`` or the name of a reconstructor in the folder ``reconstructors``.
-        scale: as ``write`` takes it, or ``counts`` as in the training profiles of the file ``counts_of``.
+        scale: as ``write`` takes it, or ``counts`` as in the training profiles of the file ``counts_of``, with
+            ``library_size`` reads in every sample where that is stated.
 
     Raises:
         ValueError: if there is no such reconstructor, or no counts. FileNotFoundError: if there is no such file.
     """
     how = {} if transcriptome in (LANDMARKS, DIRECT) else reconstruction(transcriptome, reconstructors)
     if scale == "counts":
-        return "log2", how | {"counts": counts_like(counts_of, model)}
+        return "log2", how | {"counts": counts_like(counts_of, model, library_size)}
     return scale, how
 
 
@@ -241,23 +247,28 @@ def request(folder: Path, options: GenerationOptions, samplers: Mapping[str, Any
         settings = (samplers or {}).get(name, {"name": name} if GENERATORS[name].sampler else {})
         how["sampler"] = sampler_of(model, {**settings, **options.sampler}, options.steps)
     scale, more = all_genes_and_counts(
-        model, options.transcriptome, folder / "reconstructors", options.scale, options.counts_of
+        model,
+        options.transcriptome,
+        folder / "reconstructors",
+        options.scale,
+        options.counts_of,
+        options.library_size,
     )
     return f"{name}.{options.format}", Request(model, labels, options.seed, scale, how | more)
 
 
-def counts_like(path: str | Path | None, model: Generator) -> CountModel:
+def counts_like(path: str | Path | None, model: Generator, library_size: int | None = None) -> CountModel:
     """How counts are drawn around profiles of ``model``, from the training profiles in the h5ad file ``path``.
 
     Raises:
-        ValueError: if no file is named or it has no counts.
+        ValueError: if no file is named, or there are neither counts nor a library size.
         FileNotFoundError: if there is no such file.
     """
     from transcriptome_diffusion.counts import CountModel
 
     if path is None:
-        raise ValueError("read counts need the training profiles with their counts: name the file (--counts-of).")
-    return CountModel.fit(ad.read_h5ad(path), model.conditions.names)
+        raise ValueError("read counts are drawn as in the training profiles: name their file (--counts-of).")
+    return CountModel.fit(ad.read_h5ad(path), model.conditions.names, library_size)
 
 
 def _store(chunks: Iterable[ad.AnnData], store: h5py.File, rows: int) -> ad.AnnData:

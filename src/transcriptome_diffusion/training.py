@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device, seeded, torch_threads
 from transcriptome_diffusion.options import TrainingOptions
+from transcriptome_diffusion.training_cost import announce
 
 logger = logging.getLogger(__name__)
 
@@ -463,6 +464,8 @@ def fit(
         if options.max_epochs is not None:
             steps = max(round(options.max_epochs * steps_per_epoch), 1)
             options = options.model_copy(update={"max_steps": steps})
+        bfloat16 = multiplies_bfloat16(options.precision, device)
+        announce(title, parameters, batches.batch_size, options.max_steps, device, bfloat16)
         module = FitModule(model, options, seed + 1, device)
         # with `keep: last` it is needed only if a later validation finds a breakdown
         monitor = MONITORED if options.keep == "best" else None

@@ -163,8 +163,8 @@ def test_what_a_gene_table_leaves_open_does_not_keep_a_gene_from_the_panel(folde
 
 def test_a_gene_table_that_says_nothing_is_refused(folder, matrix):
     write(matrix, folder / "m.tsv")
-    (folder / "genes.csv").write_text(f"gene|symbol\n{matrix.index[0]}|AARS\n")
-    with pytest.raises(ValueError, match=r"has none of \['symbol', .* but \['gene\|symbol'\]\. Name its columns"):
+    (folder / "genes.csv").write_text(f"gene~symbol\n{matrix.index[0]}~AARS\n")
+    with pytest.raises(ValueError, match=r"has none of \['symbol', .* but \['gene~symbol'\]\. Name its columns"):
         read(folder, "m.tsv", genes="genes.csv")
 
 

@@ -90,6 +90,18 @@ def star(folder):
         write(folder / "quant" / f"{sample}_ReadsPerGene.out.tab", table.astype({1: int, 2: int, 3: int}), header=False)
 
 
+def gdc(folder):
+    for place, sample in enumerate(SAMPLES):
+        counts = COUNTS[place].sum(1)
+        columns = {"unstranded": counts, "stranded_first": 2 * counts, "stranded_second": 3 * counts}
+        table = pd.DataFrame({"gene_id": GENES, "gene_name": "x", "gene_type": "y", **columns})
+        table = table.assign(tpm_unstranded=TPM[place].sum(1), fpkm_unstranded=1.0)
+        unmapped = pd.DataFrame({"gene_id": ["N_unmapped"], **dict.fromkeys(columns, 7)})
+        path = folder / "quant" / f"file-{place}" / f"{sample}.rna_seq.augmented_star_gene_counts.tsv"
+        write(path, pd.concat([unmapped, table]))
+        path.write_text("# gene-model: GENCODE v36\n" + path.read_text())
+
+
 @pytest.mark.parametrize(
     ("program", "units"),
     [
@@ -99,6 +111,7 @@ def star(folder):
         (stringtie, ["TPM"]),
         (htseq, ["counts"]),
         (star, ["counts"]),
+        (gdc, ["TPM", "counts"]),
     ],
 )
 def test_every_program_gives_the_same_values_of_genes(folder, program, units):
@@ -113,8 +126,9 @@ def test_every_program_gives_the_same_values_of_genes(folder, program, units):
             read(folder, unit=unit)
 
 
-def test_the_strand_of_star_is_a_choice(folder):
-    star(folder)
+@pytest.mark.parametrize("program", [star, gdc])
+def test_the_strand_of_star_is_a_choice(folder, program):
+    program(folder)
     np.testing.assert_allclose(read(folder, unit="counts", strand="reverse").X, 3 * COUNTS.sum(axis=2))
 
 
@@ -129,6 +143,16 @@ def test_files_may_be_named_in_the_sample_table(folder):
     (folder / "quant" / "S2.genes.results").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 files of the sample table are not there, .*S2\.genes\.results"):
         read(folder, samples="named.csv", columns={"file": "where"})
+
+
+def test_the_sample_sheet_of_the_gdc_names_files_in_folders_below(folder):
+    gdc(folder)
+    names = [f"{sample}.rna_seq.augmented_star_gene_counts.tsv" for sample in ("S10", "S2", "S1")]
+    sheet = {"File Name": names, "Project ID": "TCGA-BRCA", "Case ID": list("abc"), "Sample ID": SAMPLES}
+    pd.DataFrame(sheet).to_csv(folder / "gdc_sample_sheet.tsv", sep="\t", index=False)
+    columns = {"sample": "Sample ID", "file": "File Name", "donor": "Case ID", "tissue": "Project ID"}
+    cohort = read(folder, samples="gdc_sample_sheet.tsv", columns=columns, unit="counts")
+    np.testing.assert_allclose(cohort.X, COUNTS.sum(axis=2)[[1, 2, 0]], rtol=1e-6)
 
 
 def test_samples_without_a_file_are_left_out(folder):

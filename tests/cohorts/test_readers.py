@@ -24,6 +24,14 @@ def test_a_misspelt_option_is_refused(name, tmp_path):
         read_cohort(name, tmp_path, {"smaples": 3})
 
 
+@pytest.mark.parametrize("name", sorted(set(READERS) - {"archs4", "none", "simulated", "simulated_oracle"}))
+def test_every_reader_of_files_but_that_of_integer_counts_is_told_what_becomes_of_negative_values(name):
+    for negative in ("refuse", "zero", "keep"):
+        assert READERS[name].options.model_validate({"negative": negative}).negative == negative
+    with pytest.raises(ValidationError, match="negative"):
+        READERS[name].options.model_validate({"negative": "clip"})
+
+
 def test_the_simulated_readers_take_options_and_draw_different_samples():
     options = {"samples": 24, "tissues": 2, "targets": 5}
     cohort, oracle = (read_cohort(name, None, options) for name in ("simulated", "simulated_oracle"))

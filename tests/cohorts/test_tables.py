@@ -134,7 +134,9 @@ def test_several_words_for_a_missing_value_may_stand_in_different_blocks(write, 
     np.testing.assert_array_equal(matrix.values[1], np.arange(400))
 
 
-@pytest.mark.parametrize("cell", ["high", "1,5", "0x1A", "1_000", "inf", "-Infinity", "1e39", "5 ", "TRUE", '"5"'])
+@pytest.mark.parametrize(
+    "cell", ["high", "1,5", "0x1A", "1_000", "inf", "-Infinity", "1e39", "5 5", "TRUE", '5"5', "- 5"]
+)
 @pytest.mark.parametrize("missing", ["refuse", "nan"])
 def test_what_is_no_finite_number_is_refused_with_its_place(write, small_blocks, cell, missing):
     rows = [f"g{i}\t1\t2\t3" for i in range(500)]
@@ -144,6 +146,13 @@ def test_what_is_no_finite_number_is_refused_with_its_place(write, small_blocks,
     ) as caught:
         read_matrix(write("gene\ta\tb\tc\n" + "\n".join(rows)), missing=missing)
     assert repr(cell) in str(caught.value)
+
+
+@pytest.mark.parametrize("cell", ["5 ", " 5 ", '"5"', '" 5"', "+5", "5.", "5e0"])
+def test_numbers_in_quotation_marks_or_blanks_are_numbers(write, small_blocks, cell):
+    rows = [f"g{i}\t1\t{cell if i % 7 == 3 else 2}\t3" for i in range(500)]
+    values = read_matrix(write("gene\ta\tb\tc\n" + "\n".join(rows))).values
+    np.testing.assert_array_equal(values[1], np.where(np.arange(500) % 7 == 3, 5, 2))
 
 
 def test_values_below_the_lowest_are_refused_with_their_place(write):

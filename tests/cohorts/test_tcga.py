@@ -62,7 +62,13 @@ class TestGDC:
         assert cohort[TUMOUR, "A1BG|1"].X.item() == 100.5
         assert cohort[NORMAL, "A1BG|1"].X.item() == 0
         assert np.isnan(cohort[:, "SLC35E2|9906"].X[:, 0]).tolist() == [True, False, False, True]
-        assert "4 genes of which 1 miss a value; 1 negative values became 0" in caplog.text
+        assert "4 genes of which 1 miss a value; 1 negative values, `negative: zero`" in caplog.text
+
+    def test_negative_values_stay_on_demand(self, gdc):
+        kept = read_cohort("tcga", gdc, {"negative": "keep"})
+        assert kept[NORMAL, "A1BG|1"].X.item() < 0
+        assert kept.uns["negative"] == "keep"
+        assert "negative" not in read_cohort("tcga", gdc, {"negative": "refuse"}).uns
 
     def test_symbol_and_entrez_id_are_taken_apart(self, gdc):
         var = read_cohort("tcga", gdc).var

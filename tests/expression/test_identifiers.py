@@ -71,8 +71,8 @@ def test_a_declared_kind_keeps_its_own_rows_and_names_the_others(caplog):
         kept, table = identify(["ENSG00000223972", "__no_feature", "ERCC-00002"], kind="ensembl")
     assert kept.tolist() == [0]
     assert table["ensembl_id"].tolist() == ["ENSG00000223972"]
-    assert "2 rows that are not ensembl" in caplog.text
-    assert "__no_feature, ERCC-00002" in caplog.text
+    assert "1 rows that are not ensembl in the matrix: ERCC" in caplog.text
+    assert "1 rows that are no genes in the matrix: __no_feature" in caplog.text
     kept, table = identify(["TP53", "ENSG00000288000"], kind="symbol")  # GENCODE names some genes by their id
     assert table["symbol"].tolist() == ["TP53", "ENSG00000288000"]
 

@@ -56,7 +56,7 @@ def check(values, unit, how="refuse"):
         (np.log10(shares() + 1), "log10(TPM + 1)"),
         (np.log2(shares() / 100 + 1), "log2(CP10K + 1)"),
         (counts(), "counts"),
-        (counts() * 1.01, "expected_count"),  # RSEM's are no whole numbers
+        (counts() + 0.37 * (np.arange(GENES) % 3 == 0), "expected_count"),  # RSEM's are no whole numbers
         (np.log2(counts() + 1), "log2(counts + 1)"),
         (np.where(np.arange(GENES) == 5, np.nan, shares()), "TPM"),
     ],
@@ -83,6 +83,19 @@ def test_what_is_declared_rightly_passes_in_silence(values, unit, caplog):
         (np.log2(shares() + 1), "log2(TPM)", r"\d+ values are exactly 0.*would be minus infinity.*log2\(TPM \+ 1\)"),
         (np.log2(shares() + 1), "log2(TPM + 0.001)", r"would be -9\.966\. It fits log2\(TPM \+ 1\)"),
         (np.log2(shares() + 1), "log2(FPKM)", r"It fits log2\(FPKM \+ 1\)"),
+        (counts(), "expression", "sequencing depth would be learnt as biology.*`unit: counts`"),
+        (counts(), "fpkm", r"declared as FPKM, yet all are whole numbers, and libraries differ by a factor of [5-7]"),
+        (np.log(shares() / 100 + 1), "log2(TPM + 1)", r"As ln\(CP10K \+ 1\) they would sum to 10,000"),
+        (
+            np.where(np.arange(SAMPLES)[:, None] == 3, np.log(shares() + 1), np.log2(shares() + 1)),
+            "log2(TPM + 1)",
+            "1 of 12 samples do not sum to 1,000,000 as the others do: s3",
+        ),
+        (np.log2(shares(0, 12_000) * 3e-3 + 20), "log2(TPM + 1)", "It fits arrays, VST or rlog, which have no zero"),
+        (shares() > 10, "counts", "none exceeds 1: they are marks of presence"),
+        (shares(), "counts", "yet are fractions, and a sample's values sum to 1e.06.*`unit: CPM` or `unit: TPM`"),
+        (shares() / 100, "counts", "normalised already. It fits `unit: CP10K`"),
+        (np.log2(counts() + 1), "counts", r"yet are fractions up to .*`unit: log2\(counts \+ 1\)`"),
         (shares() * (np.arange(SAMPLES) != 4)[:, None], "TPM", "1 of 12 samples have no value above zero: s4"),
         (
             np.where(np.arange(SAMPLES)[:, None] == 3, np.log2(shares() + 1), shares()),
@@ -118,9 +131,18 @@ ALL = 12_000
             "were genes removed, or is this another",
         ),
         (counts(), "RSEM", r"declared as RSEM, yet all are whole numbers, and libraries differ by a factor of [5-7]"),
-        (counts(), "expression", "sequencing depth would be learnt as biology"),
         (counts(0, ALL) * 1.01, "FPKM", r"The 90th percentiles of samples differ by a factor of [5-7].*`unit: counts`"),
-        (shares(), "counts", "all samples have nearly the same sum.*may be normalised already"),
+        (
+            np.repeat(counts()[:1], SAMPLES, axis=0),
+            "counts",
+            "all samples have nearly the same sum.*may be normalised already",
+        ),
+        (
+            counts() / np.linspace(0.7, 3, SAMPLES)[:, None],
+            "counts",
+            "divided by a size factor .*`unit: normalised",
+        ),
+        (counts()[:, :600] * 0.999, "FPKM", r"The 90th percentiles of samples differ by a factor of [5-7]"),
         (np.log2(shares() + 2), "log2(TPM)", "a share of only 0 of them is of less than 1 TPM"),
     ],
 )

@@ -236,7 +236,7 @@ def test_no_value_lies_below_zero_where_training_profiles_hardly_reach_it(
     for part in parts:
         part.X += 20 * (np.arange(GENES) > 0).astype(np.float32) - np.median(train.X, axis=0)
         part.X = np.maximum(part.X, 0.001)
-    model = fitted(name, *parts, conditions=["tissue"])
+    model = fitted(name, *parts, conditions=["tissue"], marginal_map=False)
     assert model.sample(labels(200), seed=0).X.min() == 0
     model.save(tmp_path / name)
     assert load_generator(tmp_path / name).lower_bound == 0

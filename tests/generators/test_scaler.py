@@ -7,6 +7,8 @@ import pytest
 import torch
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
+from populations import SIZES, draw
+from transcriptome_diffusion.generators.registry import GENERATORS
 from transcriptome_diffusion.generators.scaler import Scaler
 
 
@@ -66,3 +68,13 @@ def test_negative_linear_values_can_be_kept_and_come_back() -> None:
     restored = Scaler(2)
     restored.load_state_dict(kept.state_dict())
     torch.testing.assert_close(restored.inverse(z), found)
+
+
+@pytest.mark.parametrize("name", ["vae", "flow_matching", "ddim"])
+def test_scalings_of_linear_values_are_refused_for_other_scales(name: str) -> None:
+    train, validation = draw(SIZES, 0), draw(SIZES, 1)
+    train.uns["unit"] = validation.uns["unit"] = "VST"
+    spec = GENERATORS[name]
+    options = spec.options().model_copy(update={"scaling": "linear_max_abs"})
+    with pytest.raises(ValueError, match=r"undoes log2\(x \+ 1\), and the profiles are in VST\. Set `scaling`"):
+        spec.load_class().fit(train, validation, options)

@@ -89,7 +89,7 @@ def reference():
 
 @pytest.fixture(scope="module")
 def ceiling(reference):
-    return score_real(reference, OPTIONS)
+    return score_real(reference, OPTIONS).query("generator == 'real'")
 
 
 @pytest.fixture(scope="module")

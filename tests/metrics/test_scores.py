@@ -3,12 +3,14 @@ from functools import partial
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 from populations import SIZES, draw
 from transcriptome_diffusion import memory
 from transcriptome_diffusion.memory import NotEnoughMemoryError
 from transcriptome_diffusion.metrics.comparisons import COLUMNS, compare, matched
+from transcriptome_diffusion.metrics.expected import ADVERSARIAL
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import EvaluationReference, SpaceReference
@@ -211,9 +213,14 @@ def test_a_generator_without_profiles_has_an_empty_table(reference):
     assert list(table.columns) == SCORE_COLUMNS
 
 
-def test_real_donors_are_compared_with_other_donors(reference):
-    table = score_real(reference, FAST)
-    assert set(table["generator"]) == {"real"}
+@pytest.fixture(scope="module")
+def real_rows(reference):
+    return score_real(reference, FAST)
+
+
+def test_real_donors_are_compared_with_other_donors(real_rows):
+    assert real_rows["generator"].unique().tolist() == ["real", "refit", "expected"]
+    table = real_rows[real_rows["generator"] == "real"]
     found = table.set_index(["space", "reference", "metric"])["value"].groupby(level=[0, 1, 2]).mean()
     assert found["landmarks", "train", "copying"] == pytest.approx(0.01, abs=0.02)
     assert found["landmarks", "train", "dcr_ratio"] == pytest.approx(1, abs=0.1)
@@ -242,3 +249,42 @@ def test_scores_that_do_not_fit_into_memory_are_refused(reference, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 100_000)
     with pytest.raises(NotEnoughMemoryError, match=r"scoring made in the space landmarks \(240 genes\)"):
         score_generator("made", PARTS["train"], {}, reference, FAST)
+
+
+def test_one_tissue_is_scored_and_says_which_metrics_need_two(tmp_path):
+    parts = {split: draw({"brain": size}, size) for split, size in (("train", 80), ("validation", 20), ("test", 40))}
+    EvaluationReference.fit(parts, parts, {}, FAST).save(tmp_path / "reference")
+    reference = EvaluationReference.load(tmp_path / "reference")
+    made = score_generator("made", draw({"brain": 80}, 9, donors=False), {}, reference, FAST)
+    table = pd.concat([score_real(reference, FAST), made]).query("label == '' and space == 'landmarks'")
+    assert (table["value"].isna() == (table["note"] != "")).all()
+    missing = table[table["generator"].isin(["real", "made"]) & table["note"].str.contains("two")]
+    names = {"frechet_classifier", "accuracy_mlp", "auroc_logistic_augmented", "lfc_slope", "class_mean_r2"}
+    assert {*names, "q_correlation"} <= set(missing["metric"])
+    found = table[table["generator"] == "made"].groupby("metric")["value"].mean()
+    for metric in ("precision", "spread", "two_sample_boosted", "edges_found_30", "module_density", "dcr_ratio"):
+        assert np.isfinite(found[metric]), metric
+
+
+# ---------------------------------------------------------------------------- rows beside `real`, and intervals
+def of(real_rows, generator, space):
+    """Values and bounds of a row by metric, against the first reference of each."""
+    part = real_rows.query("label == '' and generator == @generator and space == @space")
+    return part.drop_duplicates("metric").set_index("metric")[["value", "low", "high"]]
+
+
+def test_expected_values_are_those_of_the_registry_and_of_the_sizes_of_tissues(real_rows):
+    landmarks = of(real_rows, "expected", "landmarks")["value"]
+    for metric in ADVERSARIAL:
+        # 48, 32 and 4 profiles of tissues that are far apart
+        assert landmarks[metric] == pytest.approx((48 * 47 / 95 + 32 * 31 / 63 + 4 * 3 / 7) / 84)
+    assert of(real_rows, "expected", "transcriptome")["value"]["spread"] == 1
+    assert "precision" not in landmarks
+    assert set(landmarks.index) <= set(of(real_rows, "real", "landmarks").index)
+
+
+def test_what_is_computed_once_has_an_interval_over_donors_in_the_row_real(real_rows):
+    real = of(real_rows, "real", "landmarks")
+    for metric in ("lfc_slope", "lfc_correlation", "contrast_lfc_correlation", "copying", "authenticity"):
+        assert real["low"][metric] < real["value"][metric] < real["high"][metric], metric
+    assert real["high"]["lfc_slope"] - real["low"]["lfc_slope"] < 0.3

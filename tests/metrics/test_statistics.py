@@ -9,8 +9,10 @@ from transcriptome_diffusion.metrics.statistics import (
     bootstrap,
     bootstrap_mean,
     class_means,
+    jackknife,
     matched,
     pearson,
+    share_interval,
     wasserstein,
 )
 
@@ -161,3 +163,44 @@ def test_the_fast_interval_needs_units_that_differ_on_every_side():
     assert np.isnan(bootstrap_mean([(np.ones(40), np.arange(40))]).low)
     with pytest.raises(ValueError, match="the donor of each of 40 rows, found 9"):
         bootstrap_mean([(many[0], few[1])])
+
+
+def test_the_jackknife_has_the_standard_error_of_a_mean_and_of_a_difference_of_means():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(0, 1, 400), rng.normal(0, 3, 100)
+    sides = [(np.arange(n).astype(str), np.zeros(n)) for n in (400, 100)]
+
+    def statistics(rows, others):
+        return {"mean": one[rows].mean(), "difference": one[rows].mean() - other[others].mean(), "none": np.nan}
+
+    found = [jackknife(statistics, sides, seed=seed) for seed in range(40)]
+    assert np.mean([f["mean"] for f in found]) == pytest.approx(one.std() / 20, rel=0.1)
+    expected = np.hypot(one.std() / 20, other.std() / 10)
+    assert np.mean([f["difference"] for f in found]) == pytest.approx(expected, rel=0.1)
+    assert np.isnan(found[0]["none"])
+    assert jackknife(statistics, [sides[0], (np.repeat("few", 100), np.zeros(100))]) == {}
+
+
+def test_the_jackknife_keeps_the_numbers_of_every_class():
+    classes = np.repeat([0, 1], [300, 100])
+    values = np.random.default_rng(2).normal(size=400) + 10 * classes
+    side = (np.arange(400), classes)
+    found = [jackknife(lambda rows: {"mean": values[rows].mean()}, [side], seed=s)["mean"] for s in range(40)]
+    assert np.mean(found) == pytest.approx((values - 10 * classes).std() / 20, rel=0.1)
+
+
+def test_profiles_of_a_donor_are_left_out_together():
+    values = np.repeat(np.random.default_rng(1).normal(size=50), 8)
+    donors = np.repeat(np.arange(50), 8)
+    found = [
+        jackknife(lambda rows: {"mean": values[rows].mean()}, [(donors, np.zeros(400))], seed=s)["mean"]
+        for s in range(40)
+    ]
+    assert np.mean(found) == pytest.approx(values.std() / np.sqrt(50), rel=0.1)
+
+
+@pytest.mark.parametrize(("share", "units"), [(0, 30), (0.1, 50), (0.5, 20), (1, 7)])
+def test_the_interval_of_a_share_is_wilsons(share, units):
+    expected = scipy.stats.binomtest(round(share * units), units).proportion_ci(method="wilson")
+    found = share_interval(share, units)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)

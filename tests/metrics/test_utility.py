@@ -271,14 +271,25 @@ def test_few_profiles_of_many_genes_are_projected_and_many_are_not():
     assert utility._projection(np.ones_like(values)).axes is None  # nothing spans a space
 
 
+def test_one_class_is_chance_among_several_and_nothing_alone():
+    several = profiles(50, 0)
+    name = several.labels[0]
+    one = ProfileSet(several.values, np.repeat(name, 50))
+    found = reverse_validation(one, several, several, QUICK)
+    assert found["accuracy_mlp"] == [(several.labels == name).mean()] * len(QUICK.seeds)
+    assert found["balanced_accuracy_logistic"] == [1 / len(set(several.labels))]
+    assert np.isnan(reverse_validation(one, one, one, QUICK)["accuracy_mlp"]).all()
+    features = TissueFeatures.fit(one, one, QUICK)(several.values)
+    assert features.shape == (50, 0)
+    assert np.isnan(frechet(features, features))
+
+
 def test_what_cannot_be_used_is_refused():
     good = profiles(50, 0)
     with pytest.raises(ValueError, match="test has 39 genes"):
         reverse_validation(good, good, ProfileSet(good.values[:, 1:], good.labels), QUICK)
     with pytest.raises(ValueError, match="validation: expected one label per profile"):
         reverse_validation(good, ProfileSet(good.values, good.labels[1:]), good, QUICK)
-    with pytest.raises(ValueError, match="two classes or more"):
-        reverse_validation(ProfileSet(good.values, np.repeat("liver", 50)), good, good, QUICK)
     spoilt = good.values.copy()
     spoilt[0, 0] = np.inf
     with pytest.raises(ValueError, match="train holds NaN"):

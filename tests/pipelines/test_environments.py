@@ -66,7 +66,7 @@ def test_every_catalog_has_what_the_pipelines_read_and_readers_with_options_they
     for name in pipelines["__default__"].datasets():
         if name != "parameters" and not name.startswith("params:"):
             assert catalog.get(name) is not None, name
-    for name in ("raw_cohort", "oracle_cohort"):
+    for name in ("raw_cohort", "evaluation.oracle_cohort"):
         cohort = catalog.get(name)
         reader = READERS[cohort.reader]
         reader.options.model_validate(cohort.options)

@@ -55,9 +55,10 @@ def test_it_is_the_whole_default_run_with_runs_and_resume_of_its_own(pipelines, 
     assert not set(mapped) & pipelines["study"].inputs()
 
 
-def test_of_its_own_nodes_the_comparison_of_samplers_alone_reads_held_out_donors(own):
+def test_of_its_own_nodes_the_comparison_of_samplers_and_the_papers_protocol_alone_read_held_out_donors(own):
     held_out = {"expression_test", "landmarks_test", "evaluation.reference"}
-    assert {node.name for node in own.nodes if held_out & set(node.inputs)} == EVALUATION
+    protocol = {f"evaluation.study.paper_protocol.score_{name}" for name in ("real", *GENERATORS)}
+    assert {node.name for node in own.nodes if held_out & set(node.inputs)} == EVALUATION | protocol
 
 
 def test_the_comparison_of_samplers_trains_nothing_and_leads_to_tables_figures_and_report_only(pipelines, own):
@@ -69,12 +70,12 @@ def test_the_comparison_of_samplers_trains_nothing_and_leads_to_tables_figures_a
     after = pipelines["study"].from_nodes(*EVALUATION)
     rest = {f"evaluation.study.{name}" for name in ("tabulate", "plot", "write_report")}
     assert {node.name for node in after.nodes} == EVALUATION | rest
-    assert all(name.startswith(("study_", "figure_study_")) for name in own.all_outputs())
+    assert all(name.startswith(("study_", "figure_study_", "paper_")) for name in own.all_outputs())
 
 
 def test_nothing_the_study_makes_is_read_elsewhere(pipelines, own):
     for name, pipeline in pipelines.items():
-        if name != "study":
+        if name not in ("study", "paper_protocol"):  # the latter are nodes of the study as well
             assert not own.all_outputs() & pipeline.all_inputs(), name
             assert not {node.name for node in own.nodes} & {node.name for node in pipeline.nodes}, name
 
@@ -123,7 +124,7 @@ def test_published_values_stand_beside_ours_where_the_cohort_is_the_papers(
 ):
     loader = OmegaConfigLoader(str(project / "conf"), env=environment, **settings.CONFIG_LOADER_ARGS)
     options = StudyOptions.model_validate(loader["parameters"]["study"])
-    assert options == StudyOptions(runs=5, resume=True, steps=[50, 100, 1000], published=published)
+    assert options == StudyOptions(runs=5, resume=True, steps=[10, 20, 50, 100, 1000], published=published)
     catalog = DataCatalog.from_config(loader["catalog"])
     for name in own.datasets():
         if not name.startswith("params:"):

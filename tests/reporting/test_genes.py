@@ -63,6 +63,13 @@ def test_a_density_has_area_one_and_a_gene_that_never_varies_is_a_line():
     assert [shape.x0 for shape in figure.layout.shapes] == [30.0]
 
 
+def test_one_tissue_has_no_fold_changes_and_the_figure_says_so():
+    values, labels = cohort(20, 0)
+    figure = fold_changes((values, labels), {"real": (values, np.full(len(labels), "lung"))}, SYMBOLS)
+    assert figure.layout.title.text.startswith("No log-fold changes: differences need two groups")
+    assert not figure.data
+
+
 def test_fold_changes_lie_on_the_diagonal_for_real_donors_and_half_way_for_washed_out_ones():
     held_out, real = cohort(150, 0), cohort(150, 1)
     faint = real[0].copy()

@@ -153,11 +153,13 @@ def test_a_missing_number_shows_its_reason_and_no_number(parts):
 
 
 def test_rows_say_what_they_are_for_and_cells_what_they_rest_on(parts):
-    parts["tables"]["scorecard"] = summarise(indicators()).assign(low=0.1, high=0.9)
+    parts["tables"]["scorecard"] = summarise(indicators()).assign(low=0.1, high=0.9, smallest_difference=0.25)
     body = body_of(parts)
     for name in ("ceiling", "warning", "floor"):
         assert re.search(f'<tr class="{name}"><td>[a-z_]+<span class="tag" title="[^"]+">{name}</span>', body)
-    assert 'title="n = 50, 3 trainings, 95 % interval 0.100 to 0.900"' in body
+    basis = "n = 50, 3 trainings, 95 % interval 0.100 to 0.900, smallest difference from real that shows: 0.25"
+    assert f'title="{basis}"' in body
+    assert re.search(r"<tfoot><tr[^>]*><td>smallest difference</td><td>0.250</td>", body)
     assert re.search(r'<th title="Share of synthetic profiles inside[^"]+">precision</th>', body)
 
 

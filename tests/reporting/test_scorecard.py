@@ -1,13 +1,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
+from transcriptome_diffusion.metrics.statistics import auc
 from transcriptome_diffusion.reporting.scorecard import (
     COLUMNS,
     DRAW_COLUMNS,
     HEADLINE,
     HEADS,
     NORMAL,
+    POWER,
     TISSUE_COLUMNS,
     as_text,
     cell,
@@ -15,6 +18,7 @@ from transcriptome_diffusion.reporting.scorecard import (
     deviations,
     marks,
     role,
+    smallest_differences,
     summarise,
     wide,
 )
@@ -127,11 +131,14 @@ def test_without_a_deviation_the_interval_stands_in_and_without_either_nothing_i
 
 def test_equal_generators_are_hardly_ever_called_better_than_a_floor():
     rng = np.random.default_rng(0)
-    names, found = ["class_gaussian", "class_kde", "vae", "wgan_gp", "ddpm"], []
-    for _ in range(100):
-        values = {name: (float(rng.normal(0.9, 0.02)), 0.02) for name in names}
-        found.append(any(mark for mark in marked(**values).values()))
-    assert np.mean(found) < 0.12  # each of three generators against both floors
+    names, trials = ["class_gaussian", "class_kde", "vae", "wgan_gp", "ddpm"], [f"trial {i}" for i in range(100)]
+    tables = [
+        card(real=(1.0, 0.01), **{name: (float(rng.normal(0.9, 0.02)), 0.02) for name in names}).assign(metric=trial)
+        for trial in trials
+    ]
+    found = marks(pd.concat(tables, ignore_index=True), "landmarks", "test", trials)
+    assert found.shape == (6, 100)
+    assert (found != "").any().mean() < 0.12  # each of three generators against both floors
 
 
 def test_p_values_and_indicators_without_floors_are_not_marked():
@@ -229,6 +236,7 @@ def test_the_text_shows_every_row_and_the_size(table):
         "class_kde",
         "ddpm",
         "ddim",
+        "smallest",
     ]
     assert "1.125 ±.035" in text
 
@@ -243,20 +251,78 @@ def full_card():
         if (reference == "train") == (metric in ("copying", "domias_gaussian_auc"))
     ]
     return pd.DataFrame(rows).assign(
-        space="landmarks", runs=2, n=100, reconstructor="none", low=np.nan, high=np.nan, note=""
+        space="landmarks",
+        runs=2,
+        n=100,
+        reconstructor="none",
+        low=np.nan,
+        high=np.nan,
+        smallest_difference=0.1,
+        note="",
     )
 
 
-@pytest.mark.parametrize(("width", "columns"), [(80, 5), (100, 6), (200, 11), (20, 1)])
+@pytest.mark.parametrize(("width", "columns"), [(80, 5), (100, 6), (250, 13), (20, 1)])
 def test_the_text_is_as_wide_as_the_terminal_allows_and_keeps_the_most_telling_columns(width, columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
-    _, head, *rows = as_text(full_card(), "landmarks").splitlines()
+    _, head, *rows, power = as_text(full_card(), "landmarks").splitlines()
     shown = [metric for metric in HEADLINE["test"] if HEADS[metric] in head]
     assert len(shown) == columns
     assert shown == sorted(shown, key=HEADLINE["test"].index)
     assert set(shown) == set([*HEADS][:columns])
-    assert len({len(line) for line in (head, *rows)}) == 1
+    assert len({len(line) for line in (head, *rows, power)}) == 1
+    assert power.split() == ["smallest", "diff."] + ["0.100"] * columns
     assert len(head) <= max(width, 30)
     for row in rows:
         values = [float(value) for value in row.split()[1::2]]
         assert values == [HEADLINE["test"].index(metric) for metric in shown]
+
+
+# ------------------------------------------------------------------------------------------------- power
+def power(**values):
+    """``smallest_differences`` by row; of every row mean, sd, low and high."""
+    table = card(**{name: part[:2] for name, part in values.items()})
+    table["low"], table["high"] = zip(*(part[2:] for part in values.values()), strict=True)
+    return smallest_differences(table).set_axis(table["generator"]).to_dict()
+
+
+def test_the_smallest_difference_is_that_of_a_z_test_with_a_power_of_80_percent():
+    found = power(real=(0.5, 0.02, np.nan, np.nan), ddpm=(0.6, 0.02, 0.6 - 0.03 * NORMAL, 0.6 + 0.03 * NORMAL))
+    assert found["real"] == pytest.approx((1.959964 + 0.841621) * np.sqrt(2) * 0.02)
+    assert found["ddpm"] == pytest.approx((1.959964 + 0.841621) * np.hypot(0.03, 0.02))
+
+
+def test_a_row_without_deviation_is_as_uncertain_as_real_and_p_values_have_none():
+    found = power(real=(0.5, 0.02, np.nan, np.nan), vae=(0.6, *[np.nan] * 3), ddpm=(np.nan, 0.1, np.nan, np.nan))
+    assert found["vae"] == found["real"]
+    assert np.isnan(found["ddpm"])
+    table = card(real=(0.5, 0.02), ddpm=(0.1, 0.02))
+    assert smallest_differences(table.assign(metric="mmd_p")).isna().all()
+    assert smallest_differences(table[table["generator"] != "real"]).isna().all()
+
+
+def test_trainings_that_differ_make_the_smallest_difference_larger():
+    bounds = (0.6 - 0.03 * NORMAL, 0.6 + 0.03 * NORMAL)
+    table = card(real=(0.5, 0.02), ddpm=(0.6, 0.06)).assign(low=bounds[0], high=bounds[1])
+    found = [smallest_differences(table.assign(runs=runs)).iloc[1] for runs in (1, 4)]
+    assert found == pytest.approx([2.801585 * np.hypot(0.03, 0.03), 2.801585 * np.sqrt(0.03**2 * 3 + 0.01**2)])
+
+
+def test_of_areas_under_the_curve_a_difference_of_this_size_is_found_in_80_percent_of_all_samples():
+    n, samples, rng = 60, 400, np.random.default_rng(0)
+    positive = np.repeat([1, 0], n)
+
+    def row(sample, name, shift):
+        area, variance = auc(rng.normal(size=2 * n) + shift * positive, positive)
+        half = NORMAL * np.sqrt(variance)
+        return {"space": sample, "generator": name, "mean": area, "low": area - half, "high": area + half}
+
+    # the area of two normal distributions that are so far apart, from the closed form of the variance at .5
+    size = 2.801585 * np.sqrt(2 * (2 * n + 1) / (12 * n * n))
+    shift = np.sqrt(2) * scipy.stats.norm.ppf(0.5 + size)
+    rows = [row(i, *which) for i in range(samples) for which in (("real", 0), ("ddpm", shift))]
+    table = pd.DataFrame(rows).assign(reference="test", metric="two_sample_logistic", sd=np.nan, runs=1)
+    needed = smallest_differences(table).to_numpy()[1::2]
+    differences = table["mean"].to_numpy()[1::2] - table["mean"].to_numpy()[::2]
+    assert needed.mean() == pytest.approx(size, rel=0.08)
+    assert (differences > needed * NORMAL / (NORMAL + POWER)).mean() == pytest.approx(0.8, abs=0.06)

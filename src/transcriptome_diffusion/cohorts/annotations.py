@@ -50,6 +50,7 @@ def read_annotations(
             table = pd.DataFrame(texts.to_dict(as_series=False), dtype=object)
         elif path.suffix.lower() == ".xlsx":
             table = pd.read_excel(path, dtype=str, keep_default_na=False, na_filter=False)
+            mend += " Of a workbook the first sheet is read, and its first row names the columns."
         else:
             table = _read_text(path, separator, encoding, csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     except ImportError as error:
@@ -71,14 +72,14 @@ def read_annotations(
 
 
 def sniff_separator(lines: Sequence[str], otherwise: str) -> str:
-    """The character of tab, comma and semicolon, else the blank, that cuts all lines into most cells, in equal numbers.
+    """Tab, semicolon, comma or bar, else the blank: what cuts all lines into most cells, in equal numbers.
 
     The header may be one cell short, as R writes it. Cells in quotation marks count as one.
     """
     best, most = otherwise, 1
     if not lines:
         return otherwise
-    for separator in (otherwise, "\t", ";", ",", " "):
+    for separator in (otherwise, "\t", ";", ",", "|", " "):
         if separator == " " and most > 1:
             break
         counts = [len(cells) for cells in csv.reader(lines, delimiter=separator)]
@@ -95,6 +96,8 @@ def _read_text(path: Path, separator: str | None, encoding: str, quoting: Litera
     elif content.startswith(codecs.BOM_UTF8):
         encoding = "utf-8-sig"
     text = content.decode(encoding)
+    while quoting == csv.QUOTE_MINIMAL and text.startswith("#") and "\n" in text:  # comments that a user wrote
+        text = text[text.index("\n") + 1 :]
     start = text[: text.rfind("\n", 0, 1_000_000)] if len(text) > 1_000_000 else text
     head = [line for line in start.splitlines()[:30] if line]
     if separator is None:

@@ -20,7 +20,7 @@ from transcriptome_diffusion.cohorts.options import GTExOptions
 from transcriptome_diffusion.cohorts.tables import read_gct
 from transcriptome_diffusion.expression.identifiers import identify, is_par_y, without_version
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.units import COUNTS
+from transcriptome_diffusion.expression.units import COUNTS, settle_negative
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
         matrix_path,
         keep=is_wanted,
         keep_samples=is_listed,
-        lowest=0,
+        lowest=0 if options.negative == "refuse" else None,
         most_genes=None if coding is None else len(coding),
     )
     if unlisted:  # there is none in a release as published
@@ -117,7 +117,8 @@ def read_gtex(path: Path, options: GTExOptions) -> ad.AnnData:
         len(var),
         matrix_path.name,
     )
-    return make_profiles(values, obs, var, unit=COUNTS if _MATRICES["counts"].fullmatch(matrix_path.name) else "TPM")
+    unit = COUNTS if _MATRICES["counts"].fullmatch(matrix_path.name) else "TPM"
+    return settle_negative(make_profiles(values, obs, var, unit), options.negative)
 
 
 def _find(folder: Path, name: re.Pattern[str], what: str, option: str) -> Path:

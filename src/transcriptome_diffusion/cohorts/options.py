@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from transcriptome_diffusion.expression.options import GeneIds
+from transcriptome_diffusion.expression.options import GeneIds, Negative
 from transcriptome_diffusion.options import Options
 
 
@@ -20,7 +20,17 @@ def refuse_tissue(options: Any) -> Any:
     return options
 
 
-class RNAseqDBOptions(Options):
+class ReaderOptions(Options):
+    """What every reader of files can be told."""
+
+    negative: Negative = Field(
+        default="refuse",
+        description="values below those of an unexpressed gene, which a correction of batches leaves: an error, zero, "
+        "or kept below zero in log2(x + 1)",
+    )
+
+
+class RNAseqDBOptions(ReaderOptions):
     """Which of the published RNAseqDB files are read."""
 
     kinds: list[Literal["gtex", "tcga", "tcga-t"]] = Field(
@@ -33,7 +43,7 @@ class RNAseqDBOptions(Options):
     )
 
 
-class GTExOptions(Options):
+class GTExOptions(ReaderOptions):
     """What of a GTEx release is read; the further files stand beside the matrix, or where they are said to."""
 
     values: Literal["tpm", "counts"] = Field(default="tpm", description="the matrix *gene_tpm*, or *gene_reads*")
@@ -45,7 +55,7 @@ class GTExOptions(Options):
     _tissue = model_validator(mode="before")(refuse_tissue)
 
 
-class TCGAOptions(Options):
+class TCGAOptions(ReaderOptions):
     """Which TCGA samples are read, and from which packaging of them."""
 
     packaging: Literal["gdc", "xena", "firehose"] | None = Field(
@@ -57,9 +67,10 @@ class TCGAOptions(Options):
     do_not_use: Literal["drop", "keep"] = Field(
         default="drop", description="samples that the quality annotations mark Do_not_use"
     )
+    negative: Negative = Field(default="zero", description="the adjustment of EB++ left some")
 
 
-class ToilOptions(Options):
+class ToilOptions(ReaderOptions):
     """Which samples and genes of the Toil recompute are read."""
 
     studies: list[Literal["TCGA", "TARGET", "GTEX"]] = Field(default=["TCGA", "TARGET", "GTEX"], min_length=1)
@@ -71,7 +82,47 @@ class ToilOptions(Options):
     _tissue = model_validator(mode="before")(refuse_tissue)
 
 
-class OwnOptions(Options):
+class ARCHS4Options(Options):
+    """Which samples of an ARCHS4 file are read, and what names their classes: a table, or words."""
+
+    classes: str | None = Field(
+        default=None, description="table with columns `sample` (GEO accession) and `tissue`, from the file's folder"
+    )
+    words: dict[str, list[str]] = Field(
+        default={}, description="without a table: by class, words in `fields`; samples of two classes are left out"
+    )
+    fields: list[str] = Field(
+        default=["source_name_ch1", "title"],
+        min_length=1,
+        description="columns of the file in which words are looked for",
+    )
+    genes: Literal["all", "landmarks"] = Field(
+        default="all", description="landmarks reads a twentieth, as CPM; all genes of 10,000 samples take 2.5 GB"
+    )
+    single_cell: float = Field(
+        default=0.5, ge=0, le=1, description="samples that are more probably single cells are left out"
+    )
+    most_per_class: int | None = Field(default=None, ge=1, description="samples of a class, drawn by `seed`; null: all")
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("words")
+    @classmethod
+    def _name_words(cls, words: dict[str, list[str]]) -> dict[str, list[str]]:
+        if empty := [name for name, own in words.items() if not own or not all(word.strip() for word in own)]:
+            raise ValueError(f"`words` has no word for {empty}.")
+        return words
+
+    @model_validator(mode="after")
+    def _classes_come_from_somewhere(self) -> Self:
+        if (self.classes is None) == (not self.words):
+            raise ValueError(
+                "an ARCHS4 file has no classes of its own: name a table as `classes`, or the words of each class as "
+                "`words: {lung: [lung, bronchus], liver: [liver, hepatocyte]}`; one of the two."
+            )
+        return self
+
+
+class OwnOptions(ReaderOptions):
     """One matrix (or folder of quantifications), one sample table, if need be one gene table; columns and unit."""
 
     samples: str | None = Field(default=None, description="sample table, from the matrix's folder; null: the h5ad's")
@@ -90,9 +141,6 @@ class OwnOptions(Options):
     scale: Literal["expression", "transformed"] = Field(
         default="expression",
         description="transformed: VST, rlog, voom, corrected logarithms; kept as they are, `unit` is their name",
-    )
-    negative: Literal["refuse", "zero"] = Field(
-        default="refuse", description="values below those of an unexpressed gene: zero after a correction of batches"
     )
     genes_in: Literal["rows", "columns"] | None = Field(
         default=None, description="null: where the sample table's ids are not"
@@ -120,6 +168,8 @@ class OwnOptions(Options):
     def _name_the_transformed_scale(self) -> Self:
         if self.scale == "transformed" and not self.unit:
             raise ValueError("`scale: transformed` needs a name of the scale as `unit`, for instance VST.")
+        if self.scale == "transformed" and self.negative != "refuse":
+            raise ValueError("`scale: transformed` keeps all values as they are: remove `negative`.")
         return self
 
     @field_validator("gene_columns")

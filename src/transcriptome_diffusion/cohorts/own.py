@@ -25,7 +25,14 @@ from transcriptome_diffusion.cohorts.tables import MISSING, Matrix, read_gct, re
 from transcriptome_diffusion.expression.identifiers import combine_repeats, identify, without_version
 from transcriptome_diffusion.expression.labels import as_text
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.units import COUNTS, detect_unit, linear_name, parse_log, undo_log
+from transcriptome_diffusion.expression.units import (
+    COUNTS,
+    detect_unit,
+    linear_name,
+    parse_log,
+    settle_negative,
+    undo_log,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +51,6 @@ _ROLES = {
     **dict.fromkeys(("genebiotype", "genetype", "type", "class", "transcriptids", "locus"), "other"),
 }
 _GEO_BEGIN = "!series_matrix_table_begin"
-_ALIGNMENT = re.compile(r"([._](sorted|dedup|markdup|Aligned\.\w+(\.out)?))*\.(bam|sam|cram)$", re.IGNORECASE)
 _KIND = re.compile(r"\.(csv|gct|parquet|h5ad)(\.gz)?$", re.IGNORECASE)
 
 
@@ -99,7 +105,7 @@ def read_own(path: Path, options: OwnOptions) -> ad.AnnData:
         unit,
         path,
     )
-    cohort = make_profiles(values, obs, var, linear, missing=True)
+    cohort = settle_negative(make_profiles(values, obs, var, linear, missing=True), options.negative)
     cohort.uns["declared_unit"], cohort.uns["scale"] = unit, options.scale
     return cohort
 
@@ -147,6 +153,8 @@ def _read_matrix(path: Path, options: OwnOptions, table: pd.DataFrame | None) ->
             text = _read_text(path, kind, options)
         across, down, values = text.samples, text.genes, text.values
         about = dict(zip(text.id_columns[1:], text.extra, strict=False))
+        if about and _are_row_numbers(down):  # pandas writes its index
+            down = about.pop(text.id_columns[1])
         if not text.id_columns and across[0] not in table.index and table.index.isin(across).any():
             raise ValueError(
                 f"{path}: the header has a cell less than the rows, as R writes it, yet begins with {across[0]!r}, "
@@ -154,7 +162,7 @@ def _read_matrix(path: Path, options: OwnOptions, table: pd.DataFrame | None) ->
             )
     across, down = ([name.strip() for name in names] for names in (across, down))
     if not table.index.isin([*across, *down]).any():
-        across = [_ALIGNMENT.sub("", name.rpartition("/")[2]) for name in across]  # featureCounts names the files
+        across = _names_within(path, across, table.index)
     if options.genes_in == "columns" or (options.genes_in is None and _samples_go_down(path, across, down, table)):
         return _Matrix(down, across, np.ascontiguousarray(values.T))
     lengths = [place for place, name in enumerate(across) if role_of(name) == "length" and name not in table.index]
@@ -170,11 +178,14 @@ def _read_text(path: Path, kind: str, options: OwnOptions) -> Matrix:
     """A matrix of text, whose separator and id columns are found out from its first lines."""
     first = [line.block[line.start : line.stop] for line in islice(text_lines(text_blocks(path)), 500)]
     lines = [line.decode("utf-8", errors="replace").removeprefix("\ufeff") for line in first]
+    if lines and "\r" in lines[0]:
+        raise ValueError(f"{path} has the line ends of an old Macintosh; save it with those of Unix or Windows.")
     # a series matrix of GEO begins with its metadata
     comments = next((place + 1 for place, line in enumerate(lines) if line.startswith(_GEO_BEGIN)), 0)
     series = comments > 0
     while lines[comments + 1 :] and lines[comments].startswith("#"):
-        if len(re.split(r"[\t,;]", lines[comments])) == len(re.split(r"[\t,;]", lines[comments + 1])):
+        cells, below = (len(re.split(r"[\t,;]", line)) for line in lines[comments : comments + 2])
+        if cells == below > 1:
             break  # a header that begins so
         comments += 1
     lines = lines[: comments + 30]
@@ -213,6 +224,41 @@ def role_of(header: str) -> str | None:
     None if the name tells nothing.
     """
     return _ROLES.get(re.sub(r"[\W_]", "", header).lower())
+
+
+def _are_row_numbers(ids: list[str]) -> bool:
+    """Whether these count from 0 or 1."""
+    return len(ids) > 1 and ids[0] in "01" and ids == [str(int(ids[0]) + place) for place in range(len(ids))]
+
+
+def _names_within(path: Path, names: list[str], samples: pd.Index) -> list[str]:
+    """Names of a matrix, as the samples that they hold: ``../S1/S1.sorted.bam``, ``S1_TPM``; else as they are.
+
+    A sample counts where it stands between signs that are neither letters nor digits.
+
+    Raises:
+        ValueError: if several names hold the same sample, as where counts and TPM stand side by side.
+    """
+    words = {sample: tuple(re.findall(r"[^\W_]+", sample)) for sample in samples}
+    by_words = {parts: sample for sample, parts in words.items() if parts}
+    lengths = sorted({len(parts) for parts in by_words}, reverse=True)
+    found: dict[str, str] = {}
+    for name in names:
+        parts = re.findall(r"[^\W_]+", name)
+        runs = (tuple(parts[start : start + n]) for n in lengths for start in range(len(parts) - n + 1))
+        held = {by_words[run] for run in runs if run in by_words and by_words[run] in name}
+        if len(held) == 1:
+            found[name] = held.pop()
+    if not found:
+        return names
+    name, sample = next(iter(found.items()))
+    if twice := [other for other, held in found.items() if held == sample and other != name]:
+        raise ValueError(
+            f"several columns of {path} hold the sample {sample!r}: {name!r}, {twice[0]!r}. If they are of different "
+            "quantities, such as counts and TPM, keep those of one and name the columns as the sample table does."
+        )
+    logger.warning("%d columns of %s are named by the samples in their names, %r by %r", len(found), path, name, sample)
+    return [found.get(name, name) for name in names]
 
 
 def _about_genes(path: Path, columns: dict[str, list[str]]) -> pd.DataFrame | None:
@@ -297,6 +343,14 @@ def _read_h5ad(path: Path, options: OwnOptions) -> _Matrix:
     if options.layer is not None and options.layer not in cohort.layers:
         raise ValueError(f"{path} has no layer {options.layer!r}, only {list(cohort.layers)}.")
     values = cohort.X if options.layer is None else cohort.layers[options.layer]
+    if cohort.raw is not None:
+        logger.warning(
+            "%s has %d genes in raw and %d in X, and raw is not read: X is often scaled, or cut to variable genes. To "
+            "read raw, write the file that adata.raw.to_adata() gives",
+            path,
+            cohort.raw.n_vars,
+            cohort.n_vars,
+        )
     if values is None:
         raise ValueError(
             f"{path} has no values in X, only the layers {list(cohort.layers)}. Move one of them to X, or set `layer`."

@@ -1,8 +1,9 @@
 """Folders with one file per sample, as quantification programs write them: counts or TPM of genes or transcripts.
 
 Recognised by their columns: salmon ``quant.sf``, kallisto ``abundance.tsv``, RSEM ``*.genes.results`` and
-``*.isoforms.results``, StringTie ``gene_abund.tab``, STAR ``ReadsPerGene.out.tab`` and HTSeq. Counts and TPM of
-transcripts are summed over a gene, as tximport does (Soneson et al. 2015, doi:10.12688/f1000research.7563.2).
+``*.isoforms.results``, StringTie ``gene_abund.tab``, STAR ``ReadsPerGene.out.tab``, STAR as the GDC has it, and HTSeq.
+Counts and TPM of transcripts are summed over a gene, as tximport does (Soneson et al. 2015,
+doi:10.12688/f1000research.7563.2).
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ _FORMATS = (
     _Format("RSEM (isoforms)", "transcript_id", "expected_count", "TPM", transcripts=True),
     _Format("RSEM (genes)", "gene_id", "expected_count", "TPM"),
     _Format("StringTie", "Gene ID", None, "TPM"),
+    _Format("STAR (GDC)", "gene_id", "unstranded", "tpm_unstranded"),
 )
+#: GDC's names of STAR's columns
+_GDC_STRANDS = {"unstranded": "unstranded", "forward": "stranded_first", "reverse": "stranded_second"}
 #: STAR's columns after the gene, by the strand of the library
 STRANDS = {"unstranded": 1, "forward": 2, "reverse": 3}
 #: what programs are called that count reads, and how their last or first rows begin, which are no genes
@@ -64,8 +68,8 @@ def read_quantifications(
     Args:
         folder: in which the files lie, at any depth.
         samples: their names.
-        files: the path of each sample's file in the folder; None: the one file, or file in a folder, that is named
-            after the sample.
+        files: the path of each sample's file in the folder, or its name in a folder below, as the GDC has them; None:
+            the one file, or file in a folder, that is named after the sample.
         quantity: which column is read.
         tx2gene: a table of transcripts and their genes, for files of transcripts.
         strand: which of STAR's columns.
@@ -91,6 +95,9 @@ def read_quantifications(
 
 def _named(folder: Path, samples: Sequence[str], files: Mapping[str, str]) -> dict[str, Path]:
     found = {sample: folder / files[sample] for sample in samples if files.get(sample)}
+    if any(not path.is_file() for path in found.values()):
+        below = {path.name: path for path in folder.rglob("*") if path.is_file()}
+        found = {sample: path if path.is_file() else below.get(path.name, path) for sample, path in found.items()}
     if missing := [path for path in found.values() if not path.is_file()]:
         raise FileNotFoundError(f"{len(missing)} files of the sample table are not there, for instance {missing[0]}.")
     return found
@@ -127,6 +134,8 @@ def _known(path: Path) -> _Format | int | None:
     try:
         lines = text_lines(text_blocks(path))
         first = next(lines)
+        if first.block.startswith(b"#", first.start):
+            first = next(lines)
         header = first.block[first.start : first.stop].decode("utf-8", errors="replace").split("\t")
     except (ValueError, StopIteration):
         return None
@@ -142,7 +151,7 @@ def _read(path: Path, quantity: str, genes: Mapping[str, str] | None, strand: st
     kind = _known(path)
     if kind is None:
         raise ValueError(
-            f"{path} is no file of salmon, kallisto, RSEM, StringTie, STAR or HTSeq by its first line. Merge "
+            f"{path} is no file of salmon, kallisto, RSEM, StringTie, STAR or HTSeq by its first lines. Merge "
             "such files into one matrix, genes in rows."
         )
     if isinstance(kind, int):
@@ -152,12 +161,20 @@ def _read(path: Path, quantity: str, genes: Mapping[str, str] | None, strand: st
         values = table.set_index(0)[STRANDS[strand] if kind == 4 else 1]
         return values[[_NO_GENE.fullmatch(name) is None for name in values.index]]
     column = kind.counts if quantity == "counts" else kind.tpm
+    if column in _GDC_STRANDS:
+        column = _GDC_STRANDS[strand]
     if column is None:
         raise ValueError(f"{path} is of {kind.program}, which gives TPM and no counts: declare `unit: TPM`.")
     table = pd.read_csv(
-        path, sep="\t", usecols=[kind.ids, column], dtype={kind.ids: str}, compression=_compression(path)
+        path,
+        sep="\t",
+        usecols=[kind.ids, column],
+        dtype={kind.ids: str},
+        compression=_compression(path),
+        comment="#" if kind.program == "STAR (GDC)" else None,
     )
     values = table.set_index(kind.ids)[column]
+    values = values[[_NO_GENE.fullmatch(name) is None for name in values.index]]
     if not kind.transcripts or (genes is None and _GENE_ID.fullmatch(values.index[0])):
         return values.groupby(level=0, sort=False).sum()
     if genes is None:

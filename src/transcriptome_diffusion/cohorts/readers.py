@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from transcriptome_diffusion.cohorts.options import (
+    ARCHS4Options,
     GTExOptions,
     OwnOptions,
     RNAseqDBOptions,
@@ -41,6 +42,7 @@ READERS: dict[str, Reader] = {
     "gtex": Reader("transcriptome_diffusion.cohorts.gtex:read_gtex", GTExOptions),
     "tcga": Reader("transcriptome_diffusion.cohorts.tcga:read_tcga", TCGAOptions),
     "toil": Reader("transcriptome_diffusion.cohorts.toil:read_toil", ToilOptions),
+    "archs4": Reader("transcriptome_diffusion.cohorts.archs4:read_archs4", ARCHS4Options),
     "own": Reader("transcriptome_diffusion.cohorts.own:read_own", OwnOptions),
     "simulated": Reader(
         "transcriptome_diffusion.cohorts.simulated:read_simulated",

@@ -20,7 +20,7 @@ from transcriptome_diffusion.cohorts import barcodes
 from transcriptome_diffusion.cohorts.options import RNAseqDBOptions
 from transcriptome_diffusion.cohorts.tables import read_matrix
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.units import COUNTS
+from transcriptome_diffusion.expression.units import COUNTS, settle_negative
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ def read_rnaseqdb(folder: Path, options: RNAseqDBOptions) -> ad.AnnData:
         FileNotFoundError: if the folder is missing or holds no such file.
         ValueError: if a file is broken, a value is not a non-negative number, or a sample comes twice.
     """
-    parts = [_read_file(path, kind, cohort) for path, cohort, kind in _find_files(Path(folder), options)]
+    lowest = 0 if options.negative == "refuse" else None
+    parts = [_read_file(path, kind, cohort, lowest) for path, cohort, kind in _find_files(Path(folder), options)]
     _refuse_repeated_samples(parts)
     shared = _shared_genes(parts)
     values = np.concatenate([m.values[:, m.entrez.index.get_indexer(shared.index)] for m in parts])
@@ -80,7 +81,7 @@ def read_rnaseqdb(folder: Path, options: RNAseqDBOptions) -> ad.AnnData:
         len(parts),
         folder,
     )
-    return make_profiles(values, obs, var, unit=VALUES[options.values][1])
+    return settle_negative(make_profiles(values, obs, var, VALUES[options.values][1]), options.negative)
 
 
 def _find_files(folder: Path, options: RNAseqDBOptions) -> list[tuple[Path, str, str]]:
@@ -106,8 +107,8 @@ def _find_files(folder: Path, options: RNAseqDBOptions) -> list[tuple[Path, str,
     return files
 
 
-def _read_file(path: Path, kind: str, cohort: str) -> _File:
-    matrix = read_matrix(path, id_columns=2, lowest=0)
+def _read_file(path: Path, kind: str, cohort: str, lowest: float | None) -> _File:
+    matrix = read_matrix(path, id_columns=2, lowest=lowest)
     if tuple(matrix.id_columns) != ID_COLUMNS:
         raise ValueError(
             f"{path} lacks the id columns: expected its header to begin with {list(ID_COLUMNS)}, found "

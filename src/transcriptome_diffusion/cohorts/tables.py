@@ -39,10 +39,13 @@ PARSERS = min(4, os.cpu_count() or 1)
 #: bytes that a value takes until all are in their place, and that text on its way takes
 VALUE, OVERHEAD = 4.2, 64 << 20
 LARGEST = float(np.finfo(np.float32).max)
-MISSING = ("NA", "N/A", "null", "NULL", "NaN", "nan", "")
+MISSING = ("NA", "N/A", "n/a", "na", "#N/A", "<NA>", "null", "NULL", "None", "NaN", "nan", "")
 
 _GZIP = b"\x1f\x8b"
 _FOREIGN = {
+    b"%%MatrixMarket": "a Matrix Market file, whose names stand in other files",
+    b"X\n\0": "an R object (.rds)",
+    b"RDX": "an R workspace (.RData)",
     b"PK\x03\x04": "a zip archive (as Excel's .xlsx is)",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
     b"BZh": "a bzip2 file",
@@ -52,6 +55,7 @@ _FOREIGN = {
     b"PAR1": "a Parquet file",
     b"<": "a web page",
 }
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
 _NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # what the column of ids is called, by which R's header without it is told from one that lost a cell
 _ID_NAME = re.compile(
@@ -160,7 +164,10 @@ def read_matrix(
         )
         id_names, samples = ([], header) if nameless else (header[:id_columns], header[id_columns:])
         if not samples:
-            raise ValueError(f"{path} has no sample: its header is {header}. Is the separator {separator!r}?")
+            raise ValueError(
+                f"{path} has no sample: its header is {header}. Is the separator {separator!r}, and does the header "
+                "stand in the first line, without a title above it?"
+            )
         if expected_columns is not None and len(samples) != expected_columns:
             raise ValueError(
                 f"{path} announces {expected_columns} samples, but its header has {len(samples)}. {_FETCH_AGAIN}"
@@ -224,7 +231,7 @@ def refuse_foreign(path: Path, head: bytes) -> None:
     """Raise ValueError if a file's first bytes are those of another format than text or gzip."""
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
-            raise ValueError(f"{path} is {what}; expected a table of text, plain or gzip.")
+            raise ValueError(f"{path} is {what}; expected a table of text, plain or gzip. Save it as that.")
 
 
 class Line(NamedTuple):
@@ -333,7 +340,8 @@ class _Rows:
                 raise ValueError(f"{self.path}, line {blank}: empty, but genes follow. {_FETCH_AGAIN}")
             if (found := _count(line, self.delimiter)) != cells:
                 raise ValueError(
-                    f"{self.path}, line {line.number}: {found} cells, but the header has {cells}. {_FETCH_AGAIN}"
+                    f"{self.path}, line {line.number}: {found} cells, but the header has {cells}. "
+                    + self._why_ragged(line, found - cells)
                 )
             ids, start = self._ids(line)
             if not ids[0]:
@@ -352,6 +360,15 @@ class _Rows:
         if batch:
             yield batch
 
+    def _why_ragged(self, line: Line, more: int) -> str:
+        """What may have given a line cells that the header lacks."""
+        text = line.block[line.start : line.stop]
+        if more == 1 and text.endswith(self.delimiter):
+            return "The line ends with a separator, and the header does not: remove it."
+        if more > 0 and b'"' in text:
+            return "Cells in quotation marks that hold the separator cannot be read: write the file with tabs."
+        return _FETCH_AGAIN
+
     def _ids(self, line: Line) -> tuple[list[str], int]:
         """The id cells of a line, and where its values start."""
         ids, start = [], line.start
@@ -369,7 +386,10 @@ class _Rows:
         try:
             column = self._column(text)
         except pl.exceptions.PolarsError as error:
-            raise self._fault(batch) from error
+            try:  # cells in quotation marks, or with blanks around them, take longer
+                column = self._column(self._bare(text))
+            except pl.exceptions.PolarsError:
+                raise self._fault(batch) from error
         gaps = self.missing == "refuse" and column.null_count()
         if len(column) != len(batch) * len(self.samples) or gaps:
             raise self._fault(batch)
@@ -380,6 +400,10 @@ class _Rows:
         if faulty.any() or (self.lowest is not None and (values < self.lowest).any()):
             raise self._fault(batch)
         return values
+
+    def _bare(self, text: bytes) -> bytes:
+        """The cells without blanks and quotation marks around them."""
+        return self.delimiter.join(cell.strip(b' "') for cell in text.split(self.delimiter))
 
     def _column(self, text: bytes) -> pl.Series:
         """The cells of a text one below the other; null where one is empty."""
@@ -414,6 +438,10 @@ class _Rows:
                     hint = " If that column names the genes, set `id_columns: 2`." if names else ""
                     if self.decimal == "." and self._sound(text.replace(",", ".", 1)):
                         hint = " If commas are decimal signs, set `decimal: ','` in the options of the cohort."
+                    if _THOUSANDS.fullmatch(text):
+                        hint = f" If commas separate thousands, remove them.{hint}"
+                    elif _NUMBER.fullmatch(row.gene) and re.search("[A-Za-z]{2}", text):
+                        hint = f" If {sample!r} names the genes, make it the first column; or remove it."
                     return ValueError(
                         f"{self.path}, line {row.number}: expected a finite number{least}{gap} for gene {row.gene}, "
                         f"sample {sample}, found {text!r}. Mend the cell, or fetch the file again.{hint}"
@@ -421,6 +449,7 @@ class _Rows:
         return ValueError(f"{self.path}, lines {batch[0].number} to {batch[-1].number}: the values cannot be parsed.")
 
     def _sound(self, cell: str) -> bool:
+        cell = cell.strip(' "')
         if self.missing == "nan" and cell in MISSING:
             return True
         cell = cell.replace(self.decimal, ".")
@@ -431,7 +460,8 @@ class _Rows:
 def _wanted_samples(path: Path, samples: list[str], keep: Callable[[str], bool] | None, on_repeated: str) -> list[int]:
     """Positions of the value columns that are wanted."""
     if "" in samples:
-        raise ValueError(f"{path}: value column {samples.index('') + 1} of {len(samples)} has no sample name.")
+        last = " Does every line end with a separator? Remove it." if samples.index("") == len(samples) - 1 else ""
+        raise ValueError(f"{path}: value column {samples.index('') + 1} of {len(samples)} has no sample name.{last}")
     repeated = [sample for sample, count in Counter(samples).items() if count > 1]
     if repeated and on_repeated == "refuse":
         raise ValueError(
@@ -457,11 +487,12 @@ def text_blocks(path: Path, advance: Callable[[int], None] = lambda position: No
         ValueError: if the gzip stream is cut off or broken, or the file is of another format.
     """
     with path.open("rb") as file:
-        head = file.read(8)
-        refuse_foreign(path, head)
+        head = file.read(2)
         file.seek(0)
         rest: list[bytes] = []
         for piece in _inflated(path, file) if head.startswith(_GZIP) else iter(lambda: file.read(BLOCK), b""):
+            if not rest:
+                refuse_foreign(path, piece)
             advance(file.tell())
             stop = piece.rfind(b"\n") + 1
             if stop:

@@ -23,7 +23,7 @@ from transcriptome_diffusion.cohorts.options import TCGAOptions
 from transcriptome_diffusion.cohorts.tables import read_matrix
 from transcriptome_diffusion.expression.identifiers import identify
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.units import undo_log
+from transcriptome_diffusion.expression.units import settle_negative, undo_log
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,8 @@ class _Samples:
 def read_tcga(folder: Path, options: TCGAOptions) -> ad.AnnData:
     """Read the EB++ matrix, or every Firehose cohort, in a folder; the files are found by their published names.
 
-    Of several aliquots of a sample one is read, see ``barcodes.preferred_aliquots``. Negative values become 0.
+    Of several aliquots of a sample one is read, see ``barcodes.preferred_aliquots``. Negative values become 0, unless
+    ``negative`` says otherwise.
     Tumour and normal are told by the barcode. Firehose's union cohorts are left alone if a member is there.
 
     Returns:
@@ -135,20 +136,19 @@ def read_tcga(folder: Path, options: TCGAOptions) -> ad.AnnData:
         logger.info("Of the aliquots of %d samples one each was kept: %s", len(repeated), ", ".join(repeated[:20]))
         obs = obs.iloc[rows]
     negative = int((values < 0).sum())
-    np.maximum(values, 0, out=values)
-    if packaging == "xena":
-        undo_log(values, f"log2({UNIT} + 1)")
+    undo_log(values, f"log2({UNIT} + 1)" if packaging == "xena" else UNIT, options.negative)
     logger.info(
-        "Read %d samples of %d patients and %d cancer types, %d genes of which %d miss a value; %d negative values "
-        "became 0",
+        "Read %d samples of %d patients and %d cancer types, %d genes of which %d miss a value; %d negative values, "
+        "`negative: %s`",
         len(obs),
         obs["donor"].nunique(),
         obs["cancer_type"].nunique(),
         len(var),
         int(np.isnan(values.sum(axis=0)).sum()),
         negative,
+        options.negative,
     )
-    return make_profiles(values, obs, var, UNIT, missing=True)
+    return settle_negative(make_profiles(values, obs, var, UNIT, missing=True), options.negative)
 
 
 def _read_all(folder: Path, packaging: str, files: list[tuple[Path, str]], options: TCGAOptions) -> list[_Part]:

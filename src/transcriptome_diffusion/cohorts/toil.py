@@ -21,7 +21,7 @@ from transcriptome_diffusion.cohorts.options import ToilOptions
 from transcriptome_diffusion.cohorts.tables import read_matrix
 from transcriptome_diffusion.expression.identifiers import identify, without_version
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.expression.units import TOIL_ZERO, undo_log
+from transcriptome_diffusion.expression.units import TOIL_ZERO, settle_negative, undo_log
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +55,12 @@ def read_toil(folder: Path, options: ToilOptions) -> ad.AnnData:
     obs = _read_phenotype(phenotype_path, options)
     matrix = read_matrix(matrix_path, keep=_wanted_genes(folder, options), keep_samples=set(obs.index).__contains__)
     lowest = float(matrix.values.min())
-    if abs(lowest - TOIL_ZERO) > 0.01:
+    if abs(lowest - TOIL_ZERO) > 0.01 and (options.negative == "refuse" or lowest > TOIL_ZERO):
         raise ValueError(
             f"{matrix_path} is not {UNIT}: its lowest value is {lowest:g}, that of an unexpressed gene would be "
             f"{TOIL_ZERO:g}. Is it the file of TPM?"
         )
-    unit = undo_log(matrix.values, UNIT)
+    unit = undo_log(matrix.values, UNIT, options.negative)
     kept, var = identify(matrix.genes, kind="ensembl", where=matrix_path.name)
     values = matrix.values if len(kept) == len(matrix.genes) else np.ascontiguousarray(matrix.values[:, kept])
     names = _find(folder, GENE_NAMES)
@@ -76,7 +76,7 @@ def read_toil(folder: Path, options: ToilOptions) -> ad.AnnData:
         len(var),
         ", ".join(f"{study} {count}" for study, count in obs["study"].value_counts().items()),
     )
-    return make_profiles(values, obs, var, unit)
+    return settle_negative(make_profiles(values, obs, var, unit), options.negative)
 
 
 def _find(folder: Path, name: str) -> Path | None:

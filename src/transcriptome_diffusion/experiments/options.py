@@ -110,7 +110,9 @@ class StudyOptions(Options):
     detail: Literal["standard", "full"] = Field(default="full", description="which transcriptomes are made and scored")
     resume: bool = Field(default=True, description="keep trainings that are there, with the same data and settings")
     steps: list[PositiveInt] = Field(
-        default=[50, 100, 1000], min_length=1, description="of each sampler of the denoiser; at most its timesteps"
+        default=[10, 20, 50, 100, 1000],
+        min_length=1,
+        description="of each sampler of the denoiser; at most its timesteps",
     )
     published: Literal["gtex", "tcga"] | None = Field(
         default=None, description="cohort of the paper that the data are; null: no published values beside ours"

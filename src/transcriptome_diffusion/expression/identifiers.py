@@ -67,17 +67,36 @@ _FOREIGN: dict[str, tuple[str, str]] = {
     r"\d+(\.0)?": ("of Entrez", "declare `gene_ids: entrez`"),
 }
 #: MARCH1 and SEPT2 as a spreadsheet writes them
-_DATE = re.compile(r"\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*|(Mar|Sep|Dec)[a-z]*-\d{1,2}", re.I)
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d.*|\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*|(Mar|Sep|Dec)[a-z]*-\d{1,2}",
+    re.I,
+)
 #: what stands for a missing symbol
 _NO_SYMBOL = {"", "NA", "N/A", "nan", "NaN", "null", "None", "---", "--", "-", "?", "."}
+#: rows of counting programs and of spreadsheets that are no genes
+_NO_GENE = re.compile(r"__\w+|N_(unmapped|multimapping|noFeature|ambiguous)|(grand )?total|sum", re.IGNORECASE)
+#: an Ensembl id and what programs such as RSEM and GENCODE's tables join to it
+_JOINED = re.compile(r"(ENSG(?:R\d{10}|\d{11})(?:\.\d+)?(?:_PAR_Y)?)[_|](?!PAR_Y$)(.+)")
 
 
-def guess_ids(genes: Iterable[str]) -> str:
-    """A sentence on ids that are none of human genes, for messages on a panel that was not found; "" if none fits."""
+def guess_ids(genes: Iterable[str], recognised: bool = False) -> str:
+    """A sentence on ids that are none of the panel's, for messages on a panel that was not found.
+
+    ``recognised``: whether they were taken for ids of Ensembl or Entrez.
+    """
     names = [str(gene) for gene in genes][:2000]
+    if recognised:
+        return (
+            " These were taken for ids of Ensembl or Entrez: either the matrix holds other genes, or Entrez ids are of "
+            "another species, such as mouse, which map to human orthologues, or numbers of rows."
+        )
     for pattern, (what, mend) in _FOREIGN.items():
         if names and sum(re.fullmatch(pattern, name) is not None for name in names) > 0.5 * len(names):
             return f" These look like ids {what}: {mend}."
+    if names and sum(re.search(r"ENSG\d{11}", name, re.IGNORECASE) is not None for name in names) > 0.5 * len(names):
+        return " These hold ids of Ensembl among other text, or in small letters: write them as ENSG00000141510."
+    if names and sum(re.fullmatch(r"[a-z]{2}[a-z0-9-]*", name) is not None for name in names) > 0.5 * len(names):
+        return " These are in small letters, and human symbols in capitals: write them so if they are human."
     return " Check that the cohort's columns entrez_id, ensembl_id and symbol hold what their names say."
 
 
@@ -118,17 +137,23 @@ def identify(
     Raises:
         ValueError: if no row is left, or the ids are a mixture.
     """
+    no_gene = np.array([_NO_GENE.fullmatch(gene) is not None for gene in genes], dtype=bool)
+    _report(pd.Series(genes, dtype=object)[no_gene], "rows that are no genes", where)
+    joined = [_JOINED.fullmatch(gene) for gene in genes] if len(genes) and _JOINED.fullmatch(genes[-1]) else []
+    parts = [found.groups() if found else (gene, "") for gene, found in zip(genes, joined, strict=False)]
+    if parts:
+        genes, symbols = [gene for gene, _ in parts], symbols or [symbol for _, symbol in parts]
     if kind is None:
-        kind = recognise(genes, where)
+        kind = recognise((gene for gene, none in zip(genes, no_gene, strict=True) if not none), where)
         odd = np.zeros(len(genes), dtype=bool)
     else:
         # a symbol may look like anything, Entrez ids and Ensembl ids among them
         odd = np.array([kind != "symbol" and kind_of(gene) != kind for gene in genes], dtype=bool)
     names = pd.Series(genes, dtype=object)
     par_y = np.array([kind == "ensembl" and is_par_y(gene) for gene in genes], dtype=bool)
-    _report(names[odd], f"rows that are not {kind}", where)
+    _report(names[odd & ~no_gene], f"rows that are not {kind}", where)
     _report(names[par_y & ~odd], "Y copies of pseudoautosomal genes", where)
-    names = names[~(odd | par_y)]
+    names = names[~(odd | par_y | no_gene)]
     if kind == "symbol":
         nameless = names.isin(_NO_SYMBOL)
         _report(names[nameless], "rows without a symbol", where)
@@ -148,10 +173,10 @@ def identify(
         keys = keys[~repeated]
     if keys.empty:
         raise ValueError(f"{where} has no gene of kind {kind} left; it begins with {list(genes[:3])}.")
-    parts = keys.str.extract(r"(.+?)(\|| \()(\d+)\)?") if kind == "symbol|entrez" else None
+    both = keys.str.extract(r"(.+?)(\|| \()(\d+)\)?") if kind == "symbol|entrez" else None
     columns = {"symbol": pd.Series("", keys.index), "entrez_id": "", "ensembl_id": ""}
-    if parts is not None:
-        columns |= {"symbol": parts[0].replace("?", ""), "entrez_id": parts[2]}
+    if both is not None:
+        columns |= {"symbol": both[0].replace("?", ""), "entrez_id": both[2]}
     else:
         columns[{"ensembl": "ensembl_id", "entrez": "entrez_id"}.get(kind, "symbol")] = keys
     if symbols is not None:

@@ -44,6 +44,7 @@ def label_samples(cohort: ad.AnnData, options: IngestionOptions) -> ad.AnnData:
     aliases = {spelling_key(other): name for other, name in options.aliases.items()}
     values = as_text(cohort.obs[column]).map(lambda value: aliases.get(spelling_key(value), value))
     values = unify_spelling(values)
+    _report_alike(values)
     tissue = values if options.tissues is None else _mapped(values, options.tissues, column)
     labelled = (tissue != "").to_numpy()
     if not labelled.any():
@@ -58,7 +59,7 @@ def label_samples(cohort: ad.AnnData, options: IngestionOptions) -> ad.AnnData:
         )
     obs = cohort.obs.assign(tissue=tissue)
     if "donor" in obs:
-        obs["donor"] = as_text(obs["donor"])
+        obs["donor"] = unify_spelling(as_text(obs["donor"]), "donors")
         nameless = labelled & (obs["donor"] == "").to_numpy()
         if nameless.any():
             raise ValueError(
@@ -85,8 +86,8 @@ def spelling_key(label: str) -> str:
     return re.sub(r"(?<=\w)[\s_\-\u2010-\u2015]+(?=\w)|_", " ", plain).strip().casefold()
 
 
-def unify_spelling(values: pd.Series) -> pd.Series:
-    """Labels that differ in capitals, accents, blanks or dashes alone, as the most frequent of their spellings.
+def unify_spelling(values: pd.Series, what: str = "labels") -> pd.Series:
+    """Labels, or donors, that differ in capitals, accents, blanks or dashes alone, in their most frequent spelling.
 
     The log names what was joined.
     """
@@ -97,9 +98,20 @@ def unify_spelling(values: pd.Series) -> pd.Series:
     joined = {variant: first for first, *others in spellings.values() for variant in others}
     if not joined:
         return values
-    said = (f"{other!r} ({counts[other]}) as {first!r} ({counts[first]})" for other, first in joined.items())
-    logger.warning("Joined labels that differ in spelling alone: %s", "; ".join(said))
+    said = [f"{other!r} ({counts[other]}) as {first!r} ({counts[first]})" for other, first in joined.items()]
+    logger.warning("Joined %s that differ in spelling alone: %s", what, "; ".join(said[:20]))
     return values.replace(joined)
+
+
+def _report_alike(values: pd.Series) -> None:
+    """Say which labels may be one in two words: plurals, British and American spelling, brackets."""
+    alike: dict[str, list[str]] = {}
+    for label in sorted(set(values) - {""}):
+        key = re.sub(r"[\s()\[\]/\-]+(?!$)", "", spelling_key(label)).rstrip("s)")
+        key = key.replace("oe", "e").replace("our", "or")
+        alike.setdefault(key, []).append(label)
+    if pairs := [" and ".join(map(repr, labels)) for labels in alike.values() if len(labels) > 1]:
+        logger.warning("Labels that may mean the same: %s; join them with `ingestion.aliases`", "; ".join(pairs[:10]))
 
 
 def _mapped(values: pd.Series, tissues: Mapping[str, str], column: str) -> pd.Series:

@@ -142,7 +142,7 @@ def select_landmarks(profiles: ad.AnnData, gene_panel: pd.DataFrame, options: La
             f"{len(found)} of {len(gene_panel)} landmark genes are measured, below min_coverage="
             f"{options.min_coverage}; missing: {', '.join(missing[:5])} and others. The cohort's genes begin with "
             f"{list(profiles.var_names[:3])}, the panel with {gene_panel[ID_COLUMNS].iloc[0].to_list()}."
-            f"{guess_ids(profiles.var_names)}"
+            f"{guess_ids(profiles.var_names, bool((profiles.var[['ensembl_id', 'entrez_id']] != '').any(axis=None)))}"
         )
     absent = found.loc[~found["gene"].isin(profiles.var_names), "gene"].tolist()
     if absent:

@@ -10,6 +10,8 @@ from transcriptome_diffusion.options import Options
 
 #: how a source names its genes
 GeneIds = Literal["ensembl", "entrez", "symbol", "symbol|entrez"]
+#: what becomes of values below those of an unexpressed gene
+Negative = Literal["refuse", "zero", "keep"]
 
 
 class IngestionOptions(Options):

@@ -20,7 +20,9 @@ from transcriptome_diffusion.expression.profiles import (
     make_profiles,
     require_same_genes,
 )
+from transcriptome_diffusion.expression.units import linear_unit
 from transcriptome_diffusion.generators.label_table import label_table, mark_extrapolated
+from transcriptome_diffusion.generators.marginal_map import SEED_OFFSET, MarginalMap, draws_for
 from transcriptome_diffusion.generators.model_card import CARD_FILE, model_card
 from transcriptome_diffusion.memory import SMALLER, require_memory
 
@@ -90,8 +92,9 @@ class Conditions:
 def choose_lower_bound(train: np.ndarray) -> float | None:
     """The value that drawn values are clipped at, for training profiles (n, n_genes): 0, or their minimum if lower.
 
-    None where more than ``RARE`` of the training values lie there: clipping would then raise the means of many genes
-    together, which distorts the profiles more than single values below zero do (docs/decisions/0003).
+    None where more than ``RARE`` of the training values lie there: without a marginal map, clipping would then raise
+    the means of many genes together, which distorts the profiles more than single values below zero do
+    (docs/decisions/0003).
     """
     lowest = min(0.0, float(train.min()))
     return lowest if np.count_nonzero(train <= lowest) <= RARE * train.size else None
@@ -108,9 +111,9 @@ def join(train: ad.AnnData, validation: ad.AnnData) -> ad.AnnData:
 class Generator(ABC):
     """A fitted generator of expression profiles.
 
-    A subclass sets ``name`` and writes ``fit``, ``sample_codes``, ``state`` and ``restore``; it overrides
-    ``memory_to_fit`` if it knows better. Labels, units, gene lists and the folder on disk are handled here. ``fit``
-    starts with ``model = cls(**cls.checked(train, validation, options))``.
+    A subclass sets ``name`` and writes ``fit_model``, ``sample_codes``, ``state`` and ``restore``; it overrides
+    ``memory_to_fit`` if it knows better. Labels, units, gene lists, the marginal map and the folder on disk are handled
+    here. ``fit_model`` starts with ``model = cls(**cls.checked(train, validation, options))``.
 
     Attributes:
         genes: the gene table (``var``) of the profiles, in order.
@@ -119,6 +122,7 @@ class Generator(ABC):
         settings: the options it was fitted with, as plain JSON.
         record: what happened in training, as plain JSON (losses, seconds, chosen values).
         lower_bound: drawn values are clipped at it; None for no clipping, see ``choose_lower_bound``.
+        marginal_map: gives drawn values the distribution of the training values, gene by gene; None for none.
     """
 
     name: ClassVar[str]
@@ -129,15 +133,13 @@ class Generator(ABC):
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
     lower_bound: float | None = None
+    marginal_map: MarginalMap | None = None
 
     # ------------------------------------------------------------------ what a subclass writes
     @classmethod
     @abstractmethod
-    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> Self:
-        """Fit on ``train``; ``validation`` (other donors) serves choices only.
-
-        Both are (n_samples, n_genes) AnnData in the same log unit with the same genes.
-        """
+    def fit_model(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> Self:
+        """What ``fit`` does, without the marginal map."""
 
     @abstractmethod
     def sample_codes(self, codes: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
@@ -167,14 +169,61 @@ class Generator(ABC):
 
     # ------------------------------------------------------------------ what all generators share
     @classmethod
+    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> Self:
+        """Fit on ``train``; ``validation`` (other donors) serves choices only, unless ``train_on`` says otherwise.
+
+        Both are (n_samples, n_genes) AnnData in the same log unit with the same genes. What subclasses need beyond
+        that is said there.
+
+        Raises:
+            ValueError: on unknown labels or differing genes.
+        """
+        if getattr(options, "train_on", "train") == "train_and_validation":
+            train = join(train, validation)
+        model = cls.fit_model(train, validation, options)
+        if options.marginal_map and train.n_obs:
+            model.fit_marginal_map(train, options.seed)
+        return model
+
+    def fit_marginal_map(self, train: ad.AnnData, seed: int) -> None:
+        """Set ``marginal_map`` from draws with the labels of the training profiles (n, n_genes), and the lower bound.
+
+        The draws are ``draws_for`` many. With the map, values at the lower bound are as many as in training, so that
+        clipping there moves no gene's mean.
+
+        Raises:
+            NotEnoughMemoryError: if the draws do not fit into memory.
+        """
+        values = dense(train)
+        count = draws_for(*values.shape)
+        what = f"drawing {count} x {train.n_vars} values for the marginal map"
+        require_memory(what, 12.0 * count * train.n_vars, SMALLER)
+        rows = np.resize(np.random.default_rng(seed).permutation(len(values)), count)
+        codes = self.conditions.to_codes(train.obs)[rows]
+        self.marginal_map = MarginalMap.fit(self.draw_for_map(codes, seed + SEED_OFFSET), values)
+        if self.settings["lower_bound"] == "data":
+            self.lower_bound = min(0.0, float(values.min()))
+
+    def draw_for_map(self, codes: np.ndarray, seed: int) -> np.ndarray:
+        """Draws (n, n_genes) that the marginal map is fitted to, neither mapped nor clipped."""
+        return self.sample_codes(codes, seed, 1024)
+
+    @classmethod
     def checked(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> dict[str, Any]:
         """The constructor's arguments, after the checks that every ``fit`` needs.
 
         Raises:
-            ValueError: if genes differ, a condition is missing, or validation has unknown labels.
+            ValueError: if genes differ, a condition is missing, validation has unknown labels, or a scaling that undoes
+                log2(x + 1) is asked for in another scale.
             NotEnoughMemoryError: if ``memory_to_fit`` is more than there is.
         """
         require_same_genes(validation, train.var_names, f"{cls.name} (its training data)")
+        scaling, unit = getattr(options, "scaling", ""), str(train.uns["unit"])
+        if scaling.startswith("linear") and linear_unit(unit) is None:
+            raise ValueError(
+                f"{cls.name}: `scaling: {scaling}` undoes log2(x + 1), and the profiles are in {unit}. Set `scaling` "
+                f"to {scaling.removeprefix('linear_')}."
+            )
         needed = cls.memory_to_fit(train.n_obs, validation.n_obs, train.n_vars, options)
         require_memory(f"fitting {cls.name} to {train.n_obs} x {train.n_vars} values", needed, SMALLER)
         conditions = Conditions.of(train.obs, options.conditions)
@@ -182,7 +231,7 @@ class Generator(ABC):
         return {
             "genes": train.var.copy(),
             "conditions": conditions,
-            "unit": str(train.uns["unit"]),
+            "unit": unit,
             "settings": options.model_dump(mode="json"),
             "lower_bound": choose_lower_bound(dense(train)) if options.lower_bound == "data" else None,
         }
@@ -203,14 +252,16 @@ class Generator(ABC):
         """
         labels = self.labels_of(labels)
         drawn = self.sample_codes(self.conditions.to_codes(labels), seed, batch_size)
-        return self.as_profiles(self.clip(drawn), labels, seed, name=self.name)
+        return self.as_profiles(self.finish(drawn), labels, seed, name=self.name)
 
     def labels_of(self, labels: pd.DataFrame | Mapping[str, int] | None) -> pd.DataFrame:
         """What ``sample`` is asked for as a table with a row per profile."""
         return labels if isinstance(labels, pd.DataFrame) else label_table(self, labels)
 
-    def clip(self, values: np.ndarray) -> np.ndarray:
-        """Values at ``lower_bound`` or above."""
+    def finish(self, values: np.ndarray) -> np.ndarray:
+        """Values (n, n_genes) as ``sample_codes`` draws them through the marginal map, at ``lower_bound`` or above."""
+        if self.marginal_map is not None:
+            values = self.marginal_map(values)
         return values if self.lower_bound is None else np.maximum(values, self.lower_bound)
 
     def as_profiles(self, values: np.ndarray, labels: pd.DataFrame, seed: int, name: str, **details: Any) -> ad.AnnData:
@@ -237,7 +288,10 @@ class Generator(ABC):
             "record": self.record,
             "lower_bound": self.lower_bound,
         }
-        write_model(Path(folder), description, self.state(), {CARD_FILE: model_card(description)})
+        tensors = self.state()
+        if self.marginal_map is not None:
+            tensors |= {f"marginal_map.{name}": values for name, values in vars(self.marginal_map).items()}
+        write_model(Path(folder), description, tensors, {CARD_FILE: model_card(description)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -256,6 +310,8 @@ class Generator(ABC):
                 record=found["record"],
                 lower_bound=found["lower_bound"],
             )
+            if found["settings"].get("marginal_map"):
+                model.marginal_map = MarginalMap(*(tensors.pop(f"marginal_map.{name}") for name in ("drawn", "real")))
             model.restore(tensors)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ArtefactError(

@@ -67,8 +67,8 @@ class ClassKDE(ClassGenerator):
     bandwidth: float = field(init=False)
 
     @classmethod
-    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassKDEOptions) -> Self:
-        model = super().fit(train, validation, options)
+    def fit_model(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassKDEOptions) -> Self:
+        model = super().fit_model(train, validation, options)
         densities = dict(zip(options.bandwidths, model._log_densities(validation, options.bandwidths), strict=True))
         model.bandwidth = max(densities, key=lambda h: densities[h])
         if len(densities) > 1 and model.bandwidth in (min(densities), max(densities)):

@@ -83,7 +83,7 @@ class ClassGenerator(Generator):
     weights: np.ndarray = field(init=False)  # (n_classes, 2): of w and of e
 
     @classmethod
-    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> Self:
+    def fit_model(cls, train: ad.AnnData, validation: ad.AnnData, options: Any) -> Self:
         """Take means and covariances from ``train``; ``options`` are ``ClassGaussianOptions`` or of a subclass."""
         model = cls(**cls.checked(train, validation, options))
         classes, order = Classes.sort(model.conditions.strata(model.conditions.to_codes(train.obs)))

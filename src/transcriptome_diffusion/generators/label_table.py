@@ -36,7 +36,7 @@ def label_table(model: Generator, profiles: Mapping[str, int] | None = None, tot
         return _shared_out(known, int(known["count"].sum()) if total is None else total)
     parts = []
     for label, number in profiles.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise ValueError(f"{label}: {number!r} profiles were asked for; expected a whole number, 1 or more.")
         values = str(label).split(SEPARATOR)
         fits = pd.Series(len(values) <= len(names), index=known.index)
@@ -48,7 +48,7 @@ def label_table(model: Generator, profiles: Mapping[str, int] | None = None, tot
         if not fits.any():
             labels = sorted({SEPARATOR.join(map(str, row)) for row in known[names].itertuples(index=False)})
             raise ValueError(f"the model knows no {SEPARATOR.join(names)} {label!r}; it knows {', '.join(labels)}.")
-        parts.append(_shared_out(known[fits], number))
+        parts.append(_shared_out(known[fits], int(number)))
     return pd.concat(parts, ignore_index=True)
 
 

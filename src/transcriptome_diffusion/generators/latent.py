@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from transcriptome_diffusion.devices import memory_to_train, seeded
 from transcriptome_diffusion.expression.profiles import dense
-from transcriptome_diffusion.generators.base import Generator, join
+from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion.network import IndicatorEmbedding, LabelEmbedding
 from transcriptome_diffusion.generators.diffusion.precondition import (
     Preconditioner,
@@ -153,15 +153,13 @@ class LatentGenerator(Generator):
     network: LatentNetwork
 
     @classmethod
-    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: LatentOptions) -> Self:
+    def fit_model(cls, train: ad.AnnData, validation: ad.AnnData, options: LatentOptions) -> Self:
         """Train the network; validation donors choose the step whose averaged weights are kept.
 
         Raises:
             ValueError: on unknown labels or differing genes.
             TrainingDivergedError: if training breaks down before its first healthy validation.
         """
-        if options.train_on == "train_and_validation":
-            train = join(train, validation)
         model = cls(**cls.checked(train, validation, options))
         x, codes = dense(train), model.conditions.to_codes(train.obs)
         donors = train.obs.get("donor", train.obs_names).to_numpy()

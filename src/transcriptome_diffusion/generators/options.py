@@ -23,6 +23,9 @@ class GeneratorOptions(Options):
         description="of drawn values: that of the training profiles; none keeps linear values below zero as well, "
         "written as -log2(1 - x)",
     )
+    marginal_map: bool = Field(
+        default=True, description="whether drawn values get the distribution of the training values, gene by gene"
+    )
 
 
 class ClassGaussianOptions(GeneratorOptions):
@@ -38,6 +41,26 @@ class ClassKDEOptions(ClassGaussianOptions):
         default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0],
         min_length=1,
         description="in within-class standard deviations",
+    )
+
+
+class ClassBootstrapOptions(GeneratorOptions):
+    """Bootstrap of sub-classes: mixtures of training profiles, and noise with the variance of held-out donors."""
+
+    subclasses: list[str] = Field(
+        default=["study", "sample_type"],
+        description="columns of the sample table that divide a class, where it has them",
+    )
+    min_samples: int = Field(default=10, ge=4, description="smaller sub-classes mix the profiles of their class")
+    profiles: int = Field(default=3, ge=1, description="that are mixed")
+    leading: int = Field(default=50, ge=0, description="principal axes that count as leading")
+    share_leading: float = Field(default=0.8, ge=0, le=1, description="of the variance that mixtures have there")
+    share_other: float = Field(default=0.4, ge=0, le=1, description="the same on the other axes")
+    redraw_percentile: float = Field(
+        default=2.0,
+        ge=0,
+        lt=100,
+        description="of distances between training profiles of different donors; what lies nearer to one is redrawn",
     )
 
 
@@ -306,5 +329,8 @@ class GenerationOptions(Options):
     scale: Literal["log2", "linear", "counts"] = "log2"
     counts_of: str | None = Field(
         default=None, description="for counts, the training profiles of a cohort of read counts, an h5ad"
+    )
+    library_size: PositiveInt | None = Field(
+        default=None, description="for counts, reads of every sample; null: those of training samples of the class"
     )
     format: Literal["h5ad", "csv", "csv.gz", "tsv", "tsv.gz", "parquet", "gct", "gct.gz"] = "h5ad"

@@ -97,6 +97,9 @@ GENERATORS: dict[str, GeneratorSpec] = {
         f"{_ROOM}.class_gaussian:ClassGaussian", options.ClassGaussianOptions, full=(*PLAIN, DIRECT), role="floor"
     ),
     "class_kde": GeneratorSpec(f"{_ROOM}.class_kde:ClassKDE", options.ClassKDEOptions, role="floor"),
+    "class_bootstrap": GeneratorSpec(
+        f"{_ROOM}.class_bootstrap:ClassBootstrap", options.ClassBootstrapOptions, role="floor"
+    ),
     "vae": GeneratorSpec(f"{_ROOM}.vae:VAE", options.VAEOptions, full=(*PAPER, DIRECT)),
     "wgan_gp": GeneratorSpec(f"{_ROOM}.wgan_gp:WGANGP", options.WGANGPOptions, full=(*PAPER, DIRECT)),
     "flow_matching": GeneratorSpec(

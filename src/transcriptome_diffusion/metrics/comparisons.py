@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from transcriptome_diffusion.metrics.biology import differential, gene_sets, summarise
 from transcriptome_diffusion.metrics.biology.coexpression import preservation
+from transcriptome_diffusion.metrics.biology.findings import compare_findings
 from transcriptome_diffusion.metrics.copying import authenticity, copied, spread
 from transcriptome_diffusion.metrics.correlation import correlation_score, within_class_correlation
 from transcriptome_diffusion.metrics.distances import frechet, kernel_tests, marginal_agreement
@@ -27,7 +29,14 @@ from transcriptome_diffusion.metrics.privacy import privacy
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import SpaceReference
 from transcriptome_diffusion.metrics.registry import require_registered, select
-from transcriptome_diffusion.metrics.statistics import Interval, bootstrap, bootstrap_mean, matched
+from transcriptome_diffusion.metrics.statistics import (
+    Interval,
+    bootstrap,
+    bootstrap_mean,
+    jackknife,
+    matched,
+    share_interval,
+)
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
 from transcriptome_diffusion.metrics.utility import classification_scores, predict
 
@@ -39,6 +48,8 @@ LEAST_OF_TISSUE = 5
 NEIGHBOURS = select("fidelity:fidelity")
 DIFFERENTIAL = tuple(name for name in select("biology.differential:agreement") if not name.startswith("contrast_"))
 MODULES = select("biology.coexpression:preservation")
+CLASSIFICATION = select("utility:predict")
+ONE_TISSUE = "one tissue: a classifier, and differences between tissues, need two"
 UNBOUNDED = Interval(np.nan, np.nan, np.nan)
 
 
@@ -57,7 +68,7 @@ def compare(
     - On ``options.draws`` matched subsets of the size of ``test``, against test and against train: ``fidelity``,
       correlation, spread, Fréchet distances; against test also within-class correlation, marginals, kernel
       distances, alpha-precision and beta-recall, preservation of modules. Neighbour metrics on fewer than
-      ``fidelity.least_profiles`` are left empty.
+      ``fidelity.least_profiles`` are left empty. On landmarks, against test, also ``findings.compare_findings``.
     - On the first of these subsets: permutation p-values and classifier two-sample tests.
     - On all profiles, in the transcriptome on at most ``options.most_profiles``: copying and authenticity, towards
       train.
@@ -171,7 +182,7 @@ def _add_draws(
     draws = matched(real, candidate, reference.test, options.draws, options.seed, options.most_profiles)
     for draw, (ours, theirs) in enumerate(draws):
         pair, labelled = (ours.values, theirs.values), (ours.values, ours.labels, theirs.values, theirs.labels)
-        n = len(ours.labels)
+        n, one = len(ours.labels), ONE_TISSUE if len(np.unique(ours.labels)) < 2 else ""
         if n >= (needed := least_profiles(k)):
             members.append((memberships(*pair, k), ours.donors, theirs.donors))
             table.add(name, summarise_fidelity(members[-1][0], k), n, draw)
@@ -182,9 +193,9 @@ def _add_draws(
             "correlation": correlation_score(*pair),
             "spread": spread(*labelled),
             "frechet_pca": frechet(ours.coordinates, theirs.coordinates),
-            "frechet_classifier": frechet(ours.features, theirs.features),
+            "frechet_classifier": np.nan if ours.features is None else frechet(ours.features, theirs.features),
         }
-        table.add(name, found, n, draw)
+        table.add(name, found, n, draw, note=one)
         if name == "train":
             continue
         tests = kernel_tests(
@@ -200,10 +211,15 @@ def _add_draws(
         if reference.modules is not None:
             kept = preservation(reference.modules, theirs.values, theirs.labels, permutations=0)
             found |= summarise(kept[list(MODULES)])
-        table.add(name, found, n, draw)
+        table.add(name, found, n, draw, note=one)
+        if space == "landmarks":
+            whole = n == len(reference.test.labels)
+            findings = reference.test_findings if whole else reference.findings_of(ours)
+            found = compare_findings(findings, reference.findings_of(theirs))
+            table.add(name, found, n, draw, note=one or "too few profiles, edges or significant genes")
         if not draw:
             table.add(name, {"mmd_p": tests["mmd_p"], "energy_p": tests["energy_p"]}, n)
-            _add_classifier_tests(table, ours, theirs, options)
+            add_classifier_tests(table, ours, theirs, options)
             table.add_labels(fidelity_by_class(*labelled, k), "label", ("precision", "recall"))
     if members:
         table.bound(name, _bounds(members, k))
@@ -219,11 +235,20 @@ def _bounds(members: Sequence[tuple[Memberships, np.ndarray, np.ndarray]], k: in
         "density": [(together["balls_around"] / k, theirs)],
         "coverage": [(together["covered"], ours)],
         "adversarial_accuracy": [(together["real_apart"], ours), (together["synthetic_apart"], theirs)],
+        "adversarial_accuracy_real": [(together["real_apart"], ours)],
+        "adversarial_accuracy_synthetic": [(together["synthetic_apart"], theirs)],
     }
     return {name: bootstrap_mean([(v.astype(np.float64), u) for v, u in side]) for name, side in sides.items()}
 
 
-def _add_classifier_tests(table: Table, ours: ProfileSet, theirs: ProfileSet, options: EvaluationOptions) -> None:
+def add_classifier_tests(
+    table: Table,
+    ours: ProfileSet,
+    theirs: ProfileSet,
+    options: EvaluationOptions,
+    classifiers: Sequence[str] = ("logistic", "boosted"),
+) -> None:
+    """Add ``two_sample_{classifier}`` and its p-value."""
     results = classifier_tests(
         ours.values,
         theirs.values,
@@ -231,6 +256,7 @@ def _add_classifier_tests(table: Table, ours: ProfileSet, theirs: ProfileSet, op
         donors=(ours.donors, theirs.donors),
         folds=options.folds,
         seed=options.seed,
+        classifiers=classifiers,
     )
     for name, found in results.items():
         metric = f"two_sample_{name}"
@@ -247,6 +273,10 @@ def _add_reverse_validation(
 ) -> None:
     chosen = options.transcriptome_classifier if space == "transcriptome" else None
     classifier, test = chosen or options.classifier, reference.test
+    if min(len(np.unique(part.labels)) for part in (candidate, test)) < 2:
+        metrics = [m for m in CLASSIFICATION if space == "landmarks" or not m.endswith("_augmented")]
+        table.add("test", dict.fromkeys(metrics, np.nan), len(test.labels), note=ONE_TISSUE)
+        return
     predicted = predict(candidate, reference.validation, test, classifier)
     found = _classification(predicted, test)
     _add_classification(table, found, len(test.labels))
@@ -303,6 +333,19 @@ def _classification(predicted: Predictions, test: ProfileSet) -> dict[str, tuple
 
 
 # ----------------------------------------------------------------------------------------------- biology
+def errors_of_biology(candidate: ProfileSet, reference: SpaceReference, options: EvaluationOptions) -> dict[str, float]:
+    """Standard errors over donors of what is computed once on all profiles: differences and gene sets."""
+
+    def again(test: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+        table, left = Table(), replace(reference, test=reference.test.take(test))
+        _add_differential_expression(table, candidate.take(rows), left, options.contrast, "landmarks")
+        _add_gene_sets(table, candidate.take(rows), left)
+        found = table.frame().query("label == ''")
+        return dict(zip(found["metric"], found["value"], strict=True))
+
+    return jackknife(again, [(side.donors, side.labels) for side in (reference.test, candidate)], seed=options.seed)
+
+
 def _add_differential_expression(
     table: Table, candidate: ProfileSet, reference: SpaceReference, contrast: ContrastOptions | None, space: str
 ) -> None:
@@ -381,7 +424,9 @@ def _add_copying(
         "authenticity": authenticity(distances, closest, reference.train_distances),
         "copying": copied(distances, usual),
     }
-    table.add("train", found, len(distances))
+    units = len(np.unique(candidate.donors[some]))
+    bounds = {name: share_interval(share, units) for name, share in found.items()}
+    table.add("train", found, len(distances), bounds=bounds)
 
 
 def _thinned(n: int, most: int | None, seed: int) -> np.ndarray | slice:

@@ -32,13 +32,16 @@ def frechet(real: np.ndarray, synthetic: np.ndarray) -> float:
     Dowson & Landau (1982), doi:10.1016/0047-259X(82)90077-X. Best 0; biased upwards when profiles are few, so
     compare with ``real`` at the same n. No root of a d x d matrix: with A, B the centred samples over √(n - 1),
     S = AᵀA and S' = BᵀB, and tr (S S')^½ is the sum of the singular values of ABᵀ, whose size is that of
-    the samples. Where samples outnumber features, A and B are replaced by their d x d triangular factors.
+    the samples. Where samples outnumber features, A and B are replaced by their d x d triangular factors. NaN without
+    features, as those of a classifier are of one class.
 
     Raises:
         ValueError: if the widths differ, a side has fewer than two samples, or values are not finite.
     """
     _require_pair(real, synthetic, 2)
     features = real.shape[1]
+    if not features:
+        return np.nan
     shift = spread = 0.0
     factors = [np.empty((0, 0))] * 2
     cross = np.zeros((len(real), len(synthetic)))

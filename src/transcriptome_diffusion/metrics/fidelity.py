@@ -31,7 +31,7 @@ class Memberships(NamedTuple):
 
 
 def fidelity(real: np.ndarray, synthetic: np.ndarray, k: int) -> dict[str, float]:
-    """Six indicators from the distances within and between two sets of profiles, each computed once.
+    """Eight indicators from the distances within and between two sets of profiles, each computed once.
 
     Both arrays are (n, n_genes) in one gene-wise standardised space. All indicators depend on n and on
     n_real / n_synthetic, so sizes should be equal; the null values hold for two equally large samples of
@@ -47,8 +47,9 @@ def fidelity(real: np.ndarray, synthetic: np.ndarray, k: int) -> dict[str, float
     - ``coverage``: share of real balls that contain a synthetic profile; best 1, null
       1 - (n-1)···(n-k) / ((2n-1)···(2n-k)), about 1 - 2^-k (as above).
     - ``adversarial_accuracy``: ½ [share of real profiles nearer to a real than to a synthetic one + the
-      reverse]; null and best 0.5, towards 0 copies, towards 1 separated (Yale et al. 2020,
-      doi:10.1016/j.neucom.2019.12.136).
+      reverse]; null ``expected.expected_adversarial_accuracy``, a little below 0.5; towards 0 copies, towards 1
+      separated (Yale et al. 2020, doi:10.1016/j.neucom.2019.12.136). ``adversarial_accuracy_real`` and
+      ``adversarial_accuracy_synthetic`` are the two shares, whose errors may cancel in the mean.
 
     Raises:
         ValueError: if k is not below both n, the widths differ, or values are not finite.
@@ -59,13 +60,16 @@ def fidelity(real: np.ndarray, synthetic: np.ndarray, k: int) -> dict[str, float
 def summarise(found: Memberships, k: int) -> dict[str, float]:
     """The indicators of ``fidelity`` from who lies in whose ball."""
     precision, recall = float((found.balls_around > 0).mean()), float(found.recalled.mean())
+    apart = float(found.real_apart.mean()), float(found.synthetic_apart.mean())
     return {
         "precision": precision,
         "recall": recall,
         "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
         "density": float(found.balls_around.mean() / k),
         "coverage": float(found.covered.mean()),
-        "adversarial_accuracy": float((found.real_apart.mean() + found.synthetic_apart.mean()) / 2),
+        "adversarial_accuracy": sum(apart) / 2,
+        "adversarial_accuracy_real": apart[0],
+        "adversarial_accuracy_synthetic": apart[1],
     }
 
 

@@ -80,8 +80,17 @@ class PaperClassifierOptions(Options):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
+class PaperTranscriptomeOptions(Options):
+    """The same on all genes, for generators that the paper has: least squares, perceptron, direct generation."""
+
+    neighbours: int = Field(default=50, ge=1, description="k of precision, recall, density and coverage")
+    rows: int = Field(default=2048, ge=2, description="of adversarial accuracy and of correlation")
+    classifiers: int = Field(default=15, ge=1, description="of reverse validation, each on a drawing of its own")
+    classifier: PaperClassifierOptions = PaperClassifierOptions()
+
+
 class PaperProtocolOptions(Options):
-    """The indicators of Lacan et al. (2026) on landmark genes, as their code takes them."""
+    """The indicators of Lacan et al. (2026), as their code takes them."""
 
     label: str = "tissue"
     seed: int = Field(default=42, ge=0)
@@ -93,3 +102,6 @@ class PaperProtocolOptions(Options):
         description="rows of adversarial accuracy, by scaling",
     )
     classifier: PaperClassifierOptions = PaperClassifierOptions()
+    transcriptome: PaperTranscriptomeOptions | None = Field(
+        default=None, description="all genes as well, which takes much longer; null for landmark genes alone"
+    )

@@ -20,6 +20,7 @@ from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.memory import SMALLER, require_memory
 from transcriptome_diffusion.metrics.biology import differential, gene_sets
 from transcriptome_diffusion.metrics.biology.coexpression import Modules
+from transcriptome_diffusion.metrics.biology.findings import Findings
 from transcriptome_diffusion.metrics.distances import PrincipalAxes
 from transcriptome_diffusion.metrics.neighbours import nearest, neighbour_distances
 from transcriptome_diffusion.metrics.options import EvaluationOptions
@@ -45,7 +46,8 @@ class SpaceReference:
         genes: the columns of the profiles it measures, (n_genes,).
         scaler: from the log unit to training standard deviations, the space of all distances.
         axes: principal axes of the training profiles, for the Fréchet distance without a classifier.
-        features: hidden layer of a classifier of real tissues, for the Fréchet distance of the paper.
+        features: hidden layer of a classifier of real tissues, for the Fréchet distance of the paper; None with one
+            tissue.
         modules: co-expression modules, or None where training profiles have none.
         gene_sets: columns of the genes of each gene set; empty where the user supplies none.
         train, validation, test: real profiles of different donors.
@@ -58,7 +60,7 @@ class SpaceReference:
     genes: pd.Index
     scaler: GeneScaler
     axes: PrincipalAxes
-    features: TissueFeatures
+    features: TissueFeatures | None
     modules: Modules | None
     gene_sets: Mapping[str, np.ndarray]
     train: ProfileSet
@@ -80,7 +82,7 @@ class SpaceReference:
             profiles: (n, n_genes) in the log unit, by the names of ``SPLITS``. sets: as ``read_gmt`` returns them.
 
         Raises:
-            ValueError: if genes differ, values are not finite, or there are fewer than two profiles or classes.
+            ValueError: if genes differ, values are not finite, or there are fewer than two profiles.
             NotEnoughMemoryError: before anything is computed.
         """
         train = profiles["train"]
@@ -100,7 +102,9 @@ class SpaceReference:
             modules = None
         parts = {split: ProfileSet(scaler(dense(profiles[split])), _text(profiles[split], label)) for split in SPLITS}
         axes = PrincipalAxes.fit(parts["train"].values, options.components)
-        features = TissueFeatures.fit(parts["train"], parts["validation"], options.classifier)
+        features = None
+        if len(np.unique(parts["train"].labels)) > 1:
+            features = TissueFeatures.fit(parts["train"], parts["validation"], options.classifier)
         measured = {
             split: _measured(part.values, profiles[split], axes, features, label, contrast)
             for split, part in parts.items()
@@ -146,6 +150,15 @@ class SpaceReference:
             return None
         return self.groups_of(self.test, differential.joint_labels(self.test.labels, self.test.conditions))
 
+    def findings_of(self, profiles: ProfileSet) -> Findings:
+        """Network, differences between classes and attributions of profiles."""
+        return Findings.of(profiles.values, profiles.labels, self.scaler.scale)
+
+    @cached_property
+    def test_findings(self) -> Findings:
+        """``findings_of`` the test profiles."""
+        return self.findings_of(self.test)
+
     @cached_property
     def test_gene_set_scores(self) -> np.ndarray:
         """Of the test profiles, (n_test, n_sets)."""
@@ -157,7 +170,7 @@ class SpaceReference:
         found: dict[str, Any] = {
             "genes": list(self.genes),
             "gene_sets": list(self.gene_sets),
-            "hidden_layers": len(self.features.layers),
+            "hidden_layers": len(self.features.layers) if self.features else 0,
             "label": self.label,
             "contrast": self.contrast,
             "categories": {},
@@ -171,11 +184,12 @@ class SpaceReference:
             "test_distances": self.test_distances,
             "test_nearest": self.test_nearest,
         }
-        projection = self.features.projection
-        if projection.axes is not None and projection.centre is not None:
-            tensors |= {"projection.centre": projection.centre, "projection.axes": projection.axes}
-        for i, (weight, bias) in enumerate(self.features.layers):
-            tensors |= {f"features.{i}.weight": weight, f"features.{i}.bias": bias}
+        if self.features is not None:
+            projection = self.features.projection
+            if projection.axes is not None and projection.centre is not None:
+                tensors |= {"projection.centre": projection.centre, "projection.axes": projection.axes}
+            for i, (weight, bias) in enumerate(self.features.layers):
+                tensors |= {f"features.{i}.weight": weight, f"features.{i}.bias": bias}
         if self.modules is not None:
             tensors |= {"modules.genes": self.modules.genes, "modules.correlation": self.modules.correlation}
             tensors |= _joined("modules", self.modules.members)
@@ -217,7 +231,9 @@ class SpaceReference:
             features=TissueFeatures(
                 Projection(tensors.get("projection.centre"), tensors.get("projection.axes")),
                 tuple((tensors[f"features.{i}.weight"], tensors[f"features.{i}.bias"]) for i in layers),
-            ),
+            )
+            if layers
+            else None,
             modules=modules,
             gene_sets=dict(zip(sets, _split("gene_sets", tensors), strict=True)) if sets else {},
             **splits,
@@ -353,7 +369,7 @@ def _measured(
     values: np.ndarray,
     profiles: ad.AnnData,
     axes: PrincipalAxes,
-    features: TissueFeatures,
+    features: TissueFeatures | None,
     label: str,
     contrast: str | None,
 ) -> ProfileSet:
@@ -363,6 +379,6 @@ def _measured(
         _text(profiles, label),
         obs.get("donor", profiles.obs_names.to_series()).astype(str).to_numpy(),
         axes(values),
-        features(values),
+        features(values) if features is not None else None,
         _text(profiles, contrast) if contrast is not None and contrast in obs else None,
     )

@@ -114,6 +114,7 @@ _LEE = "Lee et al. (2008), doi:10.1371/journal.pcbi.1000217"
 _MEEHAN = "Meehan et al. (2020), arXiv:2004.05675"
 _CHEN = "Chen et al. (2020), arXiv:1909.03935"
 _VAN_BREUGEL = "van Breugel et al. (2023), arXiv:2302.12580"
+_CHEN_2024 = "Chen et al. (2024), doi:10.56553/popets-2024-0062"
 _CARLINI = "Carlini et al. (2023), arXiv:2301.13188"
 _ZHAO = "Zhao et al. (2021), arXiv:2102.08369"
 
@@ -178,11 +179,23 @@ _FIDELITY = [
         path="copying:spread", references=_BOTH, ideal=1, null=1, high=INFINITY, moved_by="shrunken-",
         headline=_BOTH, likeness=True),
     Metric("adversarial_accuracy",
-        "How well the nearest neighbour tells real from synthetic.",
-        ".5 cannot be told apart, 1 always, towards 0 copies. Read it against the real row.",
-        "Profiles that vary too little or are copied lower it as well; see spread and copying.",
-        path="fidelity:fidelity", citation=_YALE, references=_BOTH, ideal=0.5, null=0.5, least=30,
+        "How well the nearest neighbour tells real from synthetic: the mean of the two halves below.",
+        "The row expected, a little below .5, cannot be told apart; 1 always, towards 0 copies.",
+        "Opposite errors of the two halves cancel: read them, spread and copying as well.",
+        path="fidelity:fidelity", citation=_YALE, references=_BOTH, ideal=0.5, least=30,
         moved_by="shifted+", headline=_BOTH, likeness=True),
+    Metric("adversarial_accuracy_real",
+        "Share of real profiles whose nearest neighbour is real.",
+        "The row expected is the goal; above it synthetic profiles stay away from where real ones are.",
+        "Low for copies, and for a crowd of synthetic profiles near the centre.",
+        path="fidelity:fidelity", citation=_YALE, references=_BOTH, ideal=0.5, least=30,
+        moved_by="shifted+", headline=("test",), label="adv. accuracy, real half"),
+    Metric("adversarial_accuracy_synthetic",
+        "Share of synthetic profiles whose nearest neighbour is synthetic.",
+        "The row expected is the goal; above it synthetic profiles are too much alike, below it they scatter.",
+        "Low for copies.",
+        path="fidelity:fidelity", citation=_YALE, references=_BOTH, ideal=0.5, least=30,
+        moved_by="shrunken+", headline=("test",), label="adv. accuracy, synthetic half"),
     Metric("alpha_precision",
         "Whether distances from the centre of the data are distributed as among real profiles.",
         "The real row is the goal; lower for samples crowded at the centre and for scattered ones.",
@@ -361,6 +374,42 @@ _CONTRAST = Entry(
     "Needs profiles that were generated with that condition.",
 )
 
+_FINDINGS = [
+    Metric("edges_found",
+        "Edges of a co-expression network are pairs of genes with |r| above .5 or .3 within tissues: the share of the "
+        "real ones that synthetic profiles have.",
+        "The real row is the goal: two sets of as many donors share no more.",
+        "Profiles whose genes all vary together find every edge; read it with edges false.",
+        moved_by="independent-", label="edges found"),
+    Metric("edges_false",
+        "Share of the synthetic edges that real profiles do not have.",
+        "The real row is the goal; lower: only the strongest relations are kept.",
+        "Profiles with few edges have few false ones.",
+        label="edges false"),
+    Metric("q_correlation",
+        "Rank correlation over genes of adjusted p-values, of tests between tissues on as many synthetic as real "
+        "profiles.",
+        "The real row, replicates of donors, is the goal.",
+        "Carried by differences of means.",
+        citation=_SMYTH, low=-1, moved_by="mislabelled-"),
+    Metric("significant_ratio",
+        "Number of significant genes (false discovery rate 5 %) among synthetic profiles over that among real ones.",
+        "1 is right; above it tests on synthetic profiles find too much.",
+        "Says nothing of which genes.",
+        citation=_SMYTH, high=INFINITY, moved_by="mislabelled-"),
+    Metric("significant_overlap",
+        "Jaccard index of the two sets of significant genes.",
+        "The real row is the goal.",
+        "Genes near the threshold count as much as clear ones.",
+        citation=_SMYTH, moved_by="mislabelled-"),
+    Metric("attribution_overlap",
+        "Share of the 50 genes that a classifier of tissues relies on most, if trained on synthetic profiles, among "
+        "those after training on as many real ones.",
+        "The real row is the goal; 50 / number of genes by chance.",
+        "Of genes that say the same a classifier takes any: far below 1 among real donors too.",
+        moved_by="mislabelled-"),
+]
+
 _BIOLOGY = [
     Metric("markers_recovered",
         "Share of a tissue's marker genes that synthetic profiles would name as well.",
@@ -494,6 +543,16 @@ def _biology() -> Iterator[Metric]:
         name, label = f"contrast_{metric.name}", f"contrast, {metric.label}"
         lines = _CONTRAST._asdict()
         yield replace(metric, name=name, label=label, topic="contrast", moved_by="mislabelled-", **lines)
+    for metric in _FINDINGS:
+        name = "compare_findings"
+        entry = replace(
+            metric, path=f"biology.findings:{name}", citation=metric.citation or _CHEN_2024, spaces=("landmarks",),
+            ideal=0 if "false" in metric.name else 1,
+        )  # fmt: skip
+        if "edges" in metric.name:
+            yield from _variants(entry, {"50": "|r| > .5", "30": "|r| > .3"})
+        else:
+            yield entry
     yield from _BIOLOGY
 
 

@@ -13,12 +13,14 @@ import pandas as pd
 
 from transcriptome_diffusion.expression.profiles import dense, find_unsound, split_runs
 from transcriptome_diffusion.memory import SMALLER, require_memory
-from transcriptome_diffusion.metrics.comparisons import Table, compare, compare_records
-from transcriptome_diffusion.metrics.membership import loss_attack
+from transcriptome_diffusion.metrics.comparisons import Table, compare, compare_records, errors_of_biology
+from transcriptome_diffusion.metrics.expected import expected_scores
+from transcriptome_diffusion.metrics.membership import NORMAL, loss_attack
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import halves
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import EvaluationReference, SpaceReference
+from transcriptome_diffusion.metrics.refit import score_refit
 from transcriptome_diffusion.metrics.registry import NO_RECONSTRUCTOR
 
 logger = logging.getLogger(__name__)
@@ -104,7 +106,8 @@ def score_real(reference: EvaluationReference, options: EvaluationOptions) -> pd
     """The row ``real``: training donors scored as if they were synthetic, what a generator can reach at best.
 
     Against train they are replaced by held-out donors. For privacy, half of the training donors stand for the
-    synthetic profiles and the other half for the training profiles.
+    synthetic profiles and the other half for the training profiles. Two rows that need nothing else are added:
+    ``expected``, the values known for new profiles of the population, and ``refit`` on landmarks, ``score_refit``.
 
     Returns:
         As ``score_generator``.
@@ -113,11 +116,18 @@ def score_real(reference: EvaluationReference, options: EvaluationOptions) -> pd
     for name in reference.spaces:
         space = reference[name]
         require_room("real", space)
-        tables.append(_named(compare(space.train, space.test, space, options, name), "real", name))
+        found = compare(space.train, space.test, space, options, name)
         if name == "landmarks":
+            found = _with_errors(found, errors_of_biology(space.train, space, options))
             one, other = (space.train.take(rows) for rows in halves(space.train, options.seed))
-            tables.append(_named(compare_records(one, other, space, options.seed), "real", name))
-    return _together(tables)
+            found = pd.concat([found, compare_records(one, other, space, options.seed)])
+            tables.append(_named(score_refit(space, options), "refit", name))
+        tables += [
+            _named(found, "real", name),
+            _named(expected_scores(found, space, options), "expected", name),
+        ]
+    # `real` first, as all others are read against it
+    return _together(tables).sort_values("generator", key=lambda row: row != "real", kind="stable", ignore_index=True)
 
 
 def score_white_box(
@@ -162,6 +172,13 @@ def score_white_box(
             table.extend(by_time, "train")
         tables.append(_named(table.frame(), name, "landmarks", run))
     return _together(tables)
+
+
+def _with_errors(found: pd.DataFrame, errors: Mapping[str, float]) -> pd.DataFrame:
+    """Intervals of 95 % from standard errors, for values over all tissues that have none."""
+    half = NORMAL * found["metric"].map(errors).where(found["label"] == "")
+    low, high = found["low"].fillna(found["value"] - half), found["high"].fillna(found["value"] + half)
+    return found.assign(low=low, high=high)
 
 
 def require_room(what: str, space: SpaceReference, profiles: ad.AnnData | None = None) -> None:

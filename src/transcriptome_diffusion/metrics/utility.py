@@ -33,7 +33,7 @@ def classification_scores(probabilities: np.ndarray, classes: np.ndarray, expect
     ``accuracy``; ``balanced_accuracy``, its mean over classes; ``macro_f1``, the mean over classes of F1;
     ``auroc``, the mean over classes of the area under the ROC curve of that class against the rest. A class
     that the classifier does not know is never predicted, and has an area of .5. ``auroc`` is NaN if
-    ``expected`` holds one class. Best 1; null, for ``auroc``, .5.
+    ``expected`` holds one class, and so are all if the classifier knows no other. Best 1; null, for ``auroc``, .5.
 
     Args:
         probabilities: (n, n_classes), or any scores that rise with them. classes: names of the columns, sorted.
@@ -43,6 +43,8 @@ def classification_scores(probabilities: np.ndarray, classes: np.ndarray, expect
 
     predicted, expected = classes[probabilities.argmax(axis=1)], np.asarray(expected)
     labels = np.unique(expected)
+    if len(labels) == len(classes) == 1 and labels[0] == classes[0]:
+        return dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "auroc"), np.nan)
     _, recall, f1, _ = precision_recall_fscore_support(expected, predicted, labels=labels, zero_division=0)
     # scikit-learn's area needs a column for every class
     columns = {label: probabilities[:, i] for i, label in enumerate(classes)}
@@ -65,8 +67,9 @@ def reverse_validation(
     Train on synthetic, test on real: Esteban et al. (2017), arXiv:1706.02633; the paper's reverse validation.
     Best is the accuracy of the same classifier trained on as many real profiles; the null value is 1 over
     the number of classes for balanced accuracy. A class that ``train`` lacks is never predicted and costs
-    its share of ``test``. The three hold the same genes in the same space, whose scale comes from real
-    training profiles: nothing is rescaled here, so that shrunken or inflated genes show.
+    its share of ``test``. Where both hold one class, the same, all are NaN. The three hold the same genes in the same
+    space, whose scale comes from real training profiles: nothing is rescaled here, so that shrunken or inflated genes
+    show.
 
     Up to ``MAX_INPUTS`` genes, and ``WIDE`` times as many genes as profiles, the classifiers see the genes. Beyond,
     they see the coordinates of a profile in the span of the training profiles (of its ``MAX_INPUTS`` leading
@@ -82,7 +85,7 @@ def reverse_validation(
         ``_mlp``, one value per seed, and ``_logistic``, one value, since that fit is convex.
 
     Raises:
-        ValueError: if shapes disagree or ``train`` has fewer than two classes.
+        ValueError: if shapes disagree.
     """
     classes, predicted = predict(train, validation, test, options)
     scores: dict[str, list[float]] = {}
@@ -106,6 +109,9 @@ def predict(
     """
     _check(train, validation, test)
     classes, codes = np.unique(train.labels, return_inverse=True)
+    if len(classes) < 2:  # there is nothing to learn, and every answer is this class
+        certain = np.ones((len(test.labels), len(classes)))
+        return classes, {"mlp": [certain] * len(options.seeds), "logistic": [certain]}
     project = _projection(train.values)
     inputs, seen, unseen = (project(part.values) for part in (train, validation, test))
     # validation profiles of classes that the classifier does not know cannot guide it
@@ -153,13 +159,16 @@ class TissueFeatures:
     @classmethod
     @one_thread_if_small
     def fit(cls, train: ProfileSet, validation: ProfileSet, options: ClassifierOptions, seed: int = 0) -> Self:
-        """Train the classifier on real profiles, stopping early on ``validation``.
+        """Train the classifier on real profiles, stopping early on ``validation``; of one class there are no features.
 
         Raises:
-            ValueError: if shapes disagree or ``train`` has fewer than two classes.
+            ValueError: if shapes disagree.
         """
         _check(train, validation, train)
         classes, codes = np.unique(train.labels, return_inverse=True)
+        if len(classes) < 2:
+            genes = train.values.shape[1]
+            return cls(Projection(np.zeros(genes, dtype=np.float32), np.empty((genes, 0), dtype=np.float32)), ())
         project = _projection(train.values)
         known = np.isin(validation.labels, classes)
         seen_codes = np.searchsorted(classes, validation.labels[known])
@@ -352,5 +361,3 @@ def _check(train: ProfileSet, validation: ProfileSet, test: ProfileSet) -> None:
             )
         if not np.isfinite(part.values).all():
             raise ValueError(f"{name} holds NaN or infinite values; classifiers need finite profiles.")
-    if len(found := np.unique(train.labels)) < 2:
-        raise ValueError(f"a classifier needs two classes or more, the synthetic profiles have {list(found)}.")

@@ -29,7 +29,7 @@ def precision_recall_plane(scorecard: pd.DataFrame, space: str = "landmarks") ->
     part = part.assign(row=row_names(part)).drop_duplicates(["row", "metric"])
     means, spread = (part.pivot(index="row", columns="metric", values=what) for what in ("mean", "sd"))
     figure = go.Figure()
-    rows = [*dict.fromkeys(part["row"])]
+    rows = [row for row in dict.fromkeys(part["row"]) if row in means[["precision", "recall"]].dropna(how="all").index]
     colours = row_colours(rows)
     for name in rows:
         real = name == "real"
@@ -163,6 +163,7 @@ def attack_intervals(scorecard: pd.DataFrame, space: str = "landmarks") -> go.Fi
     An AUC below it is a leak as well: the attacker can reverse the score.
     """
     part = scorecard.query("space == @space and reference == 'train'").dropna(subset="mean")
+    part = part[part["generator"] != "expected"]  # the dotted line
     found = [attack for attack in ATTACKS if (part["metric"] == f"{attack}_auc").any()]
     part = part[part["metric"].isin([f"{attack}_auc" for attack in found])]
     columns = min(3, max(len(found), 1))

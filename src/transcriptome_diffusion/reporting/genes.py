@@ -132,7 +132,8 @@ def marginal_densities(
 def fold_changes(held_out: Set, panels: Mapping[str, Set], symbols: Sequence[str]) -> go.Figure:
     """Log-fold changes of one tissue against the others: other profiles against those of held-out donors.
 
-    The tissue is the one with the most held-out profiles. Of many genes, ``DOTTED`` at even steps of rank are shown.
+    The tissue is the one with the most held-out profiles; of one tissue there are none. Of many genes,
+    ``DOTTED`` at even steps of rank are shown.
 
     Args:
         held_out: (n, n_genes) in the log unit, and labels. panels: title -> the same of other profiles; real training
@@ -142,7 +143,10 @@ def fold_changes(held_out: Set, panels: Mapping[str, Set], symbols: Sequence[str
     groups = {
         name: Groups.of(values, labels.astype(str)) for name, (values, labels) in {"": held_out, **panels}.items()
     }
-    contrasts = one_against_others(*groups.values())
+    try:
+        contrasts = one_against_others(*groups.values())
+    except ValueError as error:  # one class, or classes of too few profiles
+        return finish(go.Figure(), f"No log-fold changes: {error}", 120)
     largest = max(contrasts, key=groups[""].size)
     effects = {
         name: differential_expression(part, {largest: contrasts[largest]}).effect[0] for name, part in groups.items()

@@ -14,7 +14,7 @@ from transcriptome_diffusion.reporting import training_log
 from transcriptome_diffusion.reporting.figures import FROM_TABLES
 from transcriptome_diffusion.reporting.guide import explain, grouped, label
 from transcriptome_diffusion.reporting.page import plain_table, render
-from transcriptome_diffusion.reporting.scorecard import ROLES, cells, marks, role, wide
+from transcriptome_diffusion.reporting.scorecard import ROLES, cells, marks, power_row, role, wide
 
 COMPARED = {
     ("landmarks", "test"): "{panel} against held-out donors",
@@ -25,7 +25,7 @@ COMPARED = {
 #: sections of the page that need a table
 SECTIONS = {"reconstruction": "reconstruction_quality", "training": "training_summary"}
 #: columns of the scorecard that hovering shows
-DETAILS = ("n", "runs", "low", "high", "note")
+DETAILS = ("n", "runs", "low", "high", "smallest_difference", "note")
 #: of every attack: its metrics stand in the section on privacy
 AREAS = [f"{attack}_auc" for attack in registry.ATTACKS]
 RATES = [f"{attack}_{rate}" for attack in registry.ATTACKS for rate in registry.RATES if rate != "auc"]
@@ -93,7 +93,10 @@ def build_report(
 def score_table(
     scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None
 ) -> dict[str, list[Any]]:
-    """One space and reference as heads and rows for the template: roles named, the closest to ``real`` marked."""
+    """One space and reference as heads and rows for the template: roles named, the closest to ``real`` marked.
+
+    ``power`` is the last line, ``scorecard.power_row``.
+    """
     metrics = None if metrics is None else [*metrics]
     texts = cells(scorecard, space, reference, metrics)
     found = marks(scorecard, space, reference, metrics)
@@ -114,7 +117,12 @@ def score_table(
         }
         for row in map(str, texts.index)
     ]
-    return {"heads": [{"text": label(m), "hint": _hint(m)} for m in map(str, texts)], "rows": rows}
+    power = power_row(scorecard, space, reference, metrics)
+    return {
+        "heads": [{"text": label(m), "hint": _hint(m)} for m in map(str, texts)],
+        "rows": rows,
+        "power": [power[m] for m in map(str, texts)] if power else [],
+    }
 
 
 def _cell(text: str, mark: str, details: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,6 +136,8 @@ def _cell(text: str, mark: str, details: Mapping[str, Any]) -> dict[str, Any]:
         basis.append(f"{int(known['runs'])} trainings")
     if "low" in known and "high" in known:
         basis.append(f"95 % interval {known['low']:.3f} to {known['high']:.3f}")
+    if "smallest_difference" in known:
+        basis.append(f"smallest difference from real that shows: {known['smallest_difference']:.3g}")
     style = mark.removesuffix("real").strip()
     return {"mean": mean, "spread": spread, "style": style, "near": "real" in mark.split(), "hint": ", ".join(basis)}
 
@@ -180,6 +190,7 @@ def _privacy(card: pd.DataFrame) -> list[tuple[str, dict[str, list[Any]]]]:
 def _recognised(card: pd.DataFrame) -> tuple[list[dict[Hashable, Any]], list[str]]:
     """Rows where an attack's interval excludes .5, with the attack farthest from it; and rows where none does."""
     areas = card[card["metric"].isin(AREAS) & (card["reference"] == "train") & card["mean"].notna()]
+    areas = areas[areas["generator"] != "expected"]
     off = areas[(areas["low"] > 0.5) | (areas["high"] < 0.5)]
     off = off.assign(by=(off["mean"] - 0.5).abs()).sort_values("by", ascending=False).drop_duplicates("generator")
     off = off.assign(attack=off["metric"].str.removesuffix("_auc").str.replace("_", " "))

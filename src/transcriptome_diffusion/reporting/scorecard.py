@@ -16,7 +16,7 @@ from transcriptome_diffusion.reporting.guide import label
 KEYS = ["generator", "reconstructor", "space", "reference", "metric"]
 COLUMNS = [
     *("generator", "space", "reference", "metric", "mean", "sd", "runs", "n", "reconstructor"),
-    *("low", "high", "note"),
+    *("low", "high", "smallest_difference", "note"),
 ]
 #: of the single values behind the scorecard, and of the values of single tissues, contrasts and times
 DRAW_COLUMNS = [
@@ -28,12 +28,17 @@ TISSUE_COLUMNS = ["generator", "reconstructor", "space", "metric", "label", "val
 #: rows that are no generators under test, with their role
 REFERENCE_ROWS = {
     "real": "ceiling",
+    "refit": "limit",
+    "expected": "null",
     "oracle": "oracle",
     "memoriser": "warning",
     **{name: spec.role for name, spec in GENERATORS.items() if spec.role},
 }
 ROLES = {
     "ceiling": "real training donors, scored as if they were synthetic",
+    "limit": "a known Gaussian population of this size and structure, fitted again to its own draws and compared with "
+    "fresh ones: what estimation error alone costs",
+    "null": "values expected of new profiles from the population, where they are known",
     "oracle": "new draws from the simulated population",
     "warning": "resampled training profiles: a generator that memorises",
     "floor": "a simple generator that a trained model should beat",
@@ -51,6 +56,8 @@ HEADS = {
     "domias_gaussian_auc": "attack AUC",
     "within_class_correlation": "corr. within",
     "adversarial_accuracy": "adv. acc.",
+    "adversarial_accuracy_real": "real half",
+    "adversarial_accuracy_synthetic": "synth. half",
     "spread": "spread",
     "copying": "copying",
     "frechet_pca": "Fréchet PCA",
@@ -59,8 +66,8 @@ HEADS = {
 
 #: standard deviations of a difference beyond which two values are called distinguishable
 NOISE = 2.0
-#: quantile of the standard normal behind intervals of 95 %
-NORMAL = 1.959964
+#: quantile of the standard normal behind intervals of 95 % and two-sided tests at 5 %; that behind a power of 80 %
+NORMAL, POWER = 1.959964, 0.841621
 
 
 def collect(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -92,8 +99,9 @@ def summarise(single: pd.DataFrame) -> pd.DataFrame:
         One row per generator, reconstructor, space, reference and metric: ``mean``, ``sd``, ``runs`` and ``n``,
         the number of profiles on each side of the comparison. With several runs ``sd`` is the deviation between their
         means; with one it is that between its draws, and empty if there is one draw only. ``low`` and ``high`` bound
-        the mean (95 %, over other donors of the same cohort; of several runs the mean of their bounds), ``note`` says
-        why a mean is missing. Order of appearance is kept.
+        the mean (95 %, over other donors of the same cohort; of several runs the mean of their bounds),
+        ``smallest_difference`` is that of ``smallest_differences``, ``note`` says why a mean is missing. Order of
+        appearance is kept.
     """
     runs = single.groupby([*KEYS, "run"], sort=False)
     within = runs.agg(mean=("value", "mean"), std=("value", "std"), low=("low", "first"), high=("high", "first"))
@@ -105,7 +113,34 @@ def summarise(single: pd.DataFrame) -> pd.DataFrame:
     table[["low", "high"]] = bounds.mean().where(bounds.count().eq(table["runs"], axis=0))
     notes = single[single["note"].fillna("") != ""].groupby(KEYS)["note"].agg(lambda part: max(part, key=len))
     table["n"], table["note"] = by_metric["n"].first(), notes.reindex(table.index).fillna("")
-    return table.reset_index()[COLUMNS]
+    found: pd.DataFrame = table.reset_index()
+    return found.assign(smallest_difference=smallest_differences(found))[COLUMNS]
+
+
+def smallest_differences(table: pd.DataFrame) -> pd.Series:
+    """The power of every comparison with ``real``: the smallest difference that so many profiles can show.
+
+    A true difference of this size is found with a probability of 80 % by a two-sided test at 5 %: (1.96 + .84)
+    √(s² + s_real²), with the standard errors of both values. These are the half width of the 95 % interval over 1.96
+    (over other donors), with several trainings also sd / √runs; without an interval sd, between draws or trainings; and
+    of a row without either that of ``real``. For ``real`` itself it is the difference of a row that is as uncertain.
+
+    Args:
+        table: generator, space, reference, metric, mean, sd, runs, low, high.
+
+    Returns:
+        (n,), NaN where ``real`` has no standard error, where a value is missing, and for p-values and ``expected``.
+    """
+    half = (table["high"] - table["low"]).astype(float) / (2 * NORMAL)
+    between = (table["sd"] / np.sqrt(table["runs"])).where(table["runs"] > 1, 0).fillna(0)
+    error = np.hypot(half, between).fillna(table["sd"].astype(float))
+    where = ["space", "reference", "metric"]
+    real = table["generator"] == "real"
+    errors = table.loc[real, where].assign(error=error[real]).drop_duplicates(where)
+    of_real = table[where].merge(errors, on=where, how="left")["error"].set_axis(table.index)
+    found = (NORMAL + POWER) * np.hypot(error.fillna(of_real), of_real)
+    tested = ~table["metric"].str.endswith("_p") & (table["generator"] != "expected") & table["mean"].notna()
+    return found.where(tested)
 
 
 def row_names(scorecard: pd.DataFrame) -> pd.Series:
@@ -200,8 +235,21 @@ def cells(scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable
     return pd.DataFrame(text, index=means.index, columns=means.columns)
 
 
+def power_row(
+    scorecard: pd.DataFrame, space: str, reference: str, metrics: Iterable[str] | None = None
+) -> dict[str, str]:
+    """Text of ``smallest_differences`` for the row ``real``, by indicator of ``wide``; empty without that row."""
+    table = wide(scorecard, space, reference, "smallest_difference", metrics)
+    if "real" not in table.index:
+        return {}
+    values = table.loc["real"].to_numpy(dtype=float)
+    return {str(metric): cell(value, np.nan) for metric, value in zip(table, values, strict=True)}
+
+
 def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test", width: int | None = None) -> str:
     """The scorecard of one space as a plain table: mean ± s.d., no line longer than ``width`` characters.
+
+    The last line is the smallest difference from ``real`` that so many profiles can show, ``power_row``.
 
     Columns are those of ``HEADLINE``. Where ``width`` does not suffice for all, the indicators that ``HEADS`` names
     first are shown, at least one.
@@ -212,6 +260,8 @@ def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test", width:
     width = get_terminal_size().columns if width is None else width
     size = scorecard.query("space == @space and reference == @reference")["n"].min()
     table = cells(scorecard, space, reference).replace(r"±0\.", "±.", regex=True)
+    if found := power_row(scorecard, space, reference):
+        table.loc["smallest diff."] = found
     least_telling = sorted(map(str, table), key=lambda metric: [*HEADS, metric].index(metric))
     table = table.rename_axis(index=None, columns=None)
     while (text := _plain(table)) and len(text.partition("\n")[0]) > width and table.shape[1] > 1:

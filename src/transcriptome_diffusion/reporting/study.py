@@ -6,7 +6,8 @@ Tables follow the experiment of Lacan et al. (2026), doi:10.1186/s12859-026-0647
 - ``transcriptome``: the same for all genes, rebuilt by linear regression, by the perceptron, or generated directly;
 - ``reconstruction``: both reconstructors on real landmarks of held-out donors, the bound of what is rebuilt;
 - ``reverse_validation``: accuracies of classifiers that learned from synthetic profiles alone (its figure 4);
-- ``samplers``: DDPM and DDIM by number of steps; ``cost``: parameters and training time.
+- ``samplers``: DDPM and DDIM by number of steps; ``cost``: parameters and training time;
+- ``paper_protocol``: the indicators as the paper's code takes them, which its published values compare with.
 
 All are long: a row per value, shares (not per cent), mean and standard deviation between trainings.
 """
@@ -48,6 +49,9 @@ KEYS = ("space", "generator", "reconstructor", "steps", "reference", "metric")
 VALUES = ["mean", "sd", "runs", "n"]
 #: in the column ``reference``, of what is compared with no profiles
 NO_REFERENCE = "none"
+#: words of the paper's protocol for spaces and scalings
+SPACES = {"landmarks": "Landmark genes", "transcriptome": "All genes"}
+SCALINGS = {"max_abs": "max-abs", "standard": "standardised"}
 
 
 # ------------------------------------------------------------------------------------------ the tables
@@ -242,6 +246,8 @@ def build_report(
 
 def _blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Titled parts of a long table: by reference, with what has none in each; or by space; or the whole."""
+    if "protocol" in table:
+        return [(SPACES[str(space)], part) for space, part in table.groupby("space", sort=False)]
     if "reference" in table:
         return [
             (f"Against {words}", table[table["reference"].isin([side, NO_REFERENCE])])
@@ -274,9 +280,10 @@ def _wide(title: str, part: pd.DataFrame) -> dict[str, Any]:
 
 
 def _name(row: Mapping[Hashable, Any]) -> str:
-    """What a reader calls a row: ``wgan_gp + mlp``, ``ddim, 50 steps``, ``ols``."""
+    """What a reader calls a row: ``wgan_gp + mlp``, ``ddim, 50 steps``, ``ols``, ``real, max-abs``."""
     parts = [row.get(key, NO_RECONSTRUCTOR) for key in ("generator", "reconstructor")]
     name = " + ".join(part for part in parts if part != NO_RECONSTRUCTOR)
+    name += f", {SCALINGS[str(row['scaling'])]}" if "scaling" in row else ""
     return name if pd.isna(row.get("steps", pd.NA)) else f"{name}, {int(row['steps'])} steps"
 
 

@@ -18,10 +18,12 @@ GREY = "#c9ced6"
 #: rows of the scorecard keep their colour from figure to figure; generators of one's own follow in ``PALETTE``
 ROW_COLOURS = {
     "real": "#111111",
+    "refit": "#5f6b7a",
     "memoriser": "#e08214",
     "oracle": "#8c510a",
     "class_gaussian": "#8a94a3",
     "class_kde": "#b4bcc8",
+    "class_bootstrap": "#6f7a52",
     "vae": "#1b9e77",
     "wgan_gp": "#c2418a",
     "flow_matching": "#7b5fc4",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from transcriptome_diffusion.devices import memory_to_train, resolve_device, seeded
 from transcriptome_diffusion.expression.profiles import dense, require_same_genes
-from transcriptome_diffusion.generators.base import Generator, join
+from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
 from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule, StraightLine
 from transcriptome_diffusion.generators.diffusion.network import build_network
@@ -41,6 +41,9 @@ CLIPPED = 1e-3
 
 #: shares of the path from data to noise at which losses of single profiles are compared
 LOSS_TIMES = tuple(round(0.04 * i, 2) for i in range(1, 25))
+
+#: network evaluations per profile of the draws that the marginal map is fitted to
+MAP_EVALUATIONS = 10
 
 EstimateX0 = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,8 +74,15 @@ class DenoisingGenerator(Generator):
     def evaluations(self, sampler: Any) -> int:
         """Network evaluations that ``reverse_process`` makes."""
 
+    @abstractmethod
+    def sampler_for_map(self) -> Any:
+        """The sampler of the settings with ``MAP_EVALUATIONS``: all samplers of a model share its marginal map."""
+
+    def draw_for_map(self, codes: np.ndarray, seed: int) -> np.ndarray:
+        return self.sample_codes(codes, seed, 1024, self.sampler_for_map())
+
     @classmethod
-    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: DenoiserOptions) -> Self:
+    def fit_model(cls, train: ad.AnnData, validation: ad.AnnData, options: DenoiserOptions) -> Self:
         """Train the denoiser; validation donors choose the step whose averaged weights are kept.
 
         Raises:
@@ -81,8 +91,6 @@ class DenoisingGenerator(Generator):
         """
         from transcriptome_diffusion import training
 
-        if options.train_on == "train_and_validation":
-            train = join(train, validation)
         options, sizes = resolve_sizes(options, train.n_obs)
         model = cls(**cls.checked(train, validation, options))
         counts = model.conditions.sizes
@@ -230,7 +238,7 @@ class DenoisingGenerator(Generator):
         labels = self.labels_of(labels)
         drawn = self.sample_codes(self.conditions.to_codes(labels), seed, batch_size, sampler, progress)
         return self.as_profiles(
-            self.clip(drawn), labels, seed, name=sampler.name, sampler=sampler.model_dump(mode="json")
+            self.finish(drawn), labels, seed, name=sampler.name, sampler=sampler.model_dump(mode="json")
         )
 
     @torch.no_grad()
@@ -282,7 +290,7 @@ class DenoisingGenerator(Generator):
                     x_t = centred + signal * denoiser.preconditioner.mean(chosen)
                 shown = denoiser.scaler.inverse(x_t) if share else denoiser.from_coordinates(x_t, chosen, filling)[0]
                 details = {"time": time, "signal": signal, "sampler": sampler.model_dump(mode="json")}
-                values = shown.numpy() if share else self.clip(shown.numpy())
+                values = shown.numpy() if share else self.finish(shown.numpy())
                 states[share] = self.as_profiles(values, labels, seed, name=sampler.name, **details)
         return states
 
@@ -358,6 +366,10 @@ class Diffusion(DenoisingGenerator):
     def evaluations(self, sampler: SamplerOptions) -> int:
         return len(self._times(sampler)) - 1
 
+    def sampler_for_map(self) -> SamplerOptions:
+        steps = min(MAP_EVALUATIONS, len(self._alpha_bar) - 1)
+        return self._sampler().model_copy(update={"name": "ddim", "steps": steps})
+
     def reverse_process(
         self,
         sampler: SamplerOptions,
@@ -394,6 +406,9 @@ class FlowMatching(DenoisingGenerator):
 
     def evaluations(self, sampler: LineSamplerOptions) -> int:
         return sampler.intervals * (2 if sampler.method == "midpoint" else 1)
+
+    def sampler_for_map(self) -> LineSamplerOptions:
+        return self._sampler().model_copy(update={"method": "midpoint", "intervals": MAP_EVALUATIONS // 2})
 
     def reverse_process(
         self,

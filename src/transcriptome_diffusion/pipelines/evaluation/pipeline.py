@@ -71,7 +71,8 @@ def create_pipeline(**_: Any) -> Pipeline:
     shown = report_nodes()
     report_box = boxed(shown, "report", internal={name for node in shown for name in node.outputs} - {"report"})
     everything = Pipeline([*references, *scores, *collected, report_box])
-    return boxed([everything], "evaluation", internal=everything.all_outputs() - {"scorecard", "report"})
+    internal = everything.all_outputs() - {"scorecard", "report"} | {"oracle_cohort", "gene_sets"}
+    return boxed([everything], "evaluation", internal=internal)
 
 
 def score_node(row: str, profiles: str, transcriptomes: str) -> Node:

@@ -1,13 +1,82 @@
-"""Nodes of the paper's protocol: one table per generator, and all of them together."""
+"""Nodes of the paper's protocol: its reconstructions, one table per generator, and all of them together."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from transcriptome_diffusion.experiments.options import StudyOptions
 from transcriptome_diffusion.generators.options import SamplingOptions
 from transcriptome_diffusion.metrics.options import PaperProtocolOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
+from transcriptome_diffusion.reconstruction.options import MLPOptions, OLSOptions
+
+logger = logging.getLogger(__name__)
+
+#: the tables of published values that are of this protocol; the medians of its classifiers stand for their mean
+PUBLISHED = ("landmarks", "reverse_validation", "reconstruction")
+
+
+def fit_reconstructors(
+    landmarks: AnnData,
+    expression: AnnData,
+    other_landmarks: AnnData,
+    other_expression: AnnData,
+    ols: OLSOptions,
+    mlp: MLPOptions,
+    options: PaperProtocolOptions,
+) -> dict[str, Callable[[], Any]]:
+    """The paper's two reconstructions in linear values; none where all genes are not asked for."""
+    from transcriptome_diffusion.experiments import paper_protocol
+
+    if options.transcriptome is None or not has_linear_values(landmarks):
+        return {}
+    return paper_protocol.fit_reconstructors(
+        (landmarks, other_landmarks), (expression, other_expression), {"ols": ols, "mlp": mlp}, options
+    )
+
+
+def score_real(
+    landmarks: AnnData,
+    landmarks_validation: AnnData,
+    landmarks_test: AnnData,
+    expression: AnnData,
+    expression_validation: AnnData,
+    expression_test: AnnData,
+    reconstructors: dict[str, Callable[[], Any]],
+    options: PaperProtocolOptions,
+) -> DataFrame:
+    """The ceiling: real profiles of the test part."""
+    from transcriptome_diffusion.experiments.paper_protocol import RealProfiles, Transcriptomes, real_rows
+
+    if not has_linear_values(landmarks):
+        return no_rows()
+    real = RealProfiles.of(landmarks, landmarks_validation, landmarks_test, options.label)
+    if options.transcriptome is None:
+        return real_rows(real, options)
+    whole = RealProfiles.of(expression, expression_validation, expression_test, options.label)
+    return real_rows(real, options, Transcriptomes(whole, reconstructors))
+
+
+def has_linear_values(profiles: AnnData) -> bool:
+    """Whether the unit is a log2(x + 1); on other scales the protocol has no rows, and says why."""
+    from transcriptome_diffusion.expression.units import linear_unit
+
+    unit = str(profiles.uns["unit"])
+    if linear_unit(unit) is None:
+        logger.warning("The paper's protocol has no rows: it needs linear values, and the profiles are in %r.", unit)
+        return False
+    return True
+
+
+def no_rows() -> DataFrame:
+    """The table of a cohort without linear values."""
+    import pandas as pd
+
+    from transcriptome_diffusion.experiments.paper_protocol import COLUMNS
+
+    return pd.DataFrame(columns=COLUMNS)
 
 
 class Score:
@@ -29,11 +98,24 @@ class Score:
         options: Any,
         sampling: Any,
         sampler: Any = None,
+        whole_train: AnnData = None,
+        whole_validation: AnnData = None,
+        whole_test: AnnData = None,
+        reconstructors: Any = None,
     ) -> DataFrame:
-        from transcriptome_diffusion.experiments.paper_protocol import paper_protocol
+        """Its table; on all genes as well where the options ask for them and the paper has this generator there."""
+        from transcriptome_diffusion.experiments.paper_protocol import RealProfiles, Transcriptomes, paper_protocol
 
+        if not has_linear_values(train):
+            return no_rows()
+        real = RealProfiles.of(train, validation, test, options.label)
+        transcriptomes = None
+        if reconstructors is not None and options.transcriptome is not None:
+            whole = RealProfiles.of(whole_train, whole_validation, whole_test, options.label)
+            direct = models.transcriptome[0] if len(models.transcriptome) else None
+            transcriptomes = Transcriptomes(whole, reconstructors, direct)
         model = models.landmarks[0]
-        return paper_protocol(self.generator, model, train, validation, test, options, sampling, sampler)
+        return paper_protocol(self.generator, model, real, options, sampling, sampler, transcriptomes)
 
 
 def collect(options: StudyOptions, *tables: DataFrame) -> DataFrame:
@@ -46,9 +128,7 @@ def collect(options: StudyOptions, *tables: DataFrame) -> DataFrame:
     if options.published is None:
         return table
     known = published()
-    known = known[(known["cohort"] == options.published) & known["table"].isin(["landmarks", "reverse_validation"])]
-    known = known[(known["space"] == "landmarks") & known["reference"].isin(table["reference"])]
-    # the medians of its classifiers stand for their mean
+    known = known[(known["cohort"] == options.published) & known["table"].isin(PUBLISHED)]
     known = known.assign(metric=known["metric"].replace("accuracy_mlp", "accuracy"))
-    keys = ["generator", "reference", "metric"]
+    keys = ["generator", "space", "reconstructor", "reference", "metric"]
     return table.merge(known[[*keys, "value"]].rename(columns={"value": "published"}), "left", keys, validate="m:1")

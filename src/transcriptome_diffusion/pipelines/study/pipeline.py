@@ -13,12 +13,13 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from transcriptome_diffusion.generators.registry import GENERATORS, model_name
+from transcriptome_diffusion.pipelines import paper_protocol
 from transcriptome_diffusion.pipelines.shared import boxed
 
 from . import nodes
 
-#: samplers of a trained denoiser, which are compared by their number of steps
-SAMPLERS = tuple(name for name, spec in GENERATORS.items() if spec.sampler)
+#: samplers of a trained denoiser, which are compared by their number of steps; the last has no row on the scorecard
+SAMPLERS = (*(name for name, spec in GENERATORS.items() if spec.sampler), "dpm_solver")
 #: figures of the evaluation that are the paper's 2, 3 and 4, and the table of the report below which each stands
 FIGURES = {"trajectory": "landmarks", "precision_recall": "landmarks", "accuracies": "reverse_validation"}
 #: what the stages take from the study's block
@@ -40,7 +41,7 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
             Node(
                 nodes.compare_steps,
                 [
-                    f"models_{model_name(sampler)}",
+                    f"models_{model_name('ddpm')}",
                     *("landmarks_train", "reference", f"params:{sampler}"),
                     *("params:sampling", "params:evaluation", "params:study"),
                 ],
@@ -55,7 +56,7 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
                 *("params:study", "scorecard", "draws", "reconstruction_quality", "training_summary"),
                 *(f"study_draws_{sampler}" for sampler in SAMPLERS),
             ],
-            [f"study_{table}" for table in nodes.TABLES],
+            [f"study_{table}" for table in nodes.MADE],
             name="tabulate",
         ),
         Node(
@@ -68,7 +69,8 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
             nodes.WriteReport(list(FIGURES.values())),
             [
                 *("params:study", "params:split", "cohort_summary"),
-                *(f"study_{table}" for table in nodes.TABLES),
+                *(f"study_{table}" for table in nodes.MADE),
+                "paper_protocol",
                 *("figure_study_samplers", "figure_study_cost"),
                 *(f"figure_{what}" for what in FIGURES),
             ],
@@ -76,4 +78,7 @@ def create_pipeline(whole: Pipeline, **_: Any) -> Pipeline:
             name="write_report",
         ),
     ]
-    return Pipeline(whole, parameters=SETTINGS) + boxed(own, "evaluation.study", renamed=READ)
+    # what the stages call the models that no other of them reads
+    models = {name.rpartition(".")[2]: name for name in whole.all_outputs() if ".models_" in name}
+    protocol = paper_protocol.create_pipeline("evaluation.study.paper_protocol", models)
+    return Pipeline(whole, parameters=SETTINGS) + boxed(own, "evaluation.study", renamed=READ) + protocol

@@ -1,0 +1,56 @@
+"""What is said of a training before it starts."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from transcriptome_diffusion import training_cost
+from transcriptome_diffusion.training_cost import announce, duration, measure_rate, operations
+
+CPU = torch.device("cpu")
+
+
+def test_operations_are_those_that_torch_counts_in_a_step_of_dense_layers() -> None:
+    network = nn.Sequential(nn.Linear(60, 80, bias=False), nn.ReLU(), nn.Linear(80, 50, bias=False))
+    x = torch.randn(16, 60, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        network(x).sum().backward()
+    weights = sum(weight.numel() for weight in network.parameters())
+    assert counter.get_total_flops() == operations(weights, 16, 1)
+
+
+def test_the_rate_is_of_products_that_were_made() -> None:
+    # a processor makes between ten million and a thousand million million operations a second
+    assert 1e7 < measure_rate(10_000, 64, CPU, bfloat16=False) < 1e15
+
+
+def test_a_large_training_is_announced_with_time_and_memory(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_cost, "measure_rate", lambda *_: 1e12)
+    with caplog.at_level(logging.INFO, logger=training_cost.__name__):
+        announce("denoiser", 227_601_318, 2048, 90_000, CPU, bfloat16=True)
+    # 2.5e17 operations at 1e12 a second are 2.5e5 s
+    assert re.search(
+        r"denoiser: 227\.6 million parameters, 90000 steps of 2048 profiles.*: 3 days to 7 days", caplog.text
+    )
+    assert "4.6 GB" in caplog.text
+
+
+def test_a_small_training_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger=training_cost.__name__):
+        announce("vae", 400_000, 128, 1500, CPU, bfloat16=False)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(40, "40 s"), (720, "12 min"), (12_600, "3.5 h"), (6 * 86_400, "6 days")]
+)
+def test_durations_are_for_readers(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
