@@ -1,12 +1,14 @@
 """One training step of the denoiser, beside the matrix products of the same shapes alone, and its precisions.
 
 A step is everything that ``training.fit`` does between two steps: batch, noise, forward, backward, optimizer, averaged
-weights. The floor is forward and backward products in the same precision.
+weights. The floor is forward and backward products in the same precision; the second floor adds what no step can do
+without, whatever its precision: the optimizer and the averaged weights over all parameters, and the noise of a batch.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,30 @@ def step(case: str, device: str, precision: str, repeats: int = 4) -> float:
     return (long - short) / more
 
 
+def besides_products(case: str, device: str) -> Callable[[], None]:
+    """A function that does one step of the optimizer, averages its weights and draws the noise of a batch."""
+    from transcriptome_diffusion.options import TrainingOptions
+    from transcriptome_diffusion.training import build_optimizer
+
+    generator = fitted(case)
+    options = TrainingOptions.model_validate(generator.settings["training"] | {"max_steps": 1})
+    model = copy.deepcopy(denoiser_of(generator)).to(device)
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    for part in learnt:
+        part.grad = torch.randn_like(part)
+    optimizer = build_optimizer(learnt, options)
+    live = [part.detach() for part in learnt]
+    average = [part.clone() for part in live]
+    noise = torch.empty(min(options.batch_size, PROFILES), model.width, device=device)
+
+    def work() -> None:
+        optimizer.step()
+        torch._foreach_lerp_(average, live, 0.01)
+        noise.normal_()
+
+    return work
+
+
 def rows(device: str) -> list[Row]:
     return [row for case in CASES for row in rows_of(case, device)]
 
@@ -97,9 +123,11 @@ def rows(device: str) -> list[Row]:
 def rows_of(case: str, device: str) -> list[Row]:
     auto, float32 = (Cost(step(case, device, precision)) for precision in ("auto", "float32"))
     floor = floor_of_a_step(lambda steps: train(case, steps, device, "auto"), device)
-    products = Cost(measure({"floor": floor}, 20, device)["floor"].seconds)
+    costs = measure({"floor": floor, "besides": besides_products(case, device)}, 20, device)
+    products, besides = (Cost(cost.seconds) for cost in costs.values())
     name = f"training step, {describe(case)}"
     return [
         Row(name, auto, "its matrix products", products, 1.3),
+        Row(name, auto, "products, optimizer, average, noise", Cost(products.seconds + besides.seconds), 1.3),
         Row(f"{name}, `precision: auto`", auto, "`float32`", float32, 1.05),
     ]

@@ -1,12 +1,19 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from transcriptome_diffusion.artefacts import (
+    PREVIOUS,
+    STAGING,
     ArtefactError,
     read_description,
     read_tensors,
+    remove_leftovers,
     replaced_when_whole,
     write_model,
 )
@@ -50,6 +57,42 @@ def test_a_folder_is_replaced_whole(tmp_path):
         "model.json",
         "tensors.safetensors",
     ]
+
+
+WRITE_AND_DIE = """
+import os, pathlib, signal, sys
+from transcriptome_diffusion.artefacts import replaced_when_whole
+with replaced_when_whole(pathlib.Path(sys.argv[1])) as staging:
+    staging.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read() or os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    final = tmp_path / "deep" / "profiles.h5ad"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITE_AND_DIE, str(final)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert writer.stdout.readline() == b"writing\n"
+    assert remove_leftovers([tmp_path]) == []
+    writer.stdin.close()
+    assert writer.wait() == -signal.SIGKILL
+    (left,) = final.parent.iterdir()
+    assert remove_leftovers([tmp_path]) == [left]
+    assert list(final.parent.iterdir()) == []
+
+
+def test_a_replacement_that_was_killed_half_way_is_brought_to_its_end(tmp_path):
+    left = tmp_path / f".model-x{STAGING}"
+    for folder, text in ((PREVIOUS, "old"), ("model", "new")):
+        (left / folder).mkdir(parents=True)
+        (left / folder / "model.json").write_text(text)
+    assert remove_leftovers([tmp_path]) == []  # its owner may be about to take the lock
+    os.utime(left, (0, 0))
+    assert remove_leftovers([tmp_path]) == [left]
+    assert (tmp_path / "model" / "model.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_missing_model_says_what_to_run(tmp_path):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from click.testing import CliRunner
 from scipy import stats
 
 import transcriptome_diffusion as td
+from transcriptome_diffusion import generation
 from transcriptome_diffusion.cli import cli
 from transcriptome_diffusion.counts import CountModel, dispersion_trend
 from transcriptome_diffusion.expression.normalise import log2_of_counts, scale_by_train
@@ -195,6 +198,24 @@ def test_libraries_with_factors_of_normalisation_give_the_same_counts(train, hel
     assert abs(np.median(ratio) - 1) < 0.05
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv.gz", "parquet", "gct"])
+def test_tables_hold_whole_numbers_however_large(model, tmp_path, ending):
+    few = model.draw(draw(2, 4), 0)[:, -5:].copy()
+    few.X[0] = [0, 1, 1_234_567, 7_654_321, 12]
+    path = generation.write([few], tmp_path / f"counts.{ending}", few.obs)
+    if ending == "gct":
+        found = pd.read_csv(path, sep="\t", skiprows=2, index_col=[0, 1]).T
+    elif ending == "parquet":
+        found = pd.DataFrame(pl.read_parquet(path).to_dict(as_series=False)).set_index("sample")
+    else:
+        found = pd.read_csv(path, sep="," if ending == "csv" else "\t", index_col=0)
+    if ending != "gct":
+        assert found.pop("library_size").tolist() == few.obs["library_size"].tolist()
+        found = found.drop(columns=["tissue", "size_factor"])
+    assert (found.dtypes == np.int64).all()
+    np.testing.assert_array_equal(found.to_numpy(), few.X)
+
+
 @pytest.mark.parametrize("unit", ["log2(TPM + 1)", "log2(FPKM + 1)"])
 def test_without_counts_the_library_size_is_stated(train, unit):
     bare, fresh = train.copy(), draw(2)
@@ -277,6 +298,16 @@ def test_deseq2_finds_in_synthetic_counts_what_it_finds_in_held_out_counts(model
     null = differential(model.draw(draw(13, tissues=brains), 1).X[:, genes], np.tile(["a", "b"], 12))["pvalue"]
     assert 0.02 < (null < 0.05).mean() < 0.1
     assert stats.kstest(null, "uniform").statistic < 0.15
+
+
+def test_the_notebook_that_generates_profiles_runs(project):
+    cells = json.loads((project / "notebooks" / "04_generate_profiles.ipynb").read_text())["cells"]
+    found: dict = {}
+    exec("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"), found)
+    assert found["some"].obs["tissue"].value_counts().to_dict() == {"tissue_1": 50, "tissue_3": 10}
+    assert set(found["counts"].obs["library_size"]) == {2_000_000}
+    variance, mean = found["moments"]["variance"], found["moments"]["mean"]
+    assert np.median(variance / mean) > 2  # counts are overdispersed
 
 
 def test_the_command_line_draws_counts(train, tmp_path):

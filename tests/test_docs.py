@@ -37,6 +37,8 @@ def folder(tmp_path_factory):
     data.obs = data.obs.rename(columns={"tissue": "organ", "donor": "patient"})
     del data.uns["unit"]
     data.write_h5ad(folder / "cohort.h5ad")
+    (folder / "data" / "03_primary").mkdir(parents=True)
+    train.write_h5ad(folder / "data" / "03_primary" / "expression_train.h5ad")
     models = folder / "data" / "06_models"
     quick = {"training": {"max_steps": 3, "validate_every": 3}}
     for name, generator in (("vae", "vae"), ("denoiser", "ddim")):

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import anndata as ad
 import nbformat
@@ -22,6 +28,8 @@ from transcriptome_diffusion.reconstruction.registry import RECONSTRUCTORS
 
 #: every generator and reconstructor, or the model of all genes
 TRANSCRIPTOMES = [(name, part) for name, spec in GENERATORS.items() for part in spec.standard]
+
+ONLY_MISSING = ("run", "--env", "test", "--only-missing-outputs")
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -255,6 +263,97 @@ def test_a_killed_run_goes_on_where_it_was(finished, results):
     assert not [name for name in done if ".fit" in name or ".draw" in name]
     assert weights.stat().st_mtime_ns == trained
     assert (results / "08_reporting" / "scorecard.csv").read_bytes() == scorecard
+
+
+@pytest.fixture
+def unfinished(finished, tmp_path):
+    """A copy of it that lacks all that one generator made, and the scorecard."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    results = copy / "data" / "test"
+    for name in ("06_models/vae", "07_model_output/vae"):
+        shutil.rmtree(results / name)
+    for name in ("scores/vae.csv", "scorecard.csv", "draws.csv"):
+        (results / "08_reporting" / name).unlink()
+    return copy
+
+
+def all_files(project: Path) -> list[str]:
+    return sorted(str(path.relative_to(project)) for path in (project / "data").rglob("*"))
+
+
+def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "kedro", *arguments],
+        cwd=project,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "COLUMNS": "2000"},
+    )
+
+
+def kill_at(run: subprocess.Popen[str], words: str, seconds: float, kill) -> None:
+    """Kill a run so many seconds after it said the words."""
+    assert run.stdout is not None
+    for line in run.stdout:
+        if words in line:
+            time.sleep(seconds)
+            kill(run.pid)
+            break
+    else:
+        pytest.fail(f"the run never said {words!r}")
+    run.stdout.read()  # its processes end with it
+    assert run.wait() < 0
+
+
+def have_same_results(project: Path, finished: Path) -> None:
+    card = Path("data/test/08_reporting/scorecard.csv")
+    assert (project / card).read_bytes() == (finished / card).read_bytes()
+    assert all_files(project) == all_files(finished)
+
+
+def test_a_run_that_is_killed_goes_on_and_leaves_nothing_over(unfinished, finished):
+    to_scorecard = (*ONLY_MISSING, "--to-nodes", "evaluation.summarise")
+    kill_at(start(unfinished, *to_scorecard), "fit_vae(", 0.3, lambda pid: os.killpg(pid, signal.SIGKILL))
+    kill_at(start(unfinished, *to_scorecard), "score_vae(", 0.3, lambda pid: os.kill(pid, signal.SIGTERM))
+    run = kedro(unfinished, *to_scorecard)
+    assert run.returncode == 0, run.stderr[-2000:]
+    have_same_results(unfinished, finished)
+
+
+def test_a_dask_cluster_that_loses_a_worker_makes_the_same_scorecard(unfinished, finished, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        where = f"address={cluster.scheduler_address}"
+        runner = ("--runner", "transcriptome_diffusion.runners.DaskRunner", "--runner-params", where)
+        run = start(unfinished, *ONLY_MISSING, "--to-nodes", "evaluation.summarise", *runner)
+        pids = client.run(os.getpid)
+        busy: list[str] = []
+        while not busy and run.poll() is None:
+            time.sleep(0.05)
+            busy = [worker for worker, keys in client.processing().items() if any(".fit" in str(key) for key in keys)]
+        time.sleep(0.3)
+        os.kill(pids[busy[0]], signal.SIGKILL)
+        said, _ = run.communicate()
+    assert run.returncode == 0, said[-3000:]
+    have_same_results(unfinished, finished)
+
+
+def test_a_generator_that_diverges_stands_on_the_scorecard_with_the_reason(unfinished):
+    run = kedro(unfinished, *ONLY_MISSING, "--params", "vae.training.learning_rate=0.9,vae.training.weight_decay=1e6")
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    card = pd.read_csv(unfinished / "data" / "test" / "08_reporting" / "scorecard.csv")
+    row = card[card["generator"] == "vae"]
+    assert row["mean"].isna().all()
+    assert row["note"].str.contains("learning_rate").all()
+    assert card.loc[card["generator"] == "ddim", "mean"].notna().any()
+    assert "vae" in run.stdout.rpartition("landmarks against test")[2]
 
 
 def test_a_generator_added_as_the_readme_says_stands_on_the_scorecard(project, finished, tmp_path):

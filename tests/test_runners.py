@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+from functools import partial
+from pathlib import Path
 
 import pytest
-from kedro.io import DataCatalog, MemoryDataset, SharedMemoryDataCatalog
+from kedro.io import AbstractDataset, DataCatalog, MemoryDataset, SharedMemoryDataCatalog
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
+from kedro_datasets.json import JSONDataset
 
 from transcriptome_diffusion import memory, runners
-from transcriptome_diffusion.runners import THREADS, WorkersRunner, count_workers
+from transcriptome_diffusion.runners import THREADS, DaskRunner, LostProcessError, WorkersRunner, count_workers, each
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "all", None])
@@ -58,3 +62,87 @@ def test_several_processes_have_one_thread_each_and_leave_the_variables_of_this_
         assert variables == dict.fromkeys(THREADS, "1")
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "MKL_NUM_THREADS" not in os.environ
+
+
+def add(x: int, y: int = 0) -> int:
+    return x + y
+
+
+def die_once(mark: str) -> int:
+    """Is killed when it runs for the first time."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 5
+
+
+def die(_: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def fail(_: int) -> int:
+    raise ValueError("no such tissue")
+
+
+def stored(folder: Path, *names: str) -> dict[str, AbstractDataset]:
+    return {name: JSONDataset(filepath=str(folder / f"{name}.json")) for name in names}
+
+
+def test_what_ran_in_a_killed_process_runs_again_and_a_node_that_is_killed_alone_is_named(tmp_path, caplog):
+    nodes = [
+        Node(die_once, "mark", "a", name="unlucky"),
+        Node(add, ["x", "x"], "b", name="beside"),
+        Node(add, ["a", "b"], "c", name="last"),
+        Node(die, "c", "d", name="hungry"),
+        Node(add, "d", "e", name="never"),
+        Node(fail, "b", "f", name="wrong"),
+    ]
+    inputs = {"mark": str(tmp_path / "mark"), "x": 1, "params:workers": 2}
+    memory = {name: MemoryDataset(value) for name, value in inputs.items()}
+    catalog = SharedMemoryDataCatalog({**memory, **stored(tmp_path, *"abcdef")})
+    with pytest.raises((LostProcessError, ValueError)):
+        WorkersRunner(max_workers=2).run(Pipeline(nodes), catalog)
+    assert catalog.load("c") == 7
+    assert "Again, with 1 at a time (`workers`): " in caplog.text
+    assert "Node wrong failed: ValueError: no such tissue" in caplog.text
+    assert "the process of hungry was killed, as the system does when memory runs out, although it ran alone" in (
+        caplog.text
+    )
+    assert not (tmp_path / "e.json").exists()
+
+
+def times_ten(x: int) -> int:
+    return 10 * x
+
+
+def split(x: int) -> list[int]:
+    return each([partial(times_ten, i) for i in range(x)])
+
+
+def test_a_dask_cluster_runs_nodes_and_their_parts_and_names_the_node_that_fails(tmp_path, caplog):
+    distributed = pytest.importorskip("distributed")
+    catalog = DataCatalog({"x": MemoryDataset(3), **stored(tmp_path, "z")})
+    nodes = [
+        Node(split, "x", "y", name="box.fit"),
+        Node(sum, "y", "z", name="draw_sum"),
+        Node(fail, "y", "f", name="box.wrong"),
+    ]
+    with (
+        distributed.LocalCluster(
+            1, threads_per_worker=1, processes=False, resources={"GPU": 1}, dashboard_address=None
+        ) as cluster,
+        pytest.raises(ValueError, match="no such tissue"),
+    ):
+        DaskRunner(address=cluster.scheduler_address, gpu=True).run(Pipeline(nodes), catalog)
+    assert catalog.load("z") == 30
+    assert "Node box.wrong failed: ValueError: no such tissue" in caplog.text
+    assert split(2) == [0, 10]
+    with pytest.raises(OSError, match=r"tcp://127\.0\.0\.1:1"), dask_patience("1s"):
+        DaskRunner(address="tcp://127.0.0.1:1").run(Pipeline(nodes), catalog)
+
+
+def dask_patience(seconds: str):
+    import dask
+
+    return dask.config.set({"distributed.comm.timeouts.connect": seconds})

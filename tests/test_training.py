@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
-import tempfile
+import os
+import pickle
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from transcriptome_diffusion import training
+from transcriptome_diffusion import checkpoints, training
 from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device
 from transcriptome_diffusion.options import TrainingOptions
 
@@ -351,24 +354,153 @@ def test_nothing_is_written_and_lightning_keeps_quiet(
     assert [str(w.message) for w in recwarn if "lightning" in str(w.filename)] == []
 
 
-def test_the_folder_of_the_checkpoints_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    found: list[str] = []
-    load = training.load_weights
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint before every step."""
+    monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", math.inf)
 
-    def loading(module: training.FitModule, path: str) -> int:
-        found.extend(file.name for file in tmp_path.rglob("*.ckpt"))
-        return load(module, path)
 
-    monkeypatch.setattr(training, "load_weights", loading)
-    training.fit(Regression(), line_data(), line_data(), options(), seed=0)
-    assert len(found) == 1
+class Killed(BaseException):
+    """Ends a training at once, in the midst of a step."""
+
+
+class Wide(Regression):
+    """With everything that has a state: dropout, statistics of batches, random numbers of the loss."""
+
+    def __init__(self, killed_at: int | None = None, terminated_at: int | None = None) -> None:
+        torch.manual_seed(3)
+        super().__init__()
+        self.terminated_at = terminated_at
+        self.hidden = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+        self.calls, self.killed_at = 0, killed_at
+
+    def training_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        self.calls += 1
+        if self.calls == self.killed_at:
+            raise Killed
+        if self.calls == self.terminated_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        x, y = batch
+        noise = torch.randn(len(x), generator=generator)
+        return (self.line(x)[:, 0] + self.hidden(x)[:, 0] + 0.1 * noise - y).square().mean()
+
+
+class KilledDuel(Duel):
+    """Two players, of which the first is killed."""
+
+    def __init__(self, killed_at: int | None = None) -> None:
+        torch.manual_seed(3)
+        super().__init__()
+        self.estimate, self.killed_at = math.inf, killed_at
+
+    def critic_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        if len(self.moves) == self.killed_at:
+            raise Killed
+        return super().critic_loss(batch, generator)
+
+
+def without_seconds(record: dict[str, Any]) -> dict[str, Any]:
+    curve = [{name: value for name, value in entry.items() if name != "seconds"} for entry in record["curve"]]
+    return {**record, "curve": curve, "seconds": None}
+
+
+# 10 steps lie between two validations, 8 batches in an epoch
+@pytest.mark.parametrize(
+    ("kind", "killed_at", "settings"),
+    [
+        (Wide, 1, {}),
+        (Wide, 11, {"learning_rate_schedule": "one_cycle", "optimizer": "adam"}),
+        (Wide, 26, {"partial_batches": True, "keep": "last"}),
+        (Wide, 15, {"learning_rate": 0.5, "patience": 1, "keep": "last"}),
+        (KilledDuel, 41, {}),
+        (KilledDuel, 81, {"critic_batches": "same", "optimizer": "rmsprop"}),
+    ],
+)
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, eager: None, kind: Any, killed_at: int, settings: dict[str, Any]
+) -> None:
+    data, chosen = line_data(250 if "partial_batches" in settings else 256), options(**settings)
+    whole = kind()
+    expected = training.fit(whole, data, data, chosen, seed=5)
+    assert (expected["steps"] < 40) == ("patience" in settings)
+    with pytest.raises(Killed), checkpoints.checkpoints_in(tmp_path / "checkpoints"):
+        training.fit(kind(killed_at), data, data, chosen, seed=5)
+    assert [path.suffix for path in (tmp_path / "checkpoints").iterdir()] == [".ckpt"]
+    with checkpoints.checkpoints_in(tmp_path / "checkpoints"):
+        again = kind()
+        found = training.fit(again, data, data, chosen, seed=5)
+    assert without_seconds(found) == without_seconds(expected)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    steps = again.calls if isinstance(again, Wide) else len(again.moves)
+    assert steps < (whole.calls if isinstance(whole, Wide) else len(whole.moves)) or killed_at == 1
     assert list(tmp_path.iterdir()) == []
-    broken = Regression()
-    broken.training_loss = lambda *_: broken.line.weight.sum() * math.nan  # type: ignore[method-assign]
-    with pytest.raises(training.TrainingDivergedError):
-        training.fit(broken, line_data(), line_data(), options(), seed=0)
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_another_training_is_named_and_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(at: int, rows: int = 256, seed: int = 5, width: int = 1, **settings: Any) -> list[str]:
+        caplog.clear()
+        data = line_data(rows)
+        with pytest.raises(Killed), checkpoints.checkpoints_in(tmp_path, options={"width": width}):
+            training.fit(Wide(at), data, data, options(**settings), seed)
+        return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+    monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", math.inf)
+    assert start(3) == []
+    (file,) = tmp_path.iterdir()
+    monkeypatch.setattr(checkpoints, "INTERVAL", 60.0)
+    assert start(1) == []
+    for change, named in (
+        ({"learning_rate": 0.5}, r"(training.learning_rate: 0.001, now 0.5)"),
+        ({"seed": 6, "width": 2}, r"(options.width: 1, now 2; training.seed: 5, now 6)"),
+        ({"rows": 255}, "(profiles: "),
+    ):
+        (warning,) = start(1, **change)
+        assert "is of other settings " + named in warning
+        assert warning.endswith("starting afresh")
+    for content in (b"", file.read_bytes()[:500], pickle.dumps({"about": Path()}, protocol=2)):
+        file.write_bytes(content)
+        (warning,) = start(1)
+        assert "cannot be read" in warning
+
+
+def test_short_trainings_write_no_checkpoint_and_a_full_disk_ends_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    written: list[Path] = []
+
+    def full(checkpoint: Any, file: Any) -> None:
+        written.append(Path(file.name))
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(torch, "save", full)
+    (tmp_path / "of another").touch()
+    with checkpoints.checkpoints_in(tmp_path):
+        training.fit(Wide(), line_data(), line_data(), options(), seed=5)
+    assert written == []
+    monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", math.inf)
+    with checkpoints.checkpoints_in(tmp_path / "c"):
+        record = training.fit(Wide(), line_data(), line_data(), options(max_steps=2), seed=5)
+    assert record["steps"] == len(written) == 2
+    assert "training goes on: " in caplog.text
+    assert "no space is left on the disk" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["of another"]
+
+
+def test_a_process_that_is_asked_to_end_writes_a_checkpoint_first(tmp_path: Path) -> None:
+    data, whole, again = line_data(), Wide(), Wide()
+    with pytest.raises(SystemExit), checkpoints.checkpoints_in(tmp_path / "c"):
+        training.fit(Wide(terminated_at=25), data, data, options(), seed=5)
+    training.fit(whole, data, data, options(), seed=5)
+    with checkpoints.checkpoints_in(tmp_path / "c"):
+        training.fit(again, data, data, options(), seed=5)
+    assert again.calls == 40 - 25
+    torch.testing.assert_close(dict(again.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)
 
 
 def test_a_terminal_shows_a_bar_over_all_steps_and_no_log_lines(

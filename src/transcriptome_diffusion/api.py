@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from transcriptome_diffusion.artefacts import replaced_when_whole
+from transcriptome_diffusion.checkpoints import checkpoints_in
 from transcriptome_diffusion.expression.normalise import is_counts, log2_of_counts
 from transcriptome_diffusion.expression.options import SplitOptions
 from transcriptome_diffusion.expression.profiles import GENE_COLUMNS, dense, make_profiles
@@ -140,13 +142,17 @@ def split(profiles: ad.AnnData, seed: int = 0, column: str | None = None, folds:
     return Splits(*(parts[name].copy() for name in SPLITS))
 
 
-def fit(generator: str, train: ad.AnnData, validation: ad.AnnData, **options: Any) -> Generator:
+def fit(
+    generator: str, train: ad.AnnData, validation: ad.AnnData, checkpoint: str | Path | None = None, **options: Any
+) -> Generator:
     """Train a generator.
 
     Args:
         generator: its name on the scorecard: ``class_gaussian``, ``vae``, ``flow_matching``, ``ddim``, ...
         train: (n, n_genes), as ``prepare`` and ``split`` return it.
         validation: of other donors, with the same genes; choices are made on it, such as when to stop.
+        checkpoint: a folder of this training alone, where a long one keeps what it needs to go on: the same call
+            after its process was killed continues it. The folder is removed at its end.
         options: of the generator, as in its block of parameters, for instance ``training={"max_steps": 500}``.
 
     Returns:
@@ -164,7 +170,8 @@ def fit(generator: str, train: ad.AnnData, validation: ad.AnnData, **options: An
     if spec.sampler:
         options["sampler"] = {"name": generator, **options.get("sampler", {})}
     cls, checked = spec.load_class(), spec.options.model_validate(options)
-    model = cls.fit(_declared(train), _declared(validation), checked)
+    with checkpoints_in(checkpoint, options=checked.model_dump(mode="json")) if checkpoint else nullcontext():
+        model = cls.fit(_declared(train), _declared(validation), checked)
     model.record |= training_facts(model, train)
     return model
 

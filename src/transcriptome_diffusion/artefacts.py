@@ -10,15 +10,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 DESCRIPTION_FILE = "model.json"
 TENSOR_FILE = "tensors.safetensors"
+#: ends the names of the folders in which files and folders are written; their owner holds a lock on the file in them
+STAGING, OWNER, PREVIOUS = ".partial", ".owner", ".previous"
+#: seconds after which a folder without a lock is nobody's
+YOUNG = 60.0
 
 _UNWRITABLE: dict[int | None, str] = {
     errno.ENOSPC: "no space is left on the disk",
@@ -46,13 +51,16 @@ def replaced_when_whole(final: Path) -> Iterator[Path]:
     """
     final = Path(final)
     temporary: Path | None = None
+    owner: IO[str] | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", suffix=STAGING, dir=final.parent))
+        owner = (temporary / OWNER).open("w")
+        _lock(owner)
         staging = temporary / final.name
         yield staging
         if final.is_dir():
-            os.replace(final, temporary / "previous")
+            os.replace(final, temporary / PREVIOUS)
         os.replace(staging, final)
     except OSError as error:
         if (reason := _UNWRITABLE.get(error.errno)) is None:
@@ -64,6 +72,57 @@ def replaced_when_whole(final: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        if owner is not None:
+            owner.close()
+
+
+def _lock(file: IO[str]) -> bool | None:
+    """Take the lock of a file; False if another process has it, None where the file system has no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+def remove_leftovers(folders: Iterable[Path]) -> list[Path]:
+    """Remove what processes left half-written below ``folders`` when they were killed.
+
+    Folders in which a living process writes are known by its lock, on this machine or another, and stay. What was
+    killed between taking the old folder away and putting the new, whole one there is brought to its end.
+
+    Returns:
+        The folders removed.
+    """
+    removed = []
+    for top in folders:
+        for place, names, _ in os.walk(top):
+            for name in [name for name in names if name.startswith(".") and name.endswith(STAGING)]:
+                names.remove(name)
+                left = Path(place, name)
+                if not _abandoned(left):
+                    continue
+                if (left / PREVIOUS).exists():
+                    for whole in left.glob("[!.]*"):
+                        if not (left.parent / whole.name).exists():
+                            os.replace(whole, left.parent / whole.name)
+                shutil.rmtree(left, ignore_errors=True)
+                removed.append(left)
+    return removed
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether nobody writes in a staging folder."""
+    with suppress(OSError):
+        if not (folder / OWNER).exists():  # it was killed, or is just about to take its lock
+            return time.time() - folder.stat().st_mtime > YOUNG
+        with (folder / OWNER).open("a") as owner:
+            return bool(_lock(owner))
+    return False
 
 
 def write_model(

@@ -21,7 +21,16 @@ class _Commands(click.Group):
         return [*super().list_commands(ctx), "run"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return __getattr__("run") if cmd_name == "run" else super().get_command(ctx, cmd_name)
+        """For the list of commands; Kedro is not loaded for its line."""
+        if cmd_name == "run":
+            return click.Command("run", help="Run the pipelines of a project, in its folder; Kedro's command.")
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, __getattr__("run") if name == "run" else command, rest
 
 
 @click.group(name="transcriptome-diffusion", cls=_Commands, context_settings=HELP)
@@ -82,7 +91,9 @@ def generate(
     counts_of: Path | None,
     library_size: int | None,
 ) -> None:
-    """Draw profiles from a trained model, for instance
+    """Draw profiles from a trained model.
+
+    For instance
 
     transcriptome-diffusion generate --model data/06_models/vae --profiles lung=500 --profiles liver=100 --out new.h5ad
     """
@@ -112,7 +123,10 @@ def generate(
     help="A scorecard.csv whose values go into the card.",
 )
 def describe(folder: Path, card: bool, scorecard: Path | None) -> None:
-    """What a trained model was trained on and how; with --card as a model card."""
+    """Say what a model was trained on, and how.
+
+    With --card as a model card.
+    """
     import pandas as pd
     import yaml
 
@@ -171,9 +185,10 @@ def score(
     folds: int,
     draws: int,
 ) -> None:
-    """Score synthetic profiles that any tool made, against real ones: scorecard.csv and report.html.
+    """Score synthetic profiles of any tool.
 
-    The tool must have learnt from the part `train` of the real profiles only. For instance
+    Writes scorecard.csv and report.html. The tool must have learnt from the part `train` of the real profiles only.
+    For instance
 
     transcriptome-diffusion score --real cohort.h5ad --split-column split --synthetic mine=gan.h5ad --out scores
     """

@@ -141,7 +141,7 @@ class CountModel:
             raise ValueError(f"no training sample is of {unknown[:5]}; there are {list(self.means.index)}.")
         rng = np.random.default_rng(seed)
         counts = np.empty(profiles.shape, dtype=np.float32)
-        libraries = np.empty(profiles.n_obs)
+        libraries = np.empty(profiles.n_obs, dtype=np.int64)
         for name in sorted(set(keys)):
             place = np.flatnonzero(keys == name)
             like = self.samples[self.samples["class"] == name]
@@ -153,7 +153,7 @@ class CountModel:
                 shape = prior + dense(to_linear(profiles[rows])) * usual
                 expression = rng.gamma(shape) / (prior / mean + usual)
                 counts[rows] = rng.poisson(expression * chosen["drawn_depth"].to_numpy()[:, None])
-                libraries[rows] = chosen["library_size"]
+                libraries[rows] = np.rint(chosen["library_size"])
         obs = profiles.obs.assign(library_size=libraries)
         return make_profiles(counts, obs, profiles.var, COUNTS, profiles.uns.get("generator"))
 

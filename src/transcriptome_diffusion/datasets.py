@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NewType
 
@@ -20,6 +21,7 @@ from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError
 from kedro.io.core import Version
 
 from transcriptome_diffusion.artefacts import read_description, replaced_when_whole
+from transcriptome_diffusion.checkpoints import checkpoints_in
 from transcriptome_diffusion.storage import Storage, is_remote
 
 if TYPE_CHECKING:
@@ -186,14 +188,15 @@ class TrainedModelDataset(_LocalDataset):
         from transcriptome_diffusion.generators.runs import TrainedModel
 
         model = TrainedModel(self._path())
-        if not model.landmarks:
+        if not model.landmarks.tried:
             raise FileNotFoundError(f"{self._path()} holds no trained model; run the pipeline that trains it first.")
         return model
 
     def save(self, data: Any) -> None:
+        from transcriptome_diffusion.runners import each
+
         folder = Path(str(self._get_save_path()))
-        for training in data:
-            training.save(folder)
+        each([partial(training.save, folder) for training in data])
 
     def _exists(self) -> bool:
         from transcriptome_diffusion.generators.runs import TrainedModel
@@ -280,11 +283,15 @@ class PartsDataset(AbstractDataset[Any, Any]):
         return {name: self._part(name).load for name in self._names()}
 
     def save(self, data: Mapping[str, Any]) -> None:
-        """Save every part; a function is called when its part's turn has come, so that one at a time is in memory."""
+        """Save every part; a function is called when its part's turn has come, so that one at a time is in memory.
+
+        A long training within the function goes on from its last checkpoint, if its process was killed.
+        """
         before = self._names() if self._exists() else []
         self._index.unlink(missing_ok=True)
         for name, part in data.items():
-            self._part(name).save(part() if callable(part) else part)
+            with checkpoints_in(self._path(name).with_name(f".{name}-checkpoints")):
+                self._part(name).save(part() if callable(part) else part)
         for name in set(before) - set(data):
             path = self._path(name)
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from transcriptome_diffusion.artefacts import DESCRIPTION_FILE, ArtefactError, read_description, replaced_when_whole
 from transcriptome_diffusion.expression.profiles import dense
-from transcriptome_diffusion.expression.units import to_linear
+from transcriptome_diffusion.expression.units import COUNTS, to_linear
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.label_table import label_table
 from transcriptome_diffusion.generators.options import GenerationOptions
@@ -310,11 +310,12 @@ def _write_gct(chunks: Iterable[ad.AnnData], path: Path, rows: int) -> None:
         tables = _store(chunks, store, rows)
         names = [f"{name} {label}" for name, label in zip(tables.obs_names, tables.obs.iloc[:, 0], strict=True)]
         file.write(f"#1.2\n{tables.n_vars}\t{rows}\nName\tDescription\t" + "\t".join(names) + "\n")
+        form = ".0f" if tables.uns.get("unit") == COUNTS else ".6g"
         symbols = tables.var.get("symbol", tables.var_names.to_series()).astype(str).tolist()
         for start in range(0, tables.n_vars, 256):
             block = store["X"][:, start : start + 256].T
             for gene, symbol, row in zip(tables.var_names[start:], symbols[start:], block, strict=False):
-                file.write(f"{gene}\t{symbol}\t" + "\t".join(f"{value:.6g}" for value in row) + "\n")
+                file.write(f"{gene}\t{symbol}\t" + "\t".join(f"{value:{form}}" for value in row) + "\n")
     stored.unlink()
 
 
@@ -338,7 +339,10 @@ def _write_parquet(chunks: Iterable[ad.AnnData], path: Path) -> None:
 
 
 def _as_table(part: ad.AnnData) -> pd.DataFrame:
-    return pd.concat([part.obs, part.to_df()], axis=1).rename_axis("sample")
+    values = part.to_df()
+    if part.uns.get("unit") == COUNTS:  # whole, however large
+        values = values.astype(np.int64)
+    return pd.concat([part.obs, values], axis=1).rename_axis("sample")
 
 
 def first_training(folder: str | Path) -> Path:

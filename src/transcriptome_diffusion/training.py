@@ -1,28 +1,38 @@
-"""The one place that trains: Lightning's Trainer, its checkpoints, early stopping, weight averaging and progress bar.
+"""The one place that trains: Lightning's Trainer, checkpoints, early stopping, weight averaging and progress bar.
 
 Importing this module imports Lightning, which costs seconds; models import it only in ``fit``.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
+import os
+import pickle
 import sys
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from tempfile import TemporaryDirectory
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
+from transcriptome_diffusion import checkpoints
+from transcriptome_diffusion.artefacts import replaced_when_whole
+from transcriptome_diffusion.checkpoints import TrainingDivergedError
 from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device, seeded, torch_threads
 from transcriptome_diffusion.options import TrainingOptions
 from transcriptome_diffusion.training_cost import announce
@@ -36,10 +46,6 @@ SMALL_NETWORK = 1_000_000
 
 Batch = tuple[Tensor, ...]
 Terms = dict[str, Tensor]
-
-
-class TrainingDivergedError(RuntimeError):
-    """Training broke down before its first healthy validation; there is nothing worth keeping."""
 
 
 class Trainable(Protocol):
@@ -80,7 +86,12 @@ class MemoryBatches:
 
     The rest of an epoch is dropped, or with ``partial`` kept as a smaller batch of two rows or more (batch norm takes
     no single one).
+
+    Attributes:
+        start: how many batches are left out at the beginning, by a training that goes on.
     """
+
+    start = 0
 
     def __init__(self, tensors: Sequence[Tensor], batch_size: int, seed: int, partial: bool = False) -> None:
         self.tensors = tuple(tensors)
@@ -96,11 +107,16 @@ class MemoryBatches:
         return whole + (rest >= self.smallest)
 
     def __iter__(self) -> Iterator[Batch]:
+        epochs, batch = divmod(self.start, self.per_epoch)
+        for _ in range(epochs):
+            torch.randperm(self.rows, generator=self.generator)
+        first = batch * self.batch_size
         while True:
             order = torch.randperm(self.rows, generator=self.generator).to(self.tensors[0].device)
-            for start in range(0, self.rows - self.smallest + 1, self.batch_size):
+            for start in range(first, self.rows - self.smallest + 1, self.batch_size):
                 chosen = order[start : start + self.batch_size]
                 yield tuple(tensor[chosen] for tensor in self.tensors)
+            first = 0
 
 
 class WholeBatch:
@@ -152,6 +168,13 @@ class MovingAverage(WeightAveraging):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.on_validation_epoch_start(trainer, pl_module)
 
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["average"] = self.weights
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        for name, tensor in self.weights.items():
+            tensor.copy_(checkpoint["average"][name])
+
 
 def changing(module: nn.Module) -> dict[str, Tensor]:
     """What training changes, by its name in the ``state_dict``: learnt parameters and batch norm's statistics."""
@@ -164,31 +187,48 @@ def changing(module: nn.Module) -> dict[str, Tensor]:
 
 
 class Record(L.Callback):
-    """Keeps the curve, and logs a line at every tenth of the way where no progress bar is shown.
+    """Keeps the curve and good weights, and logs a line at every tenth of the way where no progress bar is shown.
 
     Attributes:
         curve: one entry per validation: step, epoch (passes over the training rows), train_loss (mean since
             the last one), validation_loss, the means of further terms of the training loss under their own
             names, those of the validation loss with ``validation_`` before, learning_rate, seconds.
+        kept: the averaged weights of the best validation or, with ``keep: last``, of the last one; by name.
+        kept_step: the step that they are of.
     """
 
-    def __init__(self, max_steps: int, steps_per_epoch: float, title: str, log_lines: bool) -> None:
+    def __init__(
+        self, average: MovingAverage, keep: str, max_steps: int, steps_per_epoch: float, title: str, log_lines: bool
+    ) -> None:
+        self.average, self.keep = average, keep
         self.max_steps, self.steps_per_epoch, self.title, self.log_lines = max_steps, steps_per_epoch, title, log_lines
         self.curve: list[dict[str, float]] = []
-        self.tenths = 0
+        self.tenths, self.kept_step, self.seconds_before = 0, 0, 0.0
+        self.kept: dict[str, Tensor] = {}
 
     @property
     def best(self) -> dict[str, float]:
         """The entry with the lowest validation loss, the first of equal ones."""
         return min(self.curve, key=lambda entry: entry["validation_loss"])
 
+    @property
+    def seconds(self) -> float:
+        """Since the start of training, without the time between two processes."""
+        return self.seconds_before + time.perf_counter() - self.started
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("curve", "tenths", "kept", "kept_step", "seconds")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.curve, self.tenths, self.kept, self.kept_step, self.seconds_before = state_dict.values()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, FitModule)
         train, validation = pl_module.training_means, pl_module.validation_means
-        step, seconds = trainer.global_step, time.perf_counter() - self.started
+        step, seconds = trainer.global_step, self.seconds
         self.curve.append(
             {
                 "step": step,
@@ -201,6 +241,10 @@ class Record(L.Callback):
                 "seconds": round(seconds, 3),
             }
         )
+        # with `keep: last` they are needed only if a later validation finds a breakdown
+        if self.keep == "last" or self.best is self.curve[-1]:
+            self.kept_step = step
+            self.kept = {name: tensor.clone() for name, tensor in self.average.weights.items()}
         if self.log_lines and step * 10 // self.max_steps > self.tenths:
             self.tenths = step * 10 // self.max_steps
             logger.info(
@@ -248,13 +292,14 @@ class FitModule(L.LightningModule):
 
     def __init__(self, model: Any, options: TrainingOptions, seed: int, device: torch.device) -> None:
         super().__init__()
-        self.automatic_optimization = False
+        self.automatic_optimization, self.strict_loading = False, False  # a checkpoint has no constants
         self.model, self.options = model, options
         self.adversarial = isinstance(model, Adversarial)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.collected: defaultdict[str, list[Tensor]] = defaultdict(list)
         self.training_means: dict[str, float] = {}
         self.validation_means: dict[str, float] = {}
+        self.restored: list[Tensor] = []
 
     def training_step(self, batch: Batch, index: int) -> None:
         optimizers: Any = self.optimizers()
@@ -318,14 +363,30 @@ class FitModule(L.LightningModule):
         return self.model.trouble(train) if self.adversarial else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the averaged weights into a checkpoint of weights alone, for which Lightning asks no callback.
+        """What Lightning does not know: losses since the last validation and the states of random numbers.
 
         Constants stay out of it: with a preconditioner of all genes, writing them would cost more than training.
         """
-        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        averages = [callback for callback in callbacks if isinstance(callback, MovingAverage)]
-        if "callbacks" not in checkpoint and averages:
-            checkpoint["state_dict"] = averages[0].weights
+        checkpoint["state_dict"] = changing(self)
+        checkpoint["collected"] = {name: torch.stack(values) for name, values in self.collected.items()}
+        checkpoint["random"] = [get() for get, _ in self.random_states]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.collected.update({name: list(values.unbind()) for name, values in checkpoint["collected"].items()})
+        self.restored = checkpoint["random"]
+
+    def on_train_start(self) -> None:
+        for (_, put), state in zip(self.random_states, self.restored, strict=bool(self.restored)):
+            put(state)
+
+    @property
+    def random_states(self) -> list[tuple[Callable[[], Tensor], Callable[[Tensor], Any]]]:
+        """How the states of random numbers are read and set: those of the losses, of the CPU, and of the device."""
+        states = [(self.generator.get_state, self.generator.set_state), (torch.get_rng_state, torch.set_rng_state)]
+        if self.device.type != "cpu":
+            device = getattr(torch, self.device.type)
+            states.append((device.get_rng_state, device.set_rng_state))
+        return states
 
     def configure_optimizers(self) -> Any:
         critic = set(self.model.critic.parameters()) if self.adversarial else set()
@@ -415,11 +476,96 @@ def for_small_networks(options: TrainingOptions, parameters: int, device: torch.
     return options.model_copy(update={"threads": options.threads or 1, "precision": precision})
 
 
-def load_weights(module: FitModule, path: str) -> int:
-    """Load the weights of a checkpoint, and return its step."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict({**module.state_dict(), **checkpoint["state_dict"]})
-    return int(checkpoint["global_step"])
+class CheckpointFile(CheckpointIO):
+    """Reads and writes a checkpoint: whole or not at all, and nothing but tensors and plain values are read."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replaced_when_whole(Path(path)) as staging, staging.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())  # else a loss of power may leave an empty file under the final name
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class Checkpoint(L.Callback):
+    """Writes a checkpoint once in ``checkpoints.INTERVAL`` seconds, and when the process is asked to end (SIGTERM).
+
+    Less often, where writing takes more than ``checkpoints.SHARE`` of the time.
+
+    It lies in the folder of ``checkpoints.checkpoints_in`` and holds all that the rest of a training depends on, so
+    that on a CPU an interrupted training ends with the same weights, bit for bit.
+
+    Args:
+        about: what decides the training; a checkpoint of another one is not used.
+    """
+
+    def __init__(self, folder: Path, title: str, about: Callable[[], dict[str, Any]], batches: MemoryBatches) -> None:
+        self.path = folder / f"{''.join(c if c.isalnum() else '_' for c in title)}{checkpoints.SUFFIX}"
+        self.title, self.make_about, self.batches = title, about, batches
+        self.due = time.monotonic() + checkpoints.INTERVAL
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        # only where it is needed, since it reads all profiles; as it comes back from a file
+        return json.loads(json.dumps(self.make_about()))
+
+    def find(self) -> str | None:
+        """The path of a checkpoint of this very training, if there is one."""
+        if not self.path.exists():
+            return None
+        try:
+            found = CheckpointFile().load_checkpoint(self.path)
+            before, step, batches = found["about"], found["global_step"], found["batches"]
+        except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+            logger.warning("%s: the checkpoint %s cannot be read (%s); starting afresh", self.title, self.path, error)
+            return None
+        if changed := checkpoints.differences(before, self.about):
+            what = "; ".join(changed)
+            logger.warning(
+                "%s: the checkpoint %s is of other settings (%s); starting afresh", self.title, self.path, what
+            )
+            return None
+        logger.info("%s: going on from step %d, whose checkpoint is %s", self.title, step, self.path)
+        self.batches.start = batches
+        return str(self.path)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        # here and not at the end of a batch, after which there may be a validation
+        if time.monotonic() >= self.due:
+            self.write(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        # Lightning raises it between two steps
+        if isinstance(exception, SIGTERMException) and trainer.global_step < trainer.max_steps:
+            self.write(trainer)
+
+    def write(self, trainer: L.Trainer) -> None:
+        started = time.monotonic()
+        try:
+            trainer.save_checkpoint(self.path)
+        except OSError as error:
+            logger.warning("%s: no checkpoint was written, training goes on: %s", self.title, error)
+        now = time.monotonic()
+        self.due = now + max(checkpoints.INTERVAL, (now - started) / checkpoints.SHARE)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for count in (progress["total"], progress["current"]):  # the batch that is about to start does not count
+            count["ready"] = count["completed"]
+        checkpoint |= {"about": self.about, "batches": progress["total"]["completed"]}
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Of the values of tensors."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().contiguous().cpu().numpy().data)
+    return found.hexdigest()[:16]
 
 
 def fit(
@@ -456,7 +602,6 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())
         stack.enter_context(compute_settings(seed, device, options.threads, options.precision))
-        folder = stack.enter_context(TemporaryDirectory(prefix="training-"))
         model.to(device)
         rows = [t.to(device) for t in train]
         batches = MemoryBatches(rows, options.batch_size, seed + 2, options.partial_batches)
@@ -467,16 +612,24 @@ def fit(
         bfloat16 = multiplies_bfloat16(options.precision, device)
         announce(title, parameters, batches.batch_size, options.max_steps, device, bfloat16)
         module = FitModule(model, options, seed + 1, device)
-        # with `keep: last` it is needed only if a later validation finds a breakdown
-        monitor = MONITORED if options.keep == "best" else None
-        checkpoint = ModelCheckpoint(folder, "{step}", monitor=monitor, save_weights_only=True)
         watched = sys.stdout.isatty()
-        record = Record(options.max_steps, steps_per_epoch, title, log_lines=not watched)
-        callbacks: list[L.Callback] = [
-            MovingAverage(options.ema_decay, options.ema_warmup),
-            record,
-            checkpoint,
-        ]
+        average = MovingAverage(options.ema_decay, options.ema_warmup)
+        record = Record(average, options.keep, options.max_steps, steps_per_epoch, title, log_lines=not watched)
+        callbacks: list[L.Callback] = [average, record]
+        checkpoint = None
+        if (place := checkpoints.current()) is not None:
+
+            def about() -> dict[str, Any]:
+                return {
+                    "code": checkpoints.code_version(),
+                    **place.about,
+                    "training": {**options.model_dump(mode="json"), "seed": seed},
+                    "network": repr(model),
+                    "profiles": digest([*train, *validation]),
+                }
+
+            checkpoint = Checkpoint(place.folder, title, about, batches)
+            callbacks.append(checkpoint)
         if options.patience is not None:
             callbacks.append(EarlyStopping(MONITORED, patience=options.patience, check_finite=False))
         if watched:
@@ -490,27 +643,32 @@ def fit(
             val_check_interval=min(options.validate_every, options.max_steps) * batches_per_step,
             check_val_every_n_epoch=None,
             callbacks=callbacks,
-            plugins=[LightningEnvironment()],
+            plugins=[LightningEnvironment(), CheckpointFile()],
             logger=False,
+            enable_checkpointing=False,  # Lightning's own, which would lie in the current folder
             enable_progress_bar=watched,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        started, found, stopped = time.perf_counter(), None, None
+        found = stopped = None
+        path = checkpoint.find() if checkpoint else None
         try:
-            trainer.fit(module, batches, WholeBatch([t.to(device) for t in validation]))
+            others = WholeBatch([t.to(device) for t in validation])
+            trainer.fit(module, batches, others, ckpt_path=path, weights_only=True)
             if options.keep == "last" and not all(bool(t.isfinite().all()) for t in changing(module).values()):
                 found = f"the averaged weights are not finite after {trainer.global_step} steps; lower `learning_rate`."
         except TrainingDivergedError as error:
             found = str(error)
         if found and not record.curve:
+            if checkpoint:
+                checkpoint.path.unlink(missing_ok=True)
             raise TrainingDivergedError(f"{title}: {found} No validation before was healthy: nothing is kept.")
         if found or options.keep == "best":
-            step = load_weights(module, checkpoint.best_model_path)
-        seconds = time.perf_counter() - started
+            module.load_state_dict(record.kept, strict=False)
+        seconds = record.seconds
     model.to("cpu").eval()
     if found:
-        stopped = f"{title}: {found} The averaged weights of step {step} are kept."
+        stopped = f"{title}: {found} The averaged weights of step {record.kept_step} are kept."
         logger.warning("%s", stopped)
     elif trainer.global_step < options.max_steps:
         since = f"no gain on validation donors since step {record.best['step']}"

@@ -389,25 +389,27 @@ def test_an_interrupted_trial_does_not_count_and_the_current_settings_are_tried_
     assert found.first == found.table["value"][1]
 
 
-def work(folder: Path, barrier: Any) -> None:
+def work(folder: Path, barrier: Any, storage: str = "studies.db") -> None:
     barrier.wait()
-    searching(folder, trials=9, seeds=1).run()
+    searching(folder, trials=9, seeds=1, storage=str(folder / storage)).run()
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # filters are shared by threads
-@pytest.mark.parametrize("kind", ["thread", "process"])
-def test_workers_share_one_study_to_the_trial(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "storage"), [("thread", "studies.db"), ("process", "studies.db"), ("thread", "studies.journal")]
+)
+def test_workers_share_one_study_to_the_trial(kind, storage, tmp_path):
     if kind == "thread":
         barrier: Any = threading.Barrier(2)
-        other: Any = threading.Thread(target=work, args=(tmp_path, barrier))
+        other: Any = threading.Thread(target=work, args=(tmp_path, barrier, storage))
     else:
         context = multiprocessing.get_context("spawn")
         barrier = context.Barrier(2)
-        other = context.Process(target=work, args=(tmp_path, barrier))
+        other = context.Process(target=work, args=(tmp_path, barrier, storage))
     other.start()
-    work(tmp_path, barrier)
+    work(tmp_path, barrier, storage)
     other.join()
-    trials = searching(tmp_path, trials=9, seeds=1).study.get_trials()
+    trials = searching(tmp_path, trials=9, seeds=1, storage=str(tmp_path / storage)).study.get_trials()
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert 9 <= len(trials) <= 10  # both may finish in the same instant, and both begin the last one
     # what either draws follows from how many trials there are: they search, and do not repeat each other

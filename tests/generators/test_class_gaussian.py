@@ -31,7 +31,7 @@ def labels(tissue, n):
 @pytest.mark.parametrize("size", [12, 300], ids=["fewer profiles than genes", "more"])
 def test_samples_have_the_class_means_and_the_ledoit_wolf_covariance_of_scikit_learn(size):
     train = cohort({"liver": size, "lung": 40})
-    model = ClassGaussian.fit(train, train, ClassGaussianOptions())
+    model = ClassGaussian.fit(train, train, ClassGaussianOptions(marginal_map=False))
     drawn = model.sample(labels("liver", 60_000), seed=1).X.astype(np.float64)
 
     liver = train[train.obs["tissue"] == "liver"].X.astype(np.float64)
@@ -48,7 +48,7 @@ def test_samples_have_the_class_means_and_the_ledoit_wolf_covariance_of_scikit_l
 
 def test_a_small_class_takes_the_covariance_pooled_over_classes():
     train = cohort({"liver": 5, "lung": 80})
-    model = ClassGaussian.fit(train, train, ClassGaussianOptions(min_samples=6))
+    model = ClassGaussian.fit(train, train, ClassGaussianOptions(marginal_map=False, min_samples=6))
     assert model.record["classes_with_pooled_covariance"] == 1
     drawn = model.sample(labels("liver", 40_000), seed=1).X.astype(np.float64)
     parts = [train[train.obs["tissue"] == t].X.astype(np.float64) for t in ("liver", "lung")]
@@ -57,20 +57,20 @@ def test_a_small_class_takes_the_covariance_pooled_over_classes():
     expected = LedoitWolf(assume_centered=True).fit(within / scale).covariance_ * np.outer(scale, scale)
     np.testing.assert_allclose(np.cov(drawn.T), expected, atol=0.03 * np.diag(expected).max())
     np.testing.assert_allclose(drawn.mean(axis=0), parts[0].mean(axis=0), atol=0.1)
-    own = ClassGaussian.fit(train, train, ClassGaussianOptions(min_samples=5))
+    own = ClassGaussian.fit(train, train, ClassGaussianOptions(marginal_map=False, min_samples=5))
     assert own.record["classes_with_pooled_covariance"] == 0
 
 
 def test_a_gene_constant_within_its_class_stays_constant():
     train = cohort({"liver": 30, "lung": 30})
     train.X[:, 3] = np.where(train.obs["tissue"] == "liver", 0.1, 7.3)
-    drawn = ClassGaussian.fit(train, train, ClassGaussianOptions()).sample(labels("lung", 50), seed=0)
+    drawn = ClassGaussian.fit(train, train, ClassGaussianOptions(marginal_map=False)).sample(labels("lung", 50), seed=0)
     np.testing.assert_allclose(drawn.X[:, 3], 7.3, rtol=1e-6)
 
 
 def test_the_batch_size_changes_nothing_but_memory():
     train = cohort({"liver": 30, "lung": 20, "skin": 4})
-    model = ClassGaussian.fit(train, train, ClassGaussianOptions())
+    model = ClassGaussian.fit(train, train, ClassGaussianOptions(marginal_map=False))
     many = pd.DataFrame({"tissue": ["lung", "liver", "skin"] * 30}, index=range(90))
     whole, parts = (model.sample(many, seed=3, batch_size=b).X for b in (1000, 7))
     np.testing.assert_allclose(whole, parts, rtol=1e-5)
@@ -79,13 +79,13 @@ def test_the_batch_size_changes_nothing_but_memory():
 def test_a_combination_of_conditions_without_training_profiles_is_refused_by_name():
     train = cohort({"liver": 30, "lung": 30})
     train.obs["study"] = np.where(train.obs["tissue"] == "liver", "GTEX", "TCGA")
-    model = ClassGaussian.fit(train, train, ClassGaussianOptions(conditions=["tissue", "study"]))
+    model = ClassGaussian.fit(train, train, ClassGaussianOptions(marginal_map=False, conditions=["tissue", "study"]))
     with pytest.raises(ValueError, match=r"\{'tissue': 'lung', 'study': 'GTEX'\}"):
         model.sample(pd.DataFrame({"tissue": ["lung"], "study": ["GTEX"]}), seed=0)
 
 
 def test_eighteen_thousand_genes_need_no_covariance_matrix():
     train = cohort({"liver": 20, "lung": 20}, genes=18_000)
-    model = ClassGaussian.fit(train, train, ClassGaussianOptions())
+    model = ClassGaussian.fit(train, train, ClassGaussianOptions(marginal_map=False))
     assert max(tensor.size for tensor in model.state().values()) == 40 * 18_000
     assert model.sample(labels("liver", 5), seed=0).shape == (5, 18_000)

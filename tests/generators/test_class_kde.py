@@ -51,7 +51,7 @@ def test_kernels_with_fewer_profiles_than_genes_give_the_density_of_the_full_cov
 def test_mean_and_variance_within_the_class_do_not_depend_on_the_bandwidth(bandwidth):
     values = two_modes(80, 0)
     train = cohort(values, 0)
-    model = ClassKDE.fit(train, train, ClassKDEOptions(bandwidths=[bandwidth]))
+    model = ClassKDE.fit(train, train, ClassKDEOptions(marginal_map=False, bandwidths=[bandwidth]))
     drawn = model.sample(labels(50_000), seed=1).X.astype(np.float64)
     np.testing.assert_allclose(drawn.mean(axis=0), values.mean(axis=0), atol=0.05)
     np.testing.assert_allclose(drawn.var(axis=0), values.var(axis=0), rtol=0.03)
@@ -61,7 +61,7 @@ def test_the_groups_within_a_class_survive_a_small_bandwidth_only():
     train = cohort(two_modes(100, 0), 0)
 
     def between(bandwidth):
-        model = ClassKDE.fit(train, train, ClassKDEOptions(bandwidths=[bandwidth]))
+        model = ClassKDE.fit(train, train, ClassKDEOptions(marginal_map=False, bandwidths=[bandwidth]))
         drawn = model.sample(labels(2000), seed=1).X.mean(axis=1)
         return (np.abs(drawn - 5) < 0.7).mean()
 
@@ -71,7 +71,7 @@ def test_the_groups_within_a_class_survive_a_small_bandwidth_only():
 
 def test_a_bandwidth_near_zero_gives_back_training_profiles():
     values = two_modes(40, 0).astype(np.float32)
-    model = ClassKDE.fit(cohort(values, 0), cohort(values, 1), ClassKDEOptions(bandwidths=[1e-4]))
+    model = ClassKDE.fit(cohort(values, 0), cohort(values, 1), ClassKDEOptions(marginal_map=False, bandwidths=[1e-4]))
     drawn = model.sample(labels(100), seed=0).X
     nearest = np.abs(drawn[:, None] - values[None]).max(axis=2).min(axis=1)
     assert nearest.max() < 1e-2
@@ -82,7 +82,7 @@ def test_the_bandwidth_is_that_of_the_validation_profiles():
     grid = [round(0.05 * 1.25**i, 3) for i in range(18)]
 
     def chosen(draw, n):
-        options = ClassKDEOptions(bandwidths=grid)
+        options = ClassKDEOptions(marginal_map=False, bandwidths=grid)
         return ClassKDE.fit(cohort(draw(n, 0), 0), cohort(draw(300, 1), 1), options).bandwidth
 
     def one_mode(n, seed):
@@ -96,7 +96,7 @@ def test_the_choice_is_recorded_and_a_grid_that_is_too_short_is_reported(caplog)
     rng = np.random.default_rng(5)
     train, validation = (cohort(rng.normal(5, 1, size=(60, 6)), seed) for seed in (0, 1))
     with caplog.at_level(logging.WARNING):
-        model = ClassKDE.fit(train, validation, ClassKDEOptions(bandwidths=[0.05, 0.1]))
+        model = ClassKDE.fit(train, validation, ClassKDEOptions(marginal_map=False, bandwidths=[0.05, 0.1]))
     assert "extend the list" in caplog.text
     densities = dict(model.record["validation_log_density_per_gene"])
     assert model.record["bandwidth"] == max(densities, key=densities.get) == 0.1
@@ -104,7 +104,7 @@ def test_the_choice_is_recorded_and_a_grid_that_is_too_short_is_reported(caplog)
 
 def test_the_bandwidth_survives_the_disk(tmp_path):
     train = cohort(two_modes(50, 0), 0)
-    model = ClassKDE.fit(train, train, ClassKDEOptions(bandwidths=[0.3]))
+    model = ClassKDE.fit(train, train, ClassKDEOptions(marginal_map=False, bandwidths=[0.3]))
     model.save(tmp_path / "kde")
     np.testing.assert_array_equal(
         ClassKDE.load(tmp_path / "kde").sample(labels(9), seed=2).X, model.sample(labels(9), seed=2).X
@@ -113,6 +113,6 @@ def test_the_bandwidth_survives_the_disk(tmp_path):
 
 def test_the_batch_size_changes_nothing_but_memory():
     train = cohort(two_modes(50, 0), 0)
-    model = ClassKDE.fit(train, train, ClassKDEOptions(bandwidths=[0.3]))
+    model = ClassKDE.fit(train, train, ClassKDEOptions(marginal_map=False, bandwidths=[0.3]))
     whole, parts = (model.sample(labels(50), seed=3, batch_size=b).X for b in (1000, 7))
     np.testing.assert_allclose(whole, parts, rtol=1e-5)

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from transcriptome_diffusion import checkpoints
+from transcriptome_diffusion.checkpoints import TrainingDivergedError
 from transcriptome_diffusion.expression.profiles import make_profiles, split_runs
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.options import ClassGaussianOptions
@@ -103,6 +105,68 @@ def test_a_broken_run_is_trained_again(tmp_path, options, caplog):
     save(tmp_path, 2, options, resume=True)
     assert Counting.seeds == [7, 1007, 7]
     assert "trained again" in caplog.text
+
+
+class Training(ClassGaussian):
+    """Says where its checkpoints go, and is interrupted while it leaves one there."""
+
+    interrupted = True
+
+    @classmethod
+    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassGaussianOptions) -> Training:
+        found = checkpoints.current()
+        assert found is not None
+        assert found.about == {"options": options.model_dump(mode="json")}
+        found.folder.mkdir(parents=True, exist_ok=True)
+        (found.folder / "x.ckpt").touch(exist_ok=not cls.interrupted)
+        if cls.interrupted:
+            raise KeyboardInterrupt
+        return super().fit(train, validation, options)
+
+
+def test_every_training_has_a_folder_for_checkpoints_that_goes_with_its_end(tmp_path, options, monkeypatch):
+    data = {space: (cohort(0), cohort(1), options) for space in ("landmarks", "transcriptome")}
+    for training in trainings(Training, data, runs=2):
+        with pytest.raises(KeyboardInterrupt):
+            training.save(tmp_path)
+    assert len(list(tmp_path.rglob("*.ckpt"))) == 4
+    assert len(Runs(tmp_path)) == 0
+    monkeypatch.setattr(Training, "interrupted", False)
+    for training in trainings(Training, data, runs=2):
+        training.save(tmp_path)
+    assert not list(tmp_path.rglob(".*"))
+    assert checkpoints.current() is None
+
+
+class Diverging(Counting):
+    """The second run and all on all genes break down."""
+
+    @classmethod
+    def fit(cls, train: ad.AnnData, validation: ad.AnnData, options: ClassGaussianOptions) -> Diverging:
+        if options.seed in (1007, 8):
+            raise TrainingDivergedError("the loss is nan")
+        return super().fit(train, validation, options)
+
+
+def test_a_training_that_diverges_leaves_the_reason_and_not_an_end(tmp_path, options):
+    other = options.model_copy(update={"seed": 8})
+    data = {"landmarks": (cohort(0), cohort(1), options), "transcriptome": (cohort(0), cohort(1), other)}
+    for training in trainings(Diverging, data, runs=1):
+        training.save(tmp_path)
+    model = TrainedModel(tmp_path)
+    assert model.complete
+    assert (len(model.landmarks), model.landmarks.why) == (1, "")
+    assert (len(model.transcriptome), model.transcriptome.why) == (0, "the loss is nan")
+    assert model.transcriptome.records()[0]["stopped"] == "the loss is nan"
+    for training in trainings(Diverging, {"landmarks": (cohort(0), cohort(1), options)}, runs=3):
+        training.save(tmp_path)
+    runs = Runs(tmp_path)
+    assert [folder.name for folder in runs.folders] == ["run_1", "run_3"]
+    assert (runs.tried, runs.why) == (3, "the loss is nan")
+    assert TrainedModel(tmp_path).complete
+    for training in trainings(Counting, {"landmarks": (cohort(0), cohort(1), options)}, runs=3):
+        training.save(tmp_path)
+    assert (len(Runs(tmp_path)), Runs(tmp_path).why) == (3, "")
 
 
 @pytest.mark.parametrize("change", ["value", "label", "validation", "setting", "unit", "gene"])

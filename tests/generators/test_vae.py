@@ -19,7 +19,7 @@ TRAINING = {"max_steps": 300, "validate_every": 50, "batch_size": 64, "learning_
 
 def options(**settings: Any) -> VAEOptions:
     small = {"conditions": ["tissue", "sex"], "hidden": [32], "latent_dim": 4, "embedding_dim": 4}
-    return VAEOptions.model_validate({**small, "training": TRAINING, **settings})
+    return VAEOptions.model_validate({"marginal_map": False, **small, "training": TRAINING, **settings})
 
 
 def factor_cohort(n: int, seed: int) -> Any:

@@ -34,7 +34,7 @@ def options(**settings: Any) -> WGANGPOptions:
             "precision": "float32",
         },
     }
-    return WGANGPOptions.model_validate({**small, **settings})
+    return WGANGPOptions.model_validate({"marginal_map": False, **small, **settings})
 
 
 def objective(**settings: Any) -> AdversarialObjective:

@@ -4,6 +4,7 @@ import pytest
 from transcriptome_diffusion.metrics import bounded
 from transcriptome_diffusion.metrics.bounded import BoundedDistances
 from transcriptome_diffusion.metrics.fidelity import memberships
+from transcriptome_diffusion.metrics.neighbours import Pair, Pool
 
 
 def exact(a, b):
@@ -94,10 +95,13 @@ CASES = {
 def test_no_rounding_decides_who_lies_in_whose_ball(case, monkeypatch):
     monkeypatch.setattr(bounded, "BLOCK", 50)
     real, synthetic = CASES[case]
-    for found, expected in zip(
-        memberships(real, synthetic, 4), memberships_of_all_pairs(real, synthetic, 4), strict=True
-    ):
-        np.testing.assert_array_equal(found, expected)
+    # a pool holds others as well, in any order
+    pool, rows = Pool(np.concatenate([synthetic, CASES["fresh"][0][:20, : real.shape[1]], real])), np.arange(len(real))
+    pair = Pair(pool, rows + len(synthetic) + 20, np.arange(len(synthetic)))
+    expected = memberships_of_all_pairs(real, synthetic, 4)
+    for found in (memberships(real, synthetic, 4), memberships(real, synthetic, 4, pair)):
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_values_that_are_not_finite_are_refused():

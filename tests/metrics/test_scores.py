@@ -9,7 +9,7 @@ import pytest
 from populations import SIZES, draw
 from transcriptome_diffusion import memory
 from transcriptome_diffusion.memory import NotEnoughMemoryError
-from transcriptome_diffusion.metrics.comparisons import COLUMNS, compare, matched
+from transcriptome_diffusion.metrics.comparisons import COLUMNS, compare
 from transcriptome_diffusion.metrics.expected import ADVERSARIAL
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
@@ -21,6 +21,7 @@ from transcriptome_diffusion.metrics.scores import (
     score_real,
     score_white_box,
 )
+from transcriptome_diffusion.metrics.statistics import matched
 
 OPTIONS = EvaluationOptions(
     draws=4,

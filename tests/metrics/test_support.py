@@ -24,7 +24,7 @@ def test_alpha_precision_is_that_of_gaussian_balls(scale):
     """Real N(0, 1), synthetic N(0, s²) in d genes: P(a) = F(F⁻¹(a) / s²) with F chi-squared of d degrees."""
     ball = scipy.stats.chi2(20)
     expected = integrated(lambda a: ball.cdf(ball.ppf(a) / scale**2))
-    found = support(draw(0, n=3000), draw(1, scale, n=3000))["alpha_precision"]
+    found = support(draw(0, n=1500), draw(1, scale, n=1500))["alpha_precision"]
     assert found == pytest.approx(expected, abs=0.03)
 
 

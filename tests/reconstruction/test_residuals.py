@@ -18,12 +18,12 @@ def standard(n, genes, seed):
     return np.random.default_rng(seed).normal(size=(n, genes))
 
 
-def model_of(values, labels, pooling=0.0, landmarks=4):
+def model_of(values, labels, pooling=0.0, landmarks=4, shrinkage=1.0):
     """A model of held-out residuals whose landmarks say nothing of their log scale."""
     train = standard(50, landmarks, 1)
     train -= train.mean(axis=0)
     held_out = np.tile(standard(1, landmarks, 2), (len(values), 1))
-    options = ResidualOptions(pooling=pooling)
+    options = ResidualOptions(pooling=pooling, shrinkage=shrinkage)
     found = ResidualModel.fit(
         decompose(train), np.arange(50), np.arange(0), held_out, values.astype(np.float32), labels, options
     )
@@ -35,12 +35,16 @@ def draw(model, landmarks, label, n=40_000, seed=0):
     return model.draw(np.tile(landmarks[:1], (n, 1)), np.full(n, label), np.random.default_rng(seed))
 
 
-def test_draws_have_the_ledoit_wolf_covariance_of_the_residuals(monkeypatch):
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_draws_have_the_ledoit_wolf_covariance_of_the_residuals(monkeypatch, share):
     monkeypatch.setattr(residuals, "BLOCK", 5)
     values = standard(30, 12, 0) @ standard(12, 12, 3)
-    model, landmarks = model_of(values, np.full(30, "liver"))
+    model, landmarks = model_of(values, np.full(30, "liver"), shrinkage=share)
     scale = np.sqrt(np.square(values).mean(axis=0))
-    expected = LedoitWolf(assume_centered=True).fit(values / scale).covariance_ * np.outer(scale, scale)
+    shrunk = LedoitWolf(assume_centered=True).fit(values / scale).covariance_
+    sample = (values / scale).T @ (values / scale) / 30
+    # with share 0.5, halfway between the sample covariance and that of Ledoit and Wolf
+    expected = (share * shrunk + (1 - share) * sample) * np.outer(scale, scale)
     drawn = draw(model, landmarks, "liver").astype(float)
     error = np.cov(drawn, rowvar=False) - expected
     assert np.abs(error / np.outer(scale, scale)).max() < 0.03

@@ -69,7 +69,10 @@ class TuningOptions(Options):
     pruner: Literal["median", "none"] = "median"
     startup: int = Field(default=10, ge=0, description="random trials before the sampler models and the pruner prunes")
     seed: int = Field(default=0, ge=0)
-    storage: str = Field(default="data/09_tuning/studies.db", description="an SQLite file")
+    storage: str = Field(
+        default="data/09_tuning/studies.db",
+        description="an SQLite file, a .journal file on a shared disk, or a database's URL",
+    )
     preset: str = Field(default="default", description="whose settings are searched; only `default` may be")
     spaces: dict[str, dict[str, Dimension]] = Field(default={})
 

@@ -15,7 +15,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,7 @@ from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ValidationError
 
+from transcriptome_diffusion.checkpoints import checkpoints_in
 from transcriptome_diffusion.experiments.options import Dimension, TuningOptions
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.expression.scaling import GeneScaler
@@ -51,6 +52,8 @@ logger = logging.getLogger(__name__)
 NULL_COPYING = 0.01
 #: indicators that "likeness" compares with those of real training donors; ``f1`` would count two of them twice
 COMPARED = ("precision", "recall", "density", "coverage", "adversarial_accuracy", "correlation", "spread")
+#: ends the name of a storage that is a journal
+JOURNAL = ".journal"
 #: seconds between two signs of life of a running trial, and after which silence it is given to another process
 HEARTBEAT, SILENCE = 30, 120
 #: seconds to wait while another process writes to the study
@@ -226,6 +229,25 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+def open_storage(place: str) -> optuna.storages.BaseStorage:
+    """Where trials are kept: a journal file, a database with a URL, or else an SQLite file.
+
+    A journal (``.journal``) or a database server serves processes on several machines, where SQLite does not. Only
+    databases know signs of life, so that a trial of a killed process is given to another one.
+    """
+    if place.endswith(JOURNAL):
+        backend = optuna.storages.journal.JournalFileBackend(place, lock_obj=JournalFileOpenLock(place))
+        return optuna.storages.JournalStorage(backend)
+    remote = "://" in place
+    return optuna.storages.RDBStorage(
+        place if remote else f"sqlite:///{place}",
+        engine_kwargs={} if remote else {"connect_args": {"timeout": PATIENCE}},
+        heartbeat_interval=HEARTBEAT,
+        grace_period=SILENCE,
+        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
+    )
+
+
 @dataclass(frozen=True)
 class Found:
     """The best settings of a study by dotted path, its value over the seeds, and every trial as a table."""
@@ -291,25 +313,19 @@ class Search:
         ]
         digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
         self.study_name = f"{name}-{digest[:12]}"
-        path = Path(options.storage)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = JournalFileOpenLock(str(path))
-        lock.acquire()  # of processes that start together one makes the tables and enqueues the current settings
-        try:
-            with quiet():
-                self.study = self._open(path)
-        finally:
-            lock.release()
+        self.folder = None if "://" in options.storage else Path(options.storage).parent
+        with ExitStack() as stack:
+            if self.folder is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = JournalFileOpenLock(f"{options.storage}.start")
+                lock.acquire()  # of processes that start together one makes the tables, enqueues the current settings
+                stack.callback(lock.release)
+            stack.enter_context(quiet())
+            self.study = self._open(options.storage)
 
-    def _open(self, path: Path) -> optuna.Study:
+    def _open(self, place: str) -> optuna.Study:
         """The study, new or as it was left, with the current settings waiting unless they were tried before."""
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{path}",
-            engine_kwargs={"connect_args": {"timeout": PATIENCE}},
-            heartbeat_interval=HEARTBEAT,
-            grace_period=SILENCE,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
-        )
+        storage = open_storage(place)
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if self.options.pruner == "median":
             pruner = optuna.pruners.MedianPruner(n_startup_trials=self.options.startup)
@@ -320,12 +336,13 @@ class Search:
                 "is a new one",
                 self.name,
                 len(known),
-                path,
+                place,
             )
         study = optuna.create_study(
             storage=storage, study_name=self.study_name, direction="maximize", pruner=pruner, load_if_exists=True
         )
-        optuna.storages.fail_stale_trials(study)
+        if not isinstance(storage, optuna.storages.JournalStorage):  # it knows no signs of life
+            optuna.storages.fail_stale_trials(study)
         trials = study.get_trials(deepcopy=False, states=(*COUNTED, TrialState.WAITING))
         if not any(trial.user_attrs.get("settings") == self.current for trial in trials):
             parameters = {path: as_parameter(value, self.space[path]) for path, value in self.current.items()}
@@ -402,7 +419,13 @@ class Search:
         started = time.perf_counter()
         base = self.base.model_dump(mode="json")
         options = type(self.base).model_validate(merged(base, {**settings, "seed": base["seed"] + SEED_STEP * run}))
-        model = self.generator.fit(self.train, self.validation, options)
+        # by its settings: a trial of a process that was killed is given to another one under another number
+        settled = options.model_dump(mode="json")
+        mark = hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()[:12]
+        with ExitStack() as stack:
+            if self.folder is not None:
+                stack.enter_context(checkpoints_in(self.folder / f".{self.study_name}-{mark}", options=settled))
+            model = self.generator.fit(self.train, self.validation, options)
         if stopped := model.record.get("stopped"):
             trial.set_user_attr("note", stopped)
         rows = []

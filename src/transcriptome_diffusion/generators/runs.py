@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from transcriptome_diffusion import __version__
-from transcriptome_diffusion.artefacts import ArtefactError, read_description
+from transcriptome_diffusion.artefacts import ArtefactError, read_description, replaced_when_whole
+from transcriptome_diffusion.checkpoints import TrainingDivergedError, checkpoints_in
 from transcriptome_diffusion.expression.profiles import dense, make_profiles
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.registry import load_generator
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: between the seeds of two runs; a training uses a few seeds next to its own
 SEED_STEP = 1000
+#: beside the folders of trainings, what is kept of one that diverged
+FAILURE = "diverged_{}.json"
 #: what a model may be trained on: the landmark genes, or all genes at once
 SPACES = ("landmarks", "transcriptome")
 
@@ -39,11 +43,18 @@ class Runs(Sequence[Generator]):
     def __init__(self, folder: Path) -> None:
         found = [path for path in Path(folder).glob("run_*") if re.fullmatch(r"run_[1-9]\d*", path.name)]
         self._kept = sorted(found, key=lambda path: int(path.name.removeprefix("run_")))
-        self.folders = self._kept
+        runs = None
         if self._kept:
             # a broken description shows when that model is read
             with suppress(ArtefactError):
-                self.folders = self._kept[: read_description(self._kept[0]).get("record", {}).get("runs")]
+                runs = read_description(self._kept[0]).get("record", {}).get("runs")
+        self.folders = self._kept[:runs]
+        #: records of the trainings that diverged
+        self.failures = [
+            json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob(FAILURE.format("*"))
+        ]
+        last = max((failure["runs"] for failure in self.failures), default=0) if runs is None else runs
+        self.failures = sorted((f for f in self.failures if f["run"] <= last), key=lambda failure: failure["run"])
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -57,9 +68,19 @@ class Runs(Sequence[Generator]):
             return [load_generator(folder) for folder in self.folders[index]]
         return load_generator(self.folders[index])
 
+    @property
+    def why(self) -> str:
+        """Why trainings are missing that diverged; empty where none did."""
+        return "; ".join(dict.fromkeys(record["stopped"] for record in self.failures))
+
+    @property
+    def tried(self) -> int:
+        """Trainings that are there, and those that diverged."""
+        return len(self) + len(self.failures)
+
     def records(self) -> list[dict[str, Any]]:
-        """What happened in every training, without reading its weights."""
-        return [read_description(folder)["record"] for folder in self.folders]
+        """What happened in every training, without reading its weights; those that diverged come last."""
+        return [*(read_description(folder)["record"] for folder in self.folders), *self.failures]
 
     def find(self, fingerprint: str) -> Generator | None:
         """The finished training with this fingerprint, if there is one; broken folders count as none."""
@@ -88,7 +109,7 @@ class TrainedModel:
         """Whether every training that the last command asked for is there."""
         wanted = next((record for record in self.landmarks.records() if record), {})
         spaces = wanted.get("spaces", SPACES[:1])
-        return bool(wanted) and all(len(getattr(self, space)) >= wanted.get("runs", 1) for space in spaces)
+        return bool(wanted) and all(getattr(self, space).tried >= wanted.get("runs", 1) for space in spaces)
 
 
 def space_folder(folder: Path, space: str) -> Path:
@@ -118,19 +139,38 @@ class Training:
     resume: bool
 
     def save(self, folder: Path) -> None:
-        """Fit the model and write it to ``run_<run>`` below the model's folder, whole or not at all."""
-        folder = space_folder(folder, self.space)
+        """Fit the model and write it to ``run_<run>`` below the model's folder, whole or not at all.
+
+        A long training goes on from its last checkpoint, if its process was killed. Of one that diverges the reason is
+        kept instead, so that other generators are trained and compared nevertheless.
+        """
+        folder = space_folder(folder, self.space) / f"run_{self.run}"
         mark = fingerprint(self.train, self.validation, self.options)
-        model = Runs(folder).find(mark) if self.resume else None
-        of = f"run {self.run} of {self.runs}"
-        if model is not None:
-            logger.info("%s on %s: %s was finished before and is taken as it is", self.cls.name, self.space, of)
-        else:
-            logger.info("%s on %s: %s", self.cls.name, self.space, of)
-            model = self.cls.fit(self.train, self.validation, self.options)
-        model.record |= {"run": self.run, "runs": self.runs, "spaces": list(self.spaces), "fingerprint": mark}
-        model.record |= training_facts(model, self.train)
-        model.save(folder / f"run_{self.run}")
+        model = Runs(folder.parent).find(mark) if self.resume else None
+        failure = folder.with_name(FAILURE.format(self.run))
+        failure.unlink(missing_ok=True)
+        what = f"{self.cls.name} on {self.space}: run {self.run} of {self.runs}"
+        with checkpoints_in(
+            folder.with_name(f".{folder.name}-checkpoints"), options=self.options.model_dump(mode="json")
+        ):
+            if model is not None:
+                logger.info("%s was finished before and is taken as it is", what)
+            else:
+                logger.info("%s", what)
+                try:
+                    model = self.cls.fit(self.train, self.validation, self.options)
+                except TrainingDivergedError as error:
+                    logger.error("%s is left out: %s", what, error)
+                    if folder.exists():
+                        shutil.rmtree(folder)
+                    found = {"curve": [], "stopped": str(error), "run": self.run, "runs": self.runs}
+                    found["spaces"] = list(self.spaces)
+                    with replaced_when_whole(failure) as staging:
+                        staging.write_text(json.dumps(found), encoding="utf-8")
+                    return
+            model.record |= {"run": self.run, "runs": self.runs, "spaces": list(self.spaces), "fingerprint": mark}
+            model.record |= training_facts(model, self.train)
+            model.save(folder)
 
 
 def training_facts(model: Generator, train: ad.AnnData) -> dict[str, Any]:

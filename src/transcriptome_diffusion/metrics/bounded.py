@@ -32,9 +32,7 @@ class BoundedDistances:
         )
         if not np.isfinite(self._norms).all():
             raise ValueError("distances need finite values; NaN or infinities were found.")
-        # A product of g terms is off by about sqrt(g) roundings (eps / 2 each) of |x||y| <= (|x|² + |y|²) / 2, and
-        # enters doubled; 8 sqrt(g) eps (|x|² + |y|²) is 16 times that, and covers the rounding of x - centre.
-        share = np.float32(8 * np.finfo(np.float32).eps * np.sqrt(values.shape[1]))
+        share = error_share(values.shape[1])
         self._low = (1 - share) * self._norms
         self.slack = 2 * share * self._norms
 
@@ -92,6 +90,15 @@ class BoundedDistances:
             first = np.searchsorted(i, np.arange(len(bounds)))
             found[part] = distances[np.lexsort((distances, i))][first + k - 1 - nearer.sum(axis=1)]
         return found
+
+
+def error_share(genes: int) -> np.float32:
+    """Error of a squared distance from products in float32, as a share of the sum of both squared norms.
+
+    A product of g terms is off by about sqrt(g) roundings (eps / 2 each) of |x||y| <= (|x|² + |y|²) / 2, and enters
+    doubled; 8 sqrt(g) eps (|x|² + |y|²) is 16 times that, and covers the rounding of x - centre.
+    """
+    return np.float32(8 * np.finfo(np.float32).eps * np.sqrt(genes))
 
 
 def blocks(stop: int, start: int = 0, size: int | None = None) -> list[slice]:

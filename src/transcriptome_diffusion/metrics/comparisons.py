@@ -23,7 +23,7 @@ from transcriptome_diffusion.metrics.fidelity import (
     support,
 )
 from transcriptome_diffusion.metrics.fidelity import summarise as summarise_fidelity
-from transcriptome_diffusion.metrics.neighbours import nearest
+from transcriptome_diffusion.metrics.neighbours import Pair, Pool, nearest
 from transcriptome_diffusion.metrics.options import ContrastOptions, EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import privacy
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
@@ -34,7 +34,7 @@ from transcriptome_diffusion.metrics.statistics import (
     bootstrap,
     bootstrap_mean,
     jackknife,
-    matched,
+    matched_draws,
     share_interval,
 )
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
@@ -44,6 +44,8 @@ from transcriptome_diffusion.metrics.utility import classification_scores, predi
 COLUMNS = ["reference", "metric", "label", "draw", "value", "n", "low", "high", "note"]
 #: profiles of a tissue below which its accuracy is not given
 LEAST_OF_TISSUE = 5
+#: profiles whose pairs are measured once for all draws; more are measured anew for every draw
+MOST_POOLED = 4096
 
 NEIGHBOURS = select("fidelity:fidelity")
 DIFFERENTIAL = tuple(name for name in select("biology.differential:agreement") if not name.startswith("contrast_"))
@@ -179,18 +181,23 @@ def _add_draws(
 ) -> None:
     k = getattr(options.neighbours, space)
     members: list[tuple[Memberships, np.ndarray, np.ndarray]] = []
-    draws = matched(real, candidate, reference.test, options.draws, options.seed, options.most_profiles)
-    for draw, (ours, theirs) in enumerate(draws):
-        pair, labelled = (ours.values, theirs.values), (ours.values, ours.labels, theirs.values, theirs.labels)
+    sizes = (options.draws, options.seed, options.most_profiles)
+    draws = matched_draws(real.labels, candidate.labels, reference.test.labels, *sizes)
+    few = len(real.labels) + len(candidate.labels) <= MOST_POOLED
+    pool = Pool(np.concatenate([real.values, candidate.values])) if few else None
+    for draw, rows in enumerate(draws):
+        ours, theirs = real.take(rows[0]), candidate.take(rows[1])
+        both, labelled = (ours.values, theirs.values), (ours.values, ours.labels, theirs.values, theirs.labels)
+        pair = Pair.of(*both) if pool is None else Pair(pool, rows[0], len(real.labels) + rows[1])
         n, one = len(ours.labels), ONE_TISSUE if len(np.unique(ours.labels)) < 2 else ""
         if n >= (needed := least_profiles(k)):
-            members.append((memberships(*pair, k), ours.donors, theirs.donors))
+            members.append((memberships(*both, k, pair), ours.donors, theirs.donors))
             table.add(name, summarise_fidelity(members[-1][0], k), n, draw)
         elif not draw:
             note = f"{n} profiles a side, fewer than {needed}: {k} neighbours say nothing there"
             table.add(name, dict.fromkeys(NEIGHBOURS, np.nan), n, note=note)
         found = {
-            "correlation": correlation_score(*pair),
+            "correlation": correlation_score(*both),
             "spread": spread(*labelled),
             "frechet_pca": frechet(ours.coordinates, theirs.coordinates),
             "frechet_classifier": np.nan if ours.features is None else frechet(ours.features, theirs.features),
@@ -198,13 +205,12 @@ def _add_draws(
         table.add(name, found, n, draw, note=one)
         if name == "train":
             continue
-        tests = kernel_tests(
-            *pair, strata=(ours.labels, theirs.labels), permutations=99 if draw else 999, seed=options.seed
-        )
+        strata = ours.labels, theirs.labels
+        tests = kernel_tests(*both, strata=strata, permutations=99 if draw else 999, seed=options.seed, pair=pair)
         found = {
             "within_class_correlation": within_class_correlation(*labelled),
             **marginal_agreement(*labelled),
-            **support(*pair),
+            **support(*both, pair=pair),
             "mmd": tests["mmd"],
             "energy": tests["energy"],
         }
@@ -219,7 +225,7 @@ def _add_draws(
             table.add(name, found, n, draw, note=one or "too few profiles, edges or significant genes")
         if not draw:
             table.add(name, {"mmd_p": tests["mmd_p"], "energy_p": tests["energy_p"]}, n)
-            add_classifier_tests(table, ours, theirs, options)
+            add_classifier_tests(table, ours, theirs, options, pair=pair)
             table.add_labels(fidelity_by_class(*labelled, k), "label", ("precision", "recall"))
     if members:
         table.bound(name, _bounds(members, k))
@@ -247,8 +253,9 @@ def add_classifier_tests(
     theirs: ProfileSet,
     options: EvaluationOptions,
     classifiers: Sequence[str] = ("logistic", "boosted"),
+    pair: Pair | None = None,
 ) -> None:
-    """Add ``two_sample_{classifier}`` and its p-value."""
+    """Add ``two_sample_{classifier}`` and its p-value; ``pair`` as ``classifier_tests`` takes it."""
     results = classifier_tests(
         ours.values,
         theirs.values,
@@ -257,6 +264,7 @@ def add_classifier_tests(
         folds=options.folds,
         seed=options.seed,
         classifiers=classifiers,
+        pair=pair,
     )
     for name, found in results.items():
         metric = f"two_sample_{name}"

@@ -57,9 +57,14 @@ def spread(real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, syn
         ours, theirs = real[real_labels == label], synthetic[synthetic_labels == label]
         if min(len(ours), len(theirs)) < 2:
             continue
-        weight = len(ours) - 1
-        within_real += weight * float(ours.var(axis=0, ddof=1, dtype=np.float64).sum())
-        within_synthetic += weight * float(theirs.var(axis=0, ddof=1, dtype=np.float64).sum())
+        within_real += _sum_of_squares(ours)
+        within_synthetic += (len(ours) - 1) / (len(theirs) - 1) * _sum_of_squares(theirs)
     if not within_real:
         raise ValueError("no class has two differing real profiles and two synthetic ones; spread is undefined.")
     return within_synthetic / within_real
+
+
+def _sum_of_squares(values: np.ndarray) -> float:
+    """Of deviations from the mean of each column; differences in the precision of the values, sums in float64."""
+    centred = values - values.mean(axis=0, dtype=np.float64).astype(values.dtype)
+    return float(np.einsum("ij,ij->i", centred, centred).sum(dtype=np.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -46,8 +46,8 @@ class _Side:
     def __init__(self, values: np.ndarray, classes: list[np.ndarray] | None = None) -> None:
         self.values = values
         self.rows = None if classes is None else np.concatenate([*classes, np.empty(0, np.int64)])
-        edges = np.cumsum([0, *map(len, classes or [])]).tolist()
-        self.classes = [slice(*edge) for edge in pairwise(edges)]
+        self.sizes = np.array([len(rows) for rows in classes or []], dtype=np.int64)
+        self.starts = self.sizes.cumsum() - self.sizes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,10 +61,12 @@ class _Side:
         if self.rows is None:
             return part
         part = part[self.rows]
-        for rows in self.classes:
-            part[rows] -= part[rows].mean(axis=0, dtype=np.float64).astype(part.dtype)
+        if len(part):
+            sums = np.add.reduceat(part, self.starts, axis=0, dtype=np.float64)
+            part -= np.repeat((sums / self.sizes[:, None]).astype(part.dtype), self.sizes, axis=0)
         return part
 
+    @cached_property
     def varies(self) -> np.ndarray:
         """Which genes do, (n_genes,)."""
         return np.concatenate([_varies(self.columns(genes)) for genes in _blocks(self.shape[1])])
@@ -77,7 +79,7 @@ def _score(real: _Side, synthetic: _Side) -> float:
         raise ValueError(
             f"correlations need 3 or more samples in each set, found {real.shape[0]} and {synthetic.shape[0]}."
         )
-    varies_real, varies_synthetic = real.varies(), synthetic.varies()
+    varies_real, varies_synthetic = real.varies, synthetic.varies
     kept = np.flatnonzero(varies_real | varies_synthetic)
     genes = len(kept)
     pairs = genes * (genes - 1) / 2
@@ -109,13 +111,12 @@ def _varies(values: np.ndarray) -> np.ndarray:
     return values.max(axis=0) > values.min(axis=0)
 
 
-def _unit_columns(values: np.ndarray, precision: type[np.floating]) -> np.ndarray:
-    """Columns centred and of length 1; constant columns become 0."""
-    columns = values - values.mean(axis=0, dtype=np.float64)
-    columns[:, ~_varies(values)] = 0.0
+def _unit_columns(values: np.ndarray, varies: np.ndarray, precision: type[np.floating]) -> np.ndarray:
+    """Columns centred and of length 1; those that do not vary become 0."""
+    columns = np.subtract(values, values.mean(axis=0, dtype=np.float64).astype(precision), dtype=precision)
     length = np.sqrt(np.einsum("ij,ij->j", columns, columns))
-    columns /= np.where(length > 0, length, 1.0)
-    return columns.astype(precision, copy=False)
+    columns *= np.divide(1, length, out=np.zeros_like(length), where=varies & (length > 0))
+    return columns
 
 
 def _blocks(genes: int) -> Iterator[slice]:
@@ -130,13 +131,23 @@ class _Sums(NamedTuple):
     squares: tuple[float, float, float]
 
 
+def _units(real: _Side, synthetic: _Side, genes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Centred columns of length 1 of both sides, a block of ``genes`` at a time."""
+    precision = _precision(real, synthetic)
+    for chosen in _blocks(len(genes)):
+        block: np.ndarray | slice = genes[chosen]
+        if genes[chosen][-1] - genes[chosen][0] + 1 == len(genes[chosen]):  # a slice is not copied
+            block = slice(genes[chosen][0], genes[chosen][-1] + 1)
+        a, b = (_unit_columns(side.columns(block), side.varies[block], precision) for side in (real, synthetic))
+        yield a, b
+
+
 def _in_sample_space(real: _Side, synthetic: _Side, genes: np.ndarray) -> _Sums:
     """From products of samples with samples, in one pass over the genes."""
-    n, m, precision = real.shape[0], synthetic.shape[0], _precision(real, synthetic)
+    n, m = real.shape[0], synthetic.shape[0]
     rows = np.zeros(n + m)
     products = np.zeros((n, n)), np.zeros((m, m)), np.zeros((n, m))
-    for chosen in _blocks(len(genes)):
-        a, b = (_unit_columns(side.columns(genes[chosen]), precision) for side in (real, synthetic))
+    for a, b in _units(real, synthetic, genes):
         rows += np.concatenate([a.sum(axis=1, dtype=np.float64), b.sum(axis=1, dtype=np.float64)])
         for total, left, right in zip(products, (a, b, a), (a, b, b), strict=True):
             total += left @ right.T
@@ -146,13 +157,7 @@ def _in_sample_space(real: _Side, synthetic: _Side, genes: np.ndarray) -> _Sums:
 
 def _in_gene_space(real: _Side, synthetic: _Side, genes: np.ndarray) -> _Sums:
     """From blocks of rows of the correlation matrices."""
-    precision = _precision(real, synthetic)
-    a, b = (
-        np.concatenate(
-            [_unit_columns(side.columns(genes[chosen]), precision) for chosen in _blocks(len(genes))], axis=1
-        )
-        for side in (real, synthetic)
-    )
+    a, b = (np.concatenate(side, axis=1) for side in zip(*_units(real, synthetic, genes), strict=True))
     squares = np.zeros(3)
     for chosen in _blocks(len(genes)):
         rows, others = (np.asarray(side[:, chosen].T @ side, dtype=np.float64) for side in (a, b))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy.linalg
 
-from transcriptome_diffusion.metrics.neighbours import own_distance_blocks
+from transcriptome_diffusion.metrics.neighbours import Pair
 from transcriptome_diffusion.metrics.statistics import class_means, wasserstein
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
@@ -102,6 +102,7 @@ def kernel_tests(
     strata: tuple[np.ndarray, np.ndarray] | None = None,
     permutations: int = 999,
     seed: int = 0,
+    pair: Pair | None = None,
 ) -> dict[str, float]:
     """Maximum mean discrepancy and energy distance, each with a permutation p-value.
 
@@ -119,6 +120,7 @@ def kernel_tests(
         strata: classes of the rows of both sides, equally composed; labels are then permuted within a class,
             which leaves the difference between classes out of the noise. As equal compositions make both
             distances negative by chance alone, their mean over relabellings is then taken off.
+        pair: the two sides, where their distances are measured already.
 
     Raises:
         ValueError: if the widths differ, a side has fewer than two profiles, values are not finite, or do not vary.
@@ -127,8 +129,13 @@ def kernel_tests(
     rng = np.random.default_rng(seed)
     kept = [_at_most(len(side), rng) for side in (real, synthetic)]
     n = min(len(real), MOST)
-    distance = _all_distances(np.concatenate([side[rows] for side, rows in zip((real, synthetic), kept, strict=True)]))
-    median = _median_above_diagonal(distance) ** 2
+    if pair is None:
+        pair = Pair.of(real[kept[0]], synthetic[kept[1]])
+    else:
+        pair = Pair(pair.pool, pair.ours[kept[0]], pair.theirs[kept[1]])
+    distance = pair.squares()
+    median = _median_above_diagonal(distance)
+    np.sqrt(distance, out=distance)
     if not median > 0:
         raise ValueError(f"the median squared distance between profiles is {median}; they have to vary and be finite.")
 
@@ -163,18 +170,9 @@ def _between(pairs: np.ndarray, is_real: np.ndarray) -> np.ndarray:
     return real_real / (n * (n - 1)) + rest / (m * (m - 1)) - 2 * cross / (n * m)
 
 
-def _all_distances(values: np.ndarray) -> np.ndarray:
-    """Between all profiles (n, n_genes), (n, n) float64."""
-    found = np.empty((len(values), len(values)))
-    for rows, distances in own_distance_blocks(values):
-        found[rows, rows.start :] = distances
-        found[rows.start :, rows] = distances.T
-    return found
-
-
 def _median_above_diagonal(pairs: np.ndarray) -> float:
     """The median over all pairs of different rows, each counted once."""
-    return float(np.median(np.concatenate([row[i + 1 :] for i, row in enumerate(pairs)])))
+    return float(np.median(pairs[np.tri(len(pairs), k=-1, dtype=bool)]))
 
 
 def _kernel(distance: np.ndarray, median: float) -> np.ndarray:
@@ -203,8 +201,10 @@ def marginals(real: np.ndarray, synthetic: np.ndarray) -> pd.DataFrame:
     for genes in _blocks(real.shape[1]):
         found["wasserstein"][genes] = wasserstein(real[:, genes], synthetic[:, genes])
         for name, side in (("real", real), ("synthetic", synthetic)):
-            found[f"mean_{name}"][genes] = side[:, genes].mean(axis=0, dtype=np.float64)
-            found[f"sd_{name}"][genes] = side[:, genes].std(axis=0, ddof=1, dtype=np.float64)
+            part = side[:, genes].astype(np.float64)
+            found[f"mean_{name}"][genes] = mean = part.mean(axis=0)
+            part -= mean
+            found[f"sd_{name}"][genes] = np.sqrt(np.einsum("ij,ij->j", part, part) / (len(part) - 1))
     if not np.isfinite(found["wasserstein"]).all():
         raise ValueError(
             f"{int((~np.isfinite(found['wasserstein'])).sum())} genes hold NaN or infinite values; marginals need "

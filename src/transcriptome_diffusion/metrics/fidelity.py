@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from transcriptome_diffusion.metrics.bounded import BoundedDistances, blocks
-from transcriptome_diffusion.metrics.neighbours import distance_blocks, neighbour_distances, require_neighbours
+from transcriptome_diffusion.metrics.neighbours import Pair, require_neighbours
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: profiles of a class on either side below which its precision and recall say nothing
@@ -74,19 +74,25 @@ def summarise(found: Memberships, k: int) -> dict[str, float]:
 
 
 @one_thread_if_small
-def memberships(real: np.ndarray, synthetic: np.ndarray, k: int) -> Memberships:
+def memberships(real: np.ndarray, synthetic: np.ndarray, k: int, pair: Pair | None = None) -> Memberships:
     """Who lies in whose ball, and who has its nearest neighbour on which side; see ``fidelity``.
 
     Distances are products in float32, within a set once per pair; what lies within their error of a ball's
     radius or of another distance is computed again from float64 differences. Memory is some strips of
     ``BLOCK`` x n distances.
+
+    Args:
+        pair: the two sets, where their distances are measured already.
     """
     if real.ndim != 2 or synthetic.ndim != 2 or real.shape[1] != synthetic.shape[1]:
         raise ValueError(f"expected two arrays of equal width, found shapes {real.shape} and {synthetic.shape}.")
     require_neighbours(real, k)
     require_neighbours(synthetic, k)
-    centre = real.mean(axis=0, dtype=np.float64)
-    ours, theirs = BoundedDistances(real, centre), BoundedDistances(synthetic, centre)
+    if pair is None:
+        centre = real.mean(axis=0, dtype=np.float64)
+        ours, theirs = BoundedDistances(real, centre), BoundedDistances(synthetic, centre)
+    else:
+        ours, theirs = pair.bounds()
     within_ours, within_theirs = ours.smallest_bounds(k), theirs.smallest_bounds(k)
     # squared radii lie between these
     low_ours, low_theirs = within_ours[:, -1], within_theirs[:, -1]
@@ -147,11 +153,11 @@ def _apart(own: BoundedDistances, other: BoundedDistances, within: np.ndarray, a
 
 
 @one_thread_if_small
-def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> dict[str, float]:
+def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5, pair: Pair | None = None) -> dict[str, float]:
     """Alpha-precision and beta-recall, both integrated, of Alaa et al. (2022), arXiv:2102.08921.
 
-    Arrays as for ``fidelity``; the space itself serves as the paper's embedding. The alpha-support of a set is the
-    ball around its mean that holds a share alpha of it.
+    Arrays as for ``fidelity``, and ``pair`` as for ``memberships``; the space itself serves as the paper's
+    embedding. The alpha-support of a set is the ball around its mean that holds a share alpha of it.
 
     - ``alpha_precision``: 1 - 2 ∫ |P(a) - a| da, where P(a) is the share of synthetic profiles in the a-support
       of the real ones; best 1, null about 1 - .89 / √n by chance alone. 0 if all lie at the centre, or all outside.
@@ -164,23 +170,24 @@ def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> dict[str, fl
     Raises:
         ValueError: if k is not below the number of real profiles, the widths differ, or values are not finite.
     """
-    within = neighbour_distances(real, k)
-    n = len(real)
-    centre = real.mean(axis=0, dtype=np.float64)
-    outwards = np.sort(_from_centre(real, centre) * n / (n - 1))
-    inner_share = np.searchsorted(outwards, _from_centre(synthetic, centre)) / n
+    require_neighbours(real, k)
+    squares, n = (pair or Pair.of(real, synthetic)).squares(), len(real)
+    ours, across = squares[:n, :n], squares[:n, n:]
+    mean_square = ours.mean() / 2  # of the real profiles' distances from their mean
+    outwards = np.sort(_from_centre(ours.mean(axis=1) - mean_square) * n / (n - 1))
+    inner_share = np.searchsorted(outwards, _from_centre(across.mean(axis=0) - mean_square)) / n
 
-    from_centre = _from_centre(synthetic, synthetic.mean(axis=0, dtype=np.float64))
+    from_centre = squares[n:, n:].mean(axis=1)  # up to a constant, and in the order of the squares
     rank = np.empty(len(synthetic))
     rank[np.argsort(from_centre, kind="stable")] = np.arange(1, len(synthetic) + 1) / len(synthetic)
-    reached = np.empty(n)  # the smallest b whose support reaches into a real profile's ball
-    for rows, distances in distance_blocks(real, synthetic):
-        reached[rows] = np.where(distances <= within[rows, -1:], rank, np.inf).min(axis=1)
+    np.fill_diagonal(ours, np.inf)
+    within = np.partition(ours, k - 1, axis=1)[:, k - 1 : k]
+    reached = np.where(across <= within, rank, np.inf).min(axis=1)  # the smallest b that reaches into the ball
     return {"alpha_precision": _integrated(inner_share), "beta_recall": _integrated(reached)}
 
 
-def _from_centre(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.linalg.norm(values[rows] - centre, axis=1) for rows in blocks(len(values))])
+def _from_centre(squares: np.ndarray) -> np.ndarray:
+    return np.sqrt(squares.clip(min=0))
 
 
 def _integrated(shares: np.ndarray) -> float:

@@ -1,12 +1,14 @@
-"""Euclidean nearest neighbours in blocks: no array of all pairs, and copies at distance exactly 0."""
+"""Euclidean nearest neighbours, in blocks or from all pairs at once, with copies at distance exactly 0."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from transcriptome_diffusion.metrics.bounded import blocks, exact_squares, smallest
+from transcriptome_diffusion.metrics.bounded import BoundedDistances, blocks, error_share, exact_squares, smallest
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: rows per block; a block of distances takes ``BLOCK * len(b) * 8`` bytes
@@ -69,11 +71,15 @@ class _Pairs:
 
     def distances(self, rows: slice, start: int = 0) -> np.ndarray:
         """From ``rows`` of the first array to all rows of the second from ``start`` on."""
-        x = self._centred(self.a[rows], self.precision)
-        found = np.empty((len(x), len(self.b) - start))
-        for columns in blocks(len(self.b), start, BLOCK):
-            found[:, columns.start - start : columns.stop - start] = self._squares(x, rows, columns)
+        found = np.empty((rows.stop - rows.start, len(self.b) - start))
+        self.squares(rows, start, found)
         return np.sqrt(found, out=found)
+
+    def squares(self, rows: slice, start: int, out: np.ndarray) -> None:
+        """The squares of ``distances``, written to ``out``."""
+        x = self._centred(self.a[rows], self.precision)
+        for columns in blocks(len(self.b), start, BLOCK):
+            out[:, columns.start - start : columns.stop - start] = self._squares(x, rows, columns)
 
     def _squares(self, x: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         precision = x.dtype.type
@@ -88,6 +94,83 @@ class _Pairs:
             return self._squares(self._centred(self.a[rows], np.float64), rows, columns)
         found[i, j] = exact_squares(self.a, i + rows.start, self.b, j + columns.start)
         return found
+
+
+class Pool:
+    """All pairs of some profiles (n, n_genes), measured once; subsets are then compared without their genes.
+
+    Takes memory for n² float64.
+
+    Attributes:
+        values: the profiles.
+        squares: squared distances as those of ``distance_blocks``, (n, n).
+        errors: the true square of i and j lies within ``errors[i] + errors[j]`` of ``squares[i, j]``, (n,).
+
+    Raises:
+        ValueError: as ``distance_blocks``.
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        pairs = _Pairs(values, values)
+        self.values, self.squares = values, np.empty((len(values), len(values)))
+        for rows in blocks(len(values), size=BLOCK):
+            pairs.squares(rows, rows.start, self.squares[rows, rows.start :])
+            self.squares[rows.start :, rows] = self.squares[rows, rows.start :].T
+        self.errors = error_share(values.shape[1]) * pairs.a_norms
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two sets of profiles of one pool, by their rows.
+
+    Attributes:
+        ours, theirs: rows of the pool, (n_ours,) and (n_theirs,).
+    """
+
+    pool: Pool
+    ours: np.ndarray
+    theirs: np.ndarray
+
+    @classmethod
+    def of(cls, ours: np.ndarray, theirs: np.ndarray) -> Self:
+        """Two arrays (n, n_genes), measured now.
+
+        Raises:
+            ValueError: as ``distance_blocks``.
+        """
+        if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1]:
+            raise ValueError(f"expected two arrays of equal width, found shapes {ours.shape} and {theirs.shape}.")
+        rows = np.arange(len(ours) + len(theirs))
+        return cls(Pool(np.concatenate([ours, theirs])), rows[: len(ours)], rows[len(ours) :])
+
+    def squares(self) -> np.ndarray:
+        """Squared distances of both sets, ours first, to each other, (n, n)."""
+        rows = np.concatenate([self.ours, self.theirs])
+        return self.pool.squares[np.ix_(rows, rows)]
+
+    def bounds(self) -> tuple[BoundedDistances, BoundedDistances]:
+        """Bounds of the distances within and between the two sets."""
+        return _PoolBounds(self.pool, self.ours), _PoolBounds(self.pool, self.theirs)
+
+
+class _PoolBounds(BoundedDistances):
+    """``BoundedDistances`` of some rows of a pool."""
+
+    def __init__(self, pool: Pool, rows: np.ndarray) -> None:
+        self.values, self.pool, self.rows = pool.values, pool, rows
+        self.slack = 2 * pool.errors[rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def lower(self, rows: slice | np.ndarray, other: BoundedDistances, start: int = 0) -> np.ndarray:
+        assert isinstance(other, _PoolBounds)
+        i, j = self.rows[rows], other.rows[start:]
+        return self.pool.squares[np.ix_(i, j)] - self.pool.errors[i, None] - self.pool.errors[j]
+
+    def exact(self, rows: np.ndarray, other: BoundedDistances, columns: np.ndarray) -> np.ndarray:
+        assert isinstance(other, _PoolBounds)
+        return exact_squares(self.values, self.rows[rows], self.values, other.rows[columns])
 
 
 @one_thread_if_small

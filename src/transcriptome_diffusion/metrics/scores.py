@@ -21,7 +21,7 @@ from transcriptome_diffusion.metrics.privacy import halves
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import EvaluationReference, SpaceReference
 from transcriptome_diffusion.metrics.refit import score_refit
-from transcriptome_diffusion.metrics.registry import NO_RECONSTRUCTOR
+from transcriptome_diffusion.metrics.registry import NO_RECONSTRUCTOR, select
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,16 @@ def score_generator(
     if not tables:
         logger.info("%s: no profiles, so no scores", name)
     return _together(tables)
+
+
+def without_profiles(name: str, why: str) -> pd.DataFrame:
+    """The row of a generator that has no profiles: headline metrics without a value, with the reason as their note."""
+    rows = [
+        {"reference": reference, "metric": metric, "label": "", "draw": 0, "n": 0, "note": why}
+        for reference in ("test", "train")
+        for metric in select(headline=reference)
+    ]
+    return _named(pd.DataFrame(rows).assign(value=np.nan, low=np.nan, high=np.nan), name, "landmarks")
 
 
 def _score_space(

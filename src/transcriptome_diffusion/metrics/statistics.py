@@ -114,7 +114,7 @@ def bootstrap_mean(
         value += mean / len(sides)
         least = min(least, units)
         if units > 1:
-            weights = rng.multinomial(units, np.full(units, 1 / units), size=draws)
+            weights = rng.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
             drawn += (weights @ sums) / (weights @ counts) / len(sides)
             left_out = (sums.sum() - sums) / (counts.sum() - counts)
             influences.append((left_out.mean() - left_out) / len(sides))
@@ -194,7 +194,15 @@ def _bca(value: float, drawn: np.ndarray, influence: np.ndarray, level: float) -
 def matched(
     first: ProfileSet, second: ProfileSet, size_of: ProfileSet, draws: int, seed: int, most: int | None = None
 ) -> Iterator[tuple[ProfileSet, ProfileSet]]:
-    """Random subsets of two sets with equal size and equal label composition.
+    """Random subsets of two sets with equal size and equal label composition, by ``matched_draws``."""
+    for ours, theirs in matched_draws(first.labels, second.labels, size_of.labels, draws, seed, most):
+        yield first.take(ours), second.take(theirs)
+
+
+def matched_draws(
+    first: np.ndarray, second: np.ndarray, size_of: np.ndarray, draws: int, seed: int, most: int | None = None
+) -> Iterator[list[np.ndarray]]:
+    """Rows of random subsets of two sets, given by their labels (n,), with equal size and equal label composition.
 
     Nearest-neighbour indicators depend on the sample size and on the mixture of tissues, so both sides get,
     label by label, as many profiles as ``size_of`` has, or as many as the scarcer side can give. Where ``size_of``
@@ -203,16 +211,15 @@ def matched(
     Raises:
         ValueError: if one side lacks a label of ``size_of`` altogether.
     """
-    labels, counts = np.unique(size_of.labels, return_counts=True)
+    labels, counts = np.unique(size_of, return_counts=True)
     for side in (first, second):
-        if missing := sorted(set(labels.tolist()) - set(side.labels.tolist())):
+        if missing := sorted(set(labels.tolist()) - set(side.tolist())):
             raise ValueError(f"no profiles with the label {missing}; every tissue has to be generated.")
     if most is not None and counts.sum() > most:
         counts = np.maximum(counts * most // counts.sum(), 1)
     wanted = dict(zip(labels, counts, strict=True))
     for draw in range(draws):
-        ours, theirs = matched_rows((first.labels, second.labels), wanted, np.random.default_rng([seed, draw]))
-        yield first.take(ours), second.take(theirs)
+        yield matched_rows((first, second), wanted, np.random.default_rng([seed, draw]))
 
 
 def matched_rows(sides: Sequence[np.ndarray], wanted: Mapping[Any, int], rng: np.random.Generator) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from transcriptome_diffusion.metrics.distances import PrincipalAxes
-from transcriptome_diffusion.metrics.neighbours import neighbour_distances, own_distance_blocks
+from transcriptome_diffusion.metrics.neighbours import Pair
 from transcriptome_diffusion.metrics.statistics import auc
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
@@ -23,6 +23,8 @@ MAX_INPUTS = 1024
 LEAST = 25
 #: a synthetic profile this much nearer to a real one than real ones are to each other counts as its copy
 NEAR = 0.5
+#: bins of an input of the boosted trees
+BINS = 63
 
 #: something known of the rows of both sides, or not
 Known = tuple[np.ndarray, np.ndarray] | None
@@ -49,6 +51,7 @@ def classifier_tests(
     seed: int = 0,
     logistic_c: float = 1.0,
     classifiers: Sequence[str] = ("logistic", "boosted"),
+    pair: Pair | None = None,
 ) -> dict[str, TwoSampleResult]:
     """How well ``logistic`` (L2) and ``boosted`` (trees) classifiers separate the two sides, on held-out folds.
 
@@ -71,6 +74,7 @@ def classifier_tests(
         strata: classes of the rows of both sides. donors: the same; profiles without a donor each need a name.
         logistic_c: inverse of the L2 penalty, as in scikit-learn.
         classifiers: which of the two to train.
+        pair: the two sides, where their distances are measured already.
 
     Returns:
         For each classifier the mean over folds of the AUC, a 95 % interval (variance within a fold after DeLong et
@@ -85,34 +89,35 @@ def classifier_tests(
         few = _undefined(f"{min(len(real), len(synthetic))} profiles, fewer than {LEAST}")
         return dict.fromkeys(classifiers, few)
     is_synthetic = np.repeat([0, 1], [len(real), len(synthetic)])
-    together = _together(real, synthetic, strata, donors, seed)
+    together = _together(real, synthetic, strata, donors, seed, pair)
     inputs = _inputs(np.concatenate([real, synthetic]))
     splits = list(_splits(is_synthetic, together, strata, folds, seed))
     fits = {"logistic": _logistic(logistic_c), "boosted": _boosted(seed)}
-    return {name: _cross_validated(fits[name], inputs, is_synthetic, splits) for name in classifiers}
+    seen = {name: _binned(inputs) if name == "boosted" else inputs for name in classifiers}
+    return {name: _cross_validated(fits[name], seen[name], is_synthetic, splits) for name in classifiers}
 
 
-def _together(real: np.ndarray, synthetic: np.ndarray, strata: Known, donors: Known, seed: int) -> np.ndarray:
+def _together(
+    real: np.ndarray, synthetic: np.ndarray, strata: Known, donors: Known, seed: int, pair: Pair | None = None
+) -> np.ndarray:
     """One number per row, real rows first; rows that must not be split have the same."""
     n, rng = len(real), np.random.default_rng(seed)
-    typical = float(np.median(neighbour_distances(real, 1)))
-    both = np.concatenate([real, synthetic])
-    pairs: list[np.ndarray] = []
-    copied = np.zeros(len(both), dtype=bool)
-    for rows, distances in own_distance_blocks(both):
-        i, j = np.arange(rows.start, rows.stop), np.arange(rows.start, len(both))
-        across = (i < n)[:, None] != (j < n)
-        # copies across; within a side, only repeats of one profile: a collapsed side is no group
-        near = distances <= np.where(across, NEAR, 1e-3) * typical
-        pairs.append(np.argwhere(near) + rows.start)
-        copied[np.argwhere(near & across) + rows.start] = True
-    owners = np.arange(len(both))  # of each row, the first row of its donor
+    distances = np.sqrt((pair or Pair.of(real, synthetic)).squares())
+    apart = distances[:n, :n] + np.diag(np.full(n, np.inf))
+    typical = float(np.median(apart.min(axis=1)))
+    is_real = np.arange(len(distances)) < n
+    across = is_real[:, None] != is_real
+    # copies across; within a side, only repeats of one profile: a collapsed side is no group
+    near = distances <= np.where(across, NEAR, 1e-3) * typical
+    pairs = [np.argwhere(near)]
+    copied = (near & across).any(axis=1)
+    owners = np.arange(len(distances))  # of each row, the first row of its donor
     for start, names in zip((0, n), donors or (), strict=False):
         _, first, codes = np.unique(names, return_index=True, return_inverse=True)
         owners[start : start + len(names)] = first[codes] + start
-    pairs.append(np.stack([np.arange(len(both)), owners], axis=1))
+    pairs.append(np.stack([np.arange(len(distances)), owners], axis=1))
     # what has no copy is paired at random with the other side's, so that folds are balanced
-    classes = np.zeros(len(both)) if strata is None else np.concatenate(strata)
+    classes = np.zeros(len(distances)) if strata is None else np.concatenate(strata)
     paired = []
     for label in np.unique(classes):
         free = np.flatnonzero((classes == label) & ~copied)
@@ -123,7 +128,7 @@ def _together(real: np.ndarray, synthetic: np.ndarray, strata: Known, donors: Kn
     links = rng.permutation(np.concatenate(paired))
     pairs.append(links[np.unique(owners[links[:, 1]], return_index=True)[1]])
     i, j = np.concatenate(pairs).T
-    graph = sparse.coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(len(both), len(both)))
+    graph = sparse.coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(len(distances), len(distances)))
     return sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
@@ -137,6 +142,12 @@ def _inputs(values: np.ndarray) -> np.ndarray:
     n = len(values)
     variances, vectors = scipy.linalg.eigh(gram, subset_by_index=(max(0, n - MAX_INPUTS), n - 1))
     return vectors * np.sqrt(variances.clip(min=0))
+
+
+def _binned(inputs: np.ndarray) -> np.ndarray:
+    """Every input in ``BINS`` bins of equally many profiles, found once without the labels; equal values share one."""
+    ranks = scipy.stats.rankdata(inputs, method="min", axis=0) - 1
+    return np.floor(ranks * (BINS / len(inputs)))
 
 
 def _splits(
@@ -184,7 +195,7 @@ def _boosted(seed: int) -> Fit:
                 max_leaf_nodes=6,
                 min_samples_leaf=10,
                 max_features=0.2,
-                max_bins=63,
+                max_bins=BINS,
                 early_stopping=False,
                 random_state=seed,
             )

@@ -83,6 +83,7 @@ def draw(models: Any, train: AnnData, options: SamplingOptions, sampler: Sampler
     """One synthetic profile per training profile of ``train`` (n, n_genes) and run.
 
     What is drawn is compared with the training profiles; collapsed, scattered or mislabelled profiles are warned of.
+    Where all trainings diverged there are no profiles, and ``uns["generator"]["note"]`` says why.
     """
     from transcriptome_diffusion.expression.profiles import dense, split_runs
     from transcriptome_diffusion.expression.scaling import GeneScaler
@@ -90,6 +91,10 @@ def draw(models: Any, train: AnnData, options: SamplingOptions, sampler: Sampler
     from transcriptome_diffusion.memory import SMALLER, require_memory
     from transcriptome_diffusion.metrics.health import problems
 
+    if not models and models.why:
+        drawn = train[:0].copy()
+        drawn.uns["generator"] = {"note": models.why}
+        return drawn
     # the profiles of all runs, twice while several are joined; then training and drawn ones, standardised
     copies = 4 * len(models) * (1 if len(models) == 1 else 2)
     needed = (copies * train.n_obs + max(16 * train.n_obs, 30 * min(options.batch_size, train.n_obs))) * train.n_vars

@@ -16,6 +16,12 @@ class ResidualOptions(Options):
     pooling: float = Field(
         default=60.0, ge=0, description="profiles at which a label's own residuals weigh as much as those of all labels"
     )
+    shrinkage: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="of the covariance of the residuals, as a share of Ledoit and Wolf's, which loses modules of genes",
+    )
     profiles_per_label: int = Field(
         default=100, ge=2, description="at most, of training and of validation profiles; more cost memory"
     )

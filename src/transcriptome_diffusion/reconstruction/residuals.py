@@ -34,8 +34,8 @@ class ResidualModel:
       the profile's leverage. Leverage here is the mean square of what ridge regression of the training landmarks
       *on themselves* leaves of the profile (the predictive variance of Bayesian regression has the same form).
     - W holds the residuals of held-out profiles divided by both scales, weighted so that WᵀW + noise_variance I is
-      a Ledoit-Wolf covariance. Its sample part mixes the profiles of the label and of all labels; those of the
-      label count n / (n + pooling).
+      their covariance, shrunk by a share of what Ledoit and Wolf's formula asks for. Its sample part mixes the profiles
+      of the label and of all labels; those of the label count n / (n + pooling).
 
     Attributes:
         label: the column of the sample table that it looks at. labels: its known categories.
@@ -88,6 +88,7 @@ class ResidualModel:
         gene_scale = np.sqrt(np.einsum("ij,ij->j", residuals, residuals) / len(residuals))
         residuals /= np.where(gene_scale > 0, gene_scale, 1)
         shrinkage, variance = ledoit_wolf(residuals)
+        shrinkage *= options.shrinkage
         known, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
         own = sizes / (sizes + options.pooling)  # how much the label's own profiles count
         members = codes == np.arange(len(known))[:, None]

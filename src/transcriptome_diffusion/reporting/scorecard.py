@@ -258,7 +258,7 @@ def as_text(scorecard: pd.DataFrame, space: str, reference: str = "test", width:
         width: of a line; None: that of the terminal.
     """
     width = get_terminal_size().columns if width is None else width
-    size = scorecard.query("space == @space and reference == @reference")["n"].min()
+    size = scorecard.query("space == @space and reference == @reference and n > 0")["n"].min()
     table = cells(scorecard, space, reference).replace(r"±0\.", "±.", regex=True)
     if found := power_row(scorecard, space, reference):
         table.loc["smallest diff."] = found

@@ -25,6 +25,7 @@ from transcriptome_diffusion.generators.options import (
 from transcriptome_diffusion.generators.runs import training_facts
 
 TINY: dict[str, Any] = {
+    "marginal_map": False,
     "network": {"width": 16, "depth": 1, "dropout": 0.1, "embedding_dim": 8},
     "training": {"max_steps": 20, "validate_every": 10, "batch_size": 64, "precision": "float32"},
     "sampler": {"steps": 10},
@@ -115,6 +116,7 @@ def test_validation_loss_repeats_itself_and_draws_nothing_from_outside() -> None
 
 
 HUMPS: dict[str, Any] = {
+    "marginal_map": False,
     "network": {"width": 64, "depth": 2, "embedding_dim": 32, "dropout": 0.0},
     "training": {**TINY["training"], "max_steps": 600, "validate_every": 100, "learning_rate": 3e-3},
 }

@@ -14,9 +14,15 @@ from transcriptome_diffusion.generators.diffusion.precondition import Preconditi
 from transcriptome_diffusion.generators.options import DenoiserOptions, LineTimesOptions, ScheduleOptions, TimesOptions
 from transcriptome_diffusion.generators.scaler import Scaler
 
+#: input (n, width), time (n,) and codes (n, n_conditions) to the network's output
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 class NoiseLevel(NamedTuple):
-    """The mixture x_t = signal x_0 + noise eps: signal (n, 1), noise (n, 1), and time in [0, 1], (n,)."""
+    """The mixture x_t = signal x_0 + noise eps: signal (n, 1), noise (n, 1), and time in [0, 1], (n,).
+
+    Profiles of one level share the row of an n of 1.
+    """
 
     signal: Tensor
     noise: Tensor
@@ -35,8 +41,8 @@ class Path(Protocol):
     def at(self, times: Tensor) -> NoiseLevel:
         """The noise levels at these times."""
 
-    def loss_weight(self, level: NoiseLevel, unknown: Tensor) -> Tensor:
-        """Weight (n, 1) of a squared error of x_0 whose expectation for a Gaussian is ``unknown`` (n, width)."""
+    def loss_weight(self, level: NoiseLevel, unknown: Tensor, width: int) -> Tensor:
+        """Weight (n,) of a squared error of x_0 whose expectation for a Gaussian is ``unknown`` (n,)."""
 
 
 class NoiseSchedule(nn.Module):
@@ -63,9 +69,9 @@ class NoiseSchedule(nn.Module):
     def at(self, times: Tensor) -> NoiseLevel:
         return NoiseLevel(self.signal[times, None], self.noise[times, None], times / (len(self.alpha_bar) - 1))
 
-    def loss_weight(self, level: NoiseLevel, unknown: Tensor) -> Tensor:
+    def loss_weight(self, level: NoiseLevel, unknown: Tensor, width: int) -> Tensor:
         """Every time has the same weight: the loss is 1 where the network adds nothing to the Gaussian."""
-        return 1 / unknown.sum(1, keepdim=True)
+        return 1 / unknown
 
 
 class StraightLine(nn.Module):
@@ -87,16 +93,20 @@ class StraightLine(nn.Module):
     def at(self, times: Tensor) -> NoiseLevel:
         return NoiseLevel(1 - times[:, None], times[:, None], times)
 
-    def loss_weight(self, level: NoiseLevel, unknown: Tensor) -> Tensor:
+    def loss_weight(self, level: NoiseLevel, unknown: Tensor, width: int) -> Tensor:
         """The squared error of the velocity per coordinate is that of x_0 over the squared time."""
-        return 1 / (level.noise**2 * unknown.shape[1])
+        return 1 / (level.noise[:, 0] ** 2 * width)
 
 
-def clip(values: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
-    """Values (n, width) within limits (2, width), and the share of them that lay outside, a scalar."""
+def clip(values: Tensor, limits: Tensor) -> Tensor:
+    """Values (n, width) within limits (2, width)."""
     # NaN comes from an overflow in an earlier step
-    within = values.nan_to_num(0.0, posinf=torch.inf, neginf=-torch.inf).clamp(limits[0], limits[1])
-    return within, (within != values).float().mean()
+    return values.nan_to_num(0.0, posinf=torch.inf, neginf=-torch.inf).clamp_(limits[0], limits[1])
+
+
+def share_outside(values: Tensor, limits: Tensor) -> Tensor:
+    """The share of values (n, width) that ``clip`` changes, a scalar."""
+    return (clip(values, limits) != values).float().mean()
 
 
 class Denoiser(nn.Module):
@@ -148,8 +158,7 @@ class Denoiser(nn.Module):
         if self.preconditioner is not None:
             noise = samplers.gaussian_like(u, generator, (len(u), len(self.scaler.centre)))
             u = self.preconditioner.from_coordinates(u, codes, noise)
-        z, share = clip(u, self.gene_range)
-        return self.scaler.inverse(z), share
+        return self.scaler.inverse(clip(u, self.gene_range)), share_outside(u, self.gene_range)
 
     def set_range(self, x: Tensor, u: Tensor) -> None:
         """Set the clipping range from profiles x and their coordinates u: theirs, and half of it on either side.
@@ -170,9 +179,12 @@ class Denoiser(nn.Module):
             buffer.copy_(torch.stack([lowest - beyond, highest + beyond]))
 
     def parts(
-        self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Callable[..., Tensor] | None = None
+        self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Network | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Skip, scale and the output of the network (or of ``network``) for x_t (n, width) and codes."""
+        """Skip and scale for x_t (n, width) and codes (n, n_conditions), and the network's output (n, n_components).
+
+        ``network`` is that of ``guided``.
+        """
         a, s, time = level
         if self.preconditioner is None:
             share, scale = samplers.skip_and_scale(self.options.prediction, a, s)
@@ -181,15 +193,15 @@ class Denoiser(nn.Module):
             # the network sees the Gaussian's estimate unwhitened: whitening would amplify the many axes that carry
             # little variance
             skip, scale, seen = self.preconditioner.denoise(x_t, a, s)
-        output = (network or self.network)(seen, time, codes).float()
-        return skip, scale, nn.functional.pad(output, (0, self.width - self.n_components))
+        return skip, scale.expand(-1, self.width), (network or self.network)(seen, time, codes).float()
 
-    def forward(self, x_t: Tensor, level: NoiseLevel, codes: Tensor) -> Tensor:
-        """The estimate of x_0, (n, width)."""
-        skip, scale, output = self.parts(x_t, level, codes)
-        return skip + scale * output
+    def forward(self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Network | None = None) -> Tensor:
+        """The estimate of x_0, (n, width); ``network`` is that of ``guided``."""
+        skip, scale, output = self.parts(x_t, level, codes, network)
+        skip[:, : self.n_components].addcmul_(scale[:, : self.n_components], output)
+        return skip
 
-    def guided(self, guidance: float) -> Callable[..., Tensor] | None:
+    def guided(self, guidance: float) -> Network | None:
         """The network with the effect of its labels multiplied by ``guidance``; None, for the network, if that is 1.
 
         Classifier-free guidance, Ho and Salimans (2022), arXiv:2207.12598. Skip and scale stay those of the labels:
@@ -200,20 +212,10 @@ class Denoiser(nn.Module):
 
         def network(seen: Tensor, time: Tensor, codes: Tensor) -> Tensor:
             labels = torch.cat([codes, self.no_label.expand_as(codes)])
-            with_label, without = self.network(seen.repeat(2, 1), time.repeat(2), labels).chunk(2)
+            with_label, without = self.network(seen.repeat(2, 1), time.expand(len(seen)).repeat(2), labels).chunk(2)
             return torch.lerp(without, with_label, guidance)
 
         return network
-
-    def clipped(
-        self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Callable[..., Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The estimate of x_0 clipped to the range of the coordinates, and the share of values that were clipped.
-
-        ``network`` is that of ``guided``.
-        """
-        skip, scale, output = self.parts(x_t, level, codes, network)
-        return clip(skip + scale * output, self.coordinate_range)
 
     def losses(self, u: Tensor, codes: Tensor, level: NoiseLevel, noise: Tensor, relative: bool = False) -> Tensor:
         """Mean squared error of the network's output for every profile, (n,); u and noise are (n, width).
@@ -225,14 +227,21 @@ class Denoiser(nn.Module):
         ``residual`` that is the Gaussian alone.
         """
         skip, scale, output = self.parts(level.signal * u + level.noise * noise, level, codes)
-        target = (u - skip) / scale
-        error = (output - target) ** 2
-        if relative:
-            error = error - target**2
+        missing = u - skip
         if self.preconditioner is None:
+            target = missing / scale
+            error = (output - target) ** 2
+            if relative:
+                error = error - target**2
             return error.mean(1) if self.options.loss == "mean" else error.sum(1)
-        unknown = scale**2 * self.preconditioner.weight
-        return (error * unknown * self.path.loss_weight(level, unknown)).sum(1)
+        k, weight = self.n_components, self.preconditioner.weight
+        gained = scale[:, :k] * output
+        # (missing - gained)^2 less missing^2, on the coordinates that the network models
+        error = (gained * (gained - 2 * missing[:, :k])) @ weight[:k]
+        if not relative:
+            error = error + missing.square() @ weight
+        unknown = scale.square() @ weight
+        return error * self.path.loss_weight(level, unknown, self.width)
 
     def loss(self, u: Tensor, codes: Tensor, level: NoiseLevel, noise: Tensor) -> Tensor:
         """The mean of ``losses`` over the profiles, a scalar."""

@@ -18,7 +18,13 @@ from transcriptome_diffusion.devices import memory_to_train, resolve_device, see
 from transcriptome_diffusion.expression.profiles import dense, require_same_genes
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
-from transcriptome_diffusion.generators.diffusion.denoiser import Denoiser, NoiseSchedule, StraightLine
+from transcriptome_diffusion.generators.diffusion.denoiser import (
+    Denoiser,
+    NoiseSchedule,
+    StraightLine,
+    clip,
+    share_outside,
+)
 from transcriptome_diffusion.generators.diffusion.network import build_network
 from transcriptome_diffusion.generators.diffusion.precondition import (
     Preconditioner,
@@ -68,7 +74,7 @@ class DenoisingGenerator(Generator):
     def reverse_process(
         self, sampler: Any, estimate_x0: EstimateX0, x: Tensor, generator: torch.Generator, progress: samplers.Progress
     ) -> Tensor:
-        """Coordinates of profiles from noise x (n, width); ``estimate_x0`` maps a state and times (n,) to x_0."""
+        """Coordinates of profiles from noise x (n, width); ``estimate_x0`` maps a state and its time (1,) to x_0."""
 
     @abstractmethod
     def evaluations(self, sampler: Any) -> int:
@@ -186,12 +192,12 @@ class DenoisingGenerator(Generator):
             for start in range(0, len(codes), batch_size):
                 chosen = torch.from_numpy(codes[start : start + batch_size]).to(device)
                 x = samplers.gaussian_like(denoiser.scaler.centre, generator, (len(chosen), denoiser.width))
-                share = torch.zeros((), device=device)
+                estimate = x
 
                 def estimate_x0(x_t: Tensor, times: Tensor, chosen: Tensor = chosen) -> Tensor:
-                    nonlocal share
-                    x0, share = denoiser.clipped(x_t, denoiser.path.at(times), chosen, network)
-                    return x0
+                    nonlocal estimate
+                    estimate = denoiser(x_t, denoiser.path.at(times), chosen, network)
+                    return clip(estimate, denoiser.coordinate_range)
 
                 def report(done: int, of: int, start: int = start) -> None:
                     if progress is not None:
@@ -199,6 +205,7 @@ class DenoisingGenerator(Generator):
 
                 x = self.reverse_process(sampler, estimate_x0, x, generator, report)
                 profiles, share_of_genes = denoiser.from_coordinates(x, chosen, generator)
+                share = share_outside(estimate, denoiser.coordinate_range)
                 clipped += len(chosen) * float(torch.maximum(share, share_of_genes))
                 values[start : start + batch_size] = profiles.cpu().numpy()
         if clipped > CLIPPED * len(codes):
@@ -274,7 +281,8 @@ class DenoisingGenerator(Generator):
             def estimate_x0(x_t: Tensor, times: Tensor) -> Tensor:
                 level = denoiser.path.at(times)
                 visit(float(level.time[0]), float(level.signal[0]), x_t)
-                return denoiser.clipped(x_t, level, chosen, denoiser.guided(sampler.guidance))[0]
+                estimate = denoiser(x_t, level, chosen, denoiser.guided(sampler.guidance))
+                return clip(estimate, denoiser.coordinate_range)
 
             noise = samplers.gaussian_like(denoiser.scaler.centre, generator, (len(chosen), denoiser.width))
             x = self.reverse_process(sampler, estimate_x0, noise, generator, lambda done, of: None)
@@ -380,7 +388,7 @@ class Diffusion(DenoisingGenerator):
     ) -> Tensor:
         preconditioner = self.denoiser.preconditioner if sampler.exact_gaussian else None
         return samplers.draw(
-            lambda x_t, t: estimate_x0(x_t, torch.full((len(x_t),), t, device=x_t.device)),
+            lambda x_t, t: estimate_x0(x_t, torch.full((1,), t, device=x_t.device)),
             x,
             self._alpha_bar,
             self._times(sampler),
@@ -420,7 +428,7 @@ class FlowMatching(DenoisingGenerator):
     ) -> Tensor:
         preconditioner = self.denoiser.preconditioner if sampler.exact_gaussian else None
         return samplers.along_line(
-            lambda x_t, time: estimate_x0(x_t, torch.full((len(x_t),), time, device=x_t.device)),
+            lambda x_t, time: estimate_x0(x_t, torch.full((1,), time, device=x_t.device)),
             x,
             sampler.intervals,
             sampler.method,

@@ -158,7 +158,7 @@ class PaperNetwork(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, codes: Tensor) -> Tensor:
         labels = nn.functional.silu(torch.cat(self.labels(codes), dim=1))
-        h, time = x, (time[:, None] - self.time_shift).to(x.dtype)
+        h, time = x, (time[:, None] - self.time_shift).to(x.dtype).expand(len(x), 1)
         for block in self.blocks:
             h = block(h, time, labels)
         return self.out(nn.functional.silu(self.norm(h)))
@@ -167,8 +167,8 @@ class PaperNetwork(nn.Module):
 def build_network(n_in: int, n_out: int, categories: Sequence[int], options: NetworkOptions) -> nn.Module:
     """The network ``options`` names, for the given number of categories per condition.
 
-    Its forward takes x (n, n_in), time (n,) float in [0, 1] and codes (n, n_conditions) int64, and returns
-    (n, n_out).
+    Its forward takes x (n, n_in), time (n,) float in [0, 1], or (1,) for all, and codes (n, n_conditions) int64, and
+    returns (n, n_out).
     """
     kinds = {"film": FiLMNetwork, "paper": PaperNetwork}
     return kinds[options.kind](n_in, n_out, categories, options)

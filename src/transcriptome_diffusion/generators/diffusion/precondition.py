@@ -8,7 +8,7 @@ for all data; here every axis has its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ FOLDS = 5
 
 
 class Posterior(NamedTuple):
-    """The distribution of x_0 given x_t under the Gaussian, all (n, width).
+    """The distribution of x_0 given x_t under the Gaussian, all (n, width); the deviation of one level is (1, width).
 
     ``unit_mean`` is the mean divided by its root mean square over all x_t.
     """
@@ -82,6 +82,7 @@ class Preconditioner(nn.Module):
             "leading": (rank,),  # 1 for axes that are left out of the log scale
         }.items():
             self.register_buffer(name, torch.zeros(shape))
+        self._weight: tuple[Any, Tensor] | None = None
 
     @classmethod
     def fit(
@@ -163,9 +164,12 @@ class Preconditioner(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """Squared units of the scaled genes per squared unit of each coordinate, (width,)."""
-        axes = (self.unit[:, None] * self.axes).square().sum(0)
-        return torch.cat([axes.new_ones(1), axes])
+        """Squared units of the scaled genes per squared unit of each coordinate, (width,); computed once."""
+        state = self.unit._version, self.axes._version, self.axes.device
+        if self._weight is None or self._weight[0] != state:
+            axes = (self.unit[:, None] * self.axes).square().sum(0)
+            self._weight = state, torch.cat([axes.new_ones(1), axes])
+        return self._weight[1]
 
     def mean(self, codes: Tensor) -> Tensor:
         """Means (n, n_genes) for codes (n, n_conditions)."""
@@ -197,15 +201,15 @@ class Preconditioner(nn.Module):
     def match_held_out_variance(self, u: Tensor, noise: Tensor) -> Tensor:
         """Training coordinates (n, width) with the variance of held-out donors: shrunk, or with noise added."""
         gain = (self.variance / self.training_variance).clamp(max=1).sqrt()
-        return gain * u + (self.variance - self.training_variance).clamp(min=0).sqrt() * noise
+        return torch.addcmul(gain * u, (self.variance - self.training_variance).clamp(min=0).sqrt(), noise)
 
     def denoise(self, u_t: Tensor, a: Tensor, s: Tensor) -> Posterior:
-        """The distribution of u_0 given u_t = a u_0 + s eps; u_t is (n, width), a and s are (n, 1)."""
-        total = a**2 * self.variance + s**2
-        share = self.variance / total
+        """The distribution of u_0 given u_t = a u_0 + s eps; u_t is (n, width), a and s are (n, 1) or (1, 1)."""
+        share = self.variance / torch.addcmul(s**2, a**2, self.variance)
+        shrunk = share * u_t
         # the signal a is left out of both, so that the limit of pure noise, a = 0, exists
-        unit_mean = share * u_t / (share**2 * total).mean(1, keepdim=True).sqrt()
-        return Posterior(a * share * u_t, share.sqrt() * s, unit_mean)
+        mean_square = (share @ self.variance / self.width)[:, None]
+        return Posterior(a * shrunk, share.sqrt() * s, shrunk / mean_square.sqrt())
 
 
 class FittedCoordinates(NamedTuple):

@@ -71,11 +71,11 @@ def ancestral(
     for done, (t, earlier) in enumerate(pairwise(times), start=1):
         now, then = float(schedule[t]), float(schedule[earlier])
         sigma = eta * math.sqrt((1 - then) / (1 - now) * (1 - now / then))
-        x0 = denoise(x, t)
-        noise = (x - math.sqrt(now) * x0) / math.sqrt(1 - now)
-        x = math.sqrt(then) * x0 + math.sqrt(max(1 - then - sigma**2, 0.0)) * noise
+        # of the noise in x, (x - √now x_0) / √(1 - now), what is left at the earlier time
+        kept = math.sqrt(max(1 - then - sigma**2, 0.0) / (1 - now))
+        x = (kept * x).add_(denoise(x, t), alpha=math.sqrt(then) - kept * math.sqrt(now))
         if sigma > 0:
-            x = x + sigma * gaussian_like(x, generator)
+            x.add_(gaussian_like(x, generator), alpha=sigma)
         if progress is not None:
             progress(done, len(times) - 1)
     return x
@@ -109,16 +109,17 @@ def gaussian_exact(
         a, s, a_then, s_then = (math.sqrt(v) for v in (now, 1 - now, then, 1 - then))
         total, total_then = now * variance + s**2, then * variance + s_then**2
         x0 = denoise(x, t)
-        deviation = root * s / total.sqrt()
+        deviation = root * s / total.sqrt()  # this and all coefficients are of the shape of ``variance``
         if eta > 0:
             sigma2 = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
             gain = math.sqrt(max(1 - then - sigma2, 0.0)) / s
             spread = (sigma2 + ((a_then - gain * a) * deviation) ** 2).sqrt()
-            x = a_then * x0 + gain * (x - a * x0) + spread * gaussian_like(x, generator)
+            x = (gain * x).add_(x0, alpha=a_then - gain * a).addcmul_(spread, gaussian_like(x, generator))
         else:
-            departure = (x0 - a * variance / total * x) / deviation
+            # √total_then (x / √total + angle * departure) with departure = (x0 - a variance / total x) / deviation
             angle = torch.atan(s / (a * root)) - torch.atan(s_then / (a_then * root))
-            x = total_then.sqrt() * (x / total.sqrt() + angle * departure)
+            share = total_then.sqrt() * angle / deviation
+            x = (((total_then / total).sqrt() - share * a * variance / total) * x).addcmul_(share, x0)
         if progress is not None:
             progress(done, len(times) - 1)
     return x

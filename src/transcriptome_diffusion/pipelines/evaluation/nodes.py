@@ -93,6 +93,8 @@ class Score:
         if not isinstance(transcriptomes, dict):
             whole = transcriptomes
             transcriptomes = {NO_RECONSTRUCTOR: lambda: whole}
+        if not profiles.n_obs and (why := profiles.uns.get("generator", {}).get("note")):
+            return scores.without_profiles(self.row, why)
         table = scores.score_generator(self.row, profiles, transcriptomes, reference, options)
         if models is None:
             return table

@@ -40,7 +40,7 @@ def plot_profiles(
     from transcriptome_diffusion.reporting.profile_figures import profile_figures
 
     first = [part for whole in profiles for _, part in islice(split_runs(whole), 1)]
-    synthetic = dict(zip(GENERATORS, first, strict=True))
+    synthetic = {name: part for name, part in zip(GENERATORS, first, strict=True) if part.n_obs}
     drawn = profile_figures(train, test, reference["landmarks"].scaler, synthetic, options.label, options.umap)
     return tuple(drawn[name] for name in OF_PROFILES)
 
@@ -55,8 +55,12 @@ def plot_trajectory(
     sampler: SamplerOptions,
 ) -> Figure:
     """From noise to profiles with the labels of held-out donors, by the denoiser of the first run."""
+    import plotly.graph_objects as go
+
     from transcriptome_diffusion.reporting.maps import trajectory
 
+    if not models.landmarks:
+        return go.Figure(layout={"title": {"text": f"No trajectory: {models.landmarks.why}"}})
     scaler, model = reference["landmarks"].scaler, models.landmarks[0]
     states = model.trajectory(test.obs, sampling.seed, STATES, sampler)
     last = model.settings["schedule"]["timesteps"]
@@ -91,7 +95,7 @@ def log_training(*models: Any) -> tuple[DataFrame, DataFrame, Figure]:
     records = {}
     for name, model in zip(TRAINED, models, strict=True):
         records[name] = model.landmarks.records()
-        if model.transcriptome:
+        if model.transcriptome.tried:
             records[f"direct_{name}"] = model.transcriptome.records()
     summary = pd.concat([training_log.summary(name, part) for name, part in records.items()], ignore_index=True)
     curves = pd.concat([training_log.curves(name, part) for name, part in records.items()], ignore_index=True)

@@ -106,7 +106,7 @@ class Score:
         """Its table; on all genes as well where the options ask for them and the paper has this generator there."""
         from transcriptome_diffusion.experiments.paper_protocol import RealProfiles, Transcriptomes, paper_protocol
 
-        if not has_linear_values(train):
+        if not models.landmarks or not has_linear_values(train):
             return no_rows()
         real = RealProfiles.of(train, validation, test, options.label)
         transcriptomes = None

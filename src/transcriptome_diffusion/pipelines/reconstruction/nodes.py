@@ -67,7 +67,7 @@ class Reconstruct:
             if name != DIRECT:
                 parts[name] = partial(reconstruct, name, reconstructors, profiles, sampling.seed)
                 continue
-            if not models.transcriptome:
+            if not models.transcriptome.tried:
                 raise ValueError(
                     f"{self.generator} was not trained on all genes: `detail` is {detail!r} now, and was `standard` "
                     "when it was fitted. Fit it again, or set `detail` to standard."
@@ -77,6 +77,11 @@ class Reconstruct:
 
 
 def reconstruct(name: str, reconstructors: dict[str, Callable[[], Any]], profiles: AnnData, seed: int) -> AnnData:
-    """Whole transcriptomes for landmark profiles, by a reconstructor that is loaded when it is needed."""
+    """Whole transcriptomes for landmark profiles, by a reconstructor that is loaded when it is needed.
+
+    Where there are no profiles, they are returned as they are.
+    """
+    if not profiles.n_obs:
+        return profiles
     model, _ = reconstructor_of(name)
     return registry.reconstruct(name, {model: reconstructors[model]()}, profiles, seed)

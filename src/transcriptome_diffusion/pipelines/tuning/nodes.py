@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from transcriptome_diffusion.experiments.options import TuningOptions
@@ -13,7 +15,7 @@ from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame
 
 if TYPE_CHECKING:
-    from transcriptome_diffusion.experiments.tuning import Found
+    from transcriptome_diffusion.experiments.tuning import Found, Search
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +45,33 @@ class SearchNode:
         if not is_chosen(self.name, tuning):
             return {}, {}
         from transcriptome_diffusion.experiments.tuning import Search
+        from transcriptome_diffusion.runners import each, parallel_calls
 
         if (model := self.spec.sampler) is not None:
             samplers = tuple(model.model_validate(sampler) for sampler in samplers)
-        search = Search(
-            self.name, self.spec.load_class(), options, train, validation, tuning, evaluation, sampling, samplers
+        make = partial(
+            Search,
+            self.name,
+            self.spec.load_class(),
+            options,
+            train,
+            validation,
+            tuning,
+            evaluation,
+            sampling,
+            samplers,
         )
-        if (found := search.run()) is None:
+        search = make()
+        each([partial(work, make)] * parallel_calls())
+        if (found := search.found()) is None:
             return {}, {}
         cohort = f"{train.n_obs} training and {validation.n_obs} validation profiles"
         return {self.name: as_file(self.name, found, tuning, cohort)}, {self.name: found.table}
+
+
+def work(make: Callable[[], Search]) -> None:
+    """Try settings until a search has all its trials; any number of processes do so together."""
+    make().run()
 
 
 def is_chosen(name: str, tuning: TuningOptions) -> bool:
