@@ -18,6 +18,8 @@ from transcriptome_diffusion.cohorts.simulated import (
 from transcriptome_diffusion.expression.landmarks import load_panel
 from transcriptome_diffusion.expression.units import to_log2
 
+RNG = np.random.default_rng(0)
+
 
 @pytest.fixture(scope="module")
 def population() -> SimulatedCohort:
@@ -189,3 +191,62 @@ def test_the_oracle_has_the_distribution_of_the_cohort_and_other_donors(populati
         assert abs(ratio.mean()) < 0.1
     shifted = b + 0.5 * b.std(axis=0)
     assert (stats.ttest_ind(a, shifted, equal_var=False).pvalue < 0.05).mean() > 0.4
+
+
+# ------------------------------------------------------------------------------------------------ tumours
+@pytest.fixture(scope="module")
+def with_tumours() -> SimulatedCohort:
+    return SimulatedCohort.build(SimulationOptions(targets=50, samples=2000, tissues=6, tumours=True))
+
+
+@pytest.fixture(scope="module")
+def mixed(with_tumours):
+    return to_log2(with_tumours.draw())
+
+
+def test_the_option_changes_nothing_else_of_the_population(population):
+    other = SimulatedCohort.build(population.options.model_copy(update={"tumours": True}))
+    assert population.tumours is None
+    for name in ("base", "programmes", "signatures", "loadings", "donor_loadings", "infiltrate", "study_shifts"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(population, name))
+
+
+def test_tissues_and_sub_classes_are_of_unequal_size_with_donors_as_in_the_two_studies(with_tumours, mixed):
+    sizes = mixed.obs["tissue"].value_counts()
+    assert sizes.max() / sizes.min() == pytest.approx(6**0.8, rel=0.05)
+    parts = mixed.obs.groupby(["study", "sample_type"], observed=True)
+    assert set(parts.groups) == {("study_a", "normal"), ("study_b", "normal"), ("study_b", "tumor")}
+    assert mixed.obs_names.is_unique
+    by_donor = mixed.obs.groupby("donor")
+    assert (by_donor["study"].nunique() == 1).all()
+    # in study_a a donor gives several tissues, in study_b a tumour and the normal sample beside it
+    tissues, types = by_donor["tissue"].nunique(), by_donor["sample_type"].nunique()
+    of_a = by_donor["study"].first() == "study_a"
+    assert (tissues[of_a] > 1).mean() > 0.2
+    assert (tissues[~of_a] == 1).all()
+    assert (types[~of_a] == 2).sum() > 50
+    shares = (
+        mixed.obs.groupby("tissue", observed=True)["sample_type"].value_counts(normalize=True).unstack(fill_value=0)
+    )
+    assert shares["tumor"].max() - shares["tumor"].min() > 0.2
+    oracle = with_tumours.draw_oracle()
+    keys = ["tissue", "study", "sample_type"]
+    assert oracle.obs[keys].value_counts().equals(mixed.obs[keys].value_counts())
+    assert not set(oracle.obs["donor"]) & set(mixed.obs["donor"])
+
+
+def test_tumours_differ_by_the_known_programmes_and_their_events_have_two_peaks(with_tumours):
+    truth = with_tumours.tumours
+    large = to_log2(with_tumours.draw(["tissue_1"] * 3000, seed=5))
+    tumour = (large.obs["sample_type"] == "tumor").to_numpy()
+    beside = (large.obs["study"] == "study_b").to_numpy() & ~tumour
+    x = large.X[:, : truth.events.shape[2]]
+    seen = x[tumour].mean(axis=0) - x[beside].mean(axis=0)
+    known = truth.common + truth.own[0] + truth.frequencies[0] @ truth.events[0]
+    assert np.corrcoef(seen, known)[0, 1] > 0.9
+    # without donors, modules and counts, the genes of an event lie at two places, which no Gaussian does
+    alone = truth.transform(np.zeros((500, x.shape[1])), np.zeros(500, dtype=int), np.ones(500, dtype=bool), RNG)
+    assert stats.kurtosis(alone[:, truth.events[0, 0] != 0].mean(axis=1)) < -0.5
+    normal = np.ones((3, x.shape[1]))
+    kept = truth.transform(normal, np.zeros(3, dtype=int), np.array([False, True, False]), RNG)
+    assert (kept == normal).all(axis=1).tolist() == [True, False, True]

@@ -15,7 +15,8 @@ from kedro.framework.startup import bootstrap_project
 
 from transcriptome_diffusion.experiments.options import Dimension, TuningOptions
 from transcriptome_diffusion.experiments.tuning import Found, current_settings
-from transcriptome_diffusion.generators.options import SamplerOptions
+from transcriptome_diffusion.generators.diffusion.sizes import resolve_sizes
+from transcriptome_diffusion.generators.options import DenoiserOptions, SamplerOptions
 from transcriptome_diffusion.generators.registry import GENERATORS, trained_models
 from transcriptome_diffusion.pipelines.tuning.nodes import SearchNode, as_file, is_chosen
 
@@ -169,7 +170,10 @@ def test_the_spaces_of_the_project_fit_its_generators_and_their_current_settings
     models = trained_models()
     assert set(tuning.spaces) == {name for name, spec in models.items() if spec.trained}
     for name, space in tuning.spaces.items():
-        assert current_settings(name, space, models[name].options.model_validate(block[name]))
+        options = models[name].options.model_validate(block[name])
+        if isinstance(options, DenoiserOptions):  # as the search does, which knows how many profiles there are
+            options, _ = resolve_sizes(options, 600)
+        assert current_settings(name, space, options)
     for sampler in (name for name, spec in GENERATORS.items() if spec.sampler):
         SamplerOptions.model_validate(block[sampler])
 

@@ -196,6 +196,9 @@ class SimulationOptions(Options):
     targets: int = Field(default=2000, ge=0)
     structure_seed: int = Field(default=0, ge=0)
     draw_seed: int = Field(default=1, ge=0)
+    tumours: bool = Field(
+        default=False, description="tissues of unequal size, each with normal samples of two studies and tumours"
+    )
 
 
 class PublishedFile(Options):

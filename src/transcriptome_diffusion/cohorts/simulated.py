@@ -20,6 +20,9 @@ mean and covariance and the wrong shape.
 Target genes follow the landmarks through two projections p and q of them, each standardised over the population
 and saturating at ±3: ``linear`` p, ``quadratic`` p², ``product`` p q, ``threshold`` a steep sigmoid of p.
 
+With the option ``tumours`` some samples are tumours, and tissues are of very unequal size; see ``simulated_tumours``.
+The samples of a cohort without it are the same whether or not this option exists.
+
 Counts are negative binomial (variance mu + dispersion mu²) around library size times the share of 2^eta, and are
 returned as counts per million (CPM).
 """
@@ -36,6 +39,7 @@ import pandas as pd
 from scipy import sparse
 
 from transcriptome_diffusion.cohorts.options import SimulationOptions
+from transcriptome_diffusion.cohorts.simulated_tumours import SUB_CLASSES, Tumours, assign_pairs
 from transcriptome_diffusion.expression.landmarks import load_panel
 from transcriptome_diffusion.expression.profiles import make_profiles
 
@@ -60,6 +64,8 @@ TISSUES_PER_DONOR = {"study_a": (0.4, 0.3, 0.2, 0.1), "study_b": (0.9, 0.1)}
 
 # draws of the cohort and of the oracle never share a random stream, whatever their seeds
 _COHORT, _ORACLE, _REFERENCE = 0, 1, 2
+# neither do the structure of the tumours and that of everything else
+_TUMOURS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +89,7 @@ class SimulatedCohort:
         projections: (2 n_targets, n_landmarks), the weights of every p, then every q, on deviations from ``base``.
         target_strengths: (n_targets,), standard deviation of a target's signal over the population.
         scales: means and standard deviations of p, q and the signals over a reference draw, (3, 2, n_targets).
+        tumours: None for a cohort of normal samples alone.
     """
 
     options: SimulationOptions
@@ -100,6 +107,7 @@ class SimulatedCohort:
     projections: sparse.csr_array
     target_strengths: np.ndarray
     scales: np.ndarray
+    tumours: Tumours | None
 
     @classmethod
     def build(cls, options: SimulationOptions) -> Self:
@@ -126,13 +134,14 @@ class SimulatedCohort:
             projections=_projections(rng, n_landmarks, options.targets),
             target_strengths=rng.uniform(0.6, 1.1, options.targets),
             scales=np.stack([np.zeros((3, options.targets)), np.ones((3, options.targets))], axis=1),
+            tumours=_tumours(options, n_landmarks) if options.tumours else None,
         )
         population._standardise_targets()
         return population
 
     def composition(self) -> list[str]:
-        """The tissue of each sample of the cohort; the largest tissue is four times the smallest."""
-        shares = np.linspace(4.0, 1.0, len(self.tissues))
+        """The tissue of each sample of the cohort; the largest is four times the smallest, with tumours more."""
+        shares = np.linspace(4.0, 1.0, len(self.tissues)) if self.tumours is None else self.tumours.tissue_shares
         edges = np.round(np.concatenate([[0], shares.cumsum() / shares.sum()]) * self.options.samples)
         return list(np.repeat(self.tissues, np.diff(edges).astype(int)))
 
@@ -144,7 +153,8 @@ class SimulatedCohort:
             seed: None for ``options.draw_seed``.
 
         Returns:
-            (n_samples, n_genes), linear CPM; ``obs`` also has ``tissue`` and the hidden ``subtype``.
+            (n_samples, n_genes), linear CPM; ``obs`` also has ``tissue``, ``sample_type`` and the hidden ``subtype``.
+            Study and sample type are in proportions that depend on the tissue alone.
 
         Raises:
             ValueError: if a tissue is unknown.
@@ -161,11 +171,26 @@ class SimulatedCohort:
             raise ValueError(f"unknown tissues {unknown}; the simulated population has {list(self.tissues)}.")
         seed = self.options.draw_seed if seed is None else seed
         rng = np.random.default_rng([self.options.structure_seed, stream, seed])
-        obs = _assign_donors(tissues, rng, prefix="ORACLE" if stream == _ORACLE else "SIM")
+        obs = self._sample_table(tissues, rng, prefix="ORACLE" if stream == _ORACLE else "SIM")
         landmarks, obs["subtype"] = self._landmark_expression(obs, rng)
         counts = _counts(np.hstack([landmarks, self._target_expression(landmarks)]), rng)
         obs["source"] = "simulated_oracle" if stream == _ORACLE else "simulated"
         return make_profiles(counts / counts.sum(axis=1, keepdims=True) * 1e6, obs, self.genes, unit="CPM")
+
+    def _sample_table(self, tissues: Sequence[str], rng: np.random.Generator, prefix: str) -> pd.DataFrame:
+        """Donor, study and sample type of every sample, in the order of ``tissues``."""
+        if self.tumours is None:
+            return _assign_donors(tissues, rng, prefix)
+        names = np.asarray(tissues, dtype=object)
+        found = self.tumours.sub_classes(pd.Categorical(names, categories=list(self.tissues)).codes)
+        study, sample_type = np.array(SUB_CLASSES, dtype=object)[found].T
+        of_a, of_b = np.flatnonzero(study == "study_a"), np.flatnonzero(study == "study_b")
+        donor = np.empty(len(tissues), dtype=object)
+        donor[of_a] = _assign_donors(list(names[of_a]), rng, f"{prefix}-A")["donor"]
+        pairs = assign_pairs(names[of_b], sample_type[of_b] == "tumor", rng)
+        donor[of_b] = [f"{prefix}-B-{number + 1:05d}" for number in pairs]
+        table = pd.DataFrame({"tissue": list(tissues), "donor": donor, "study": study, "sample_type": sample_type})
+        return table.set_index(pd.Index(donor + "-" + names + "-" + sample_type, name="sample"))
 
     def _landmark_expression(self, obs: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
         """Expected log2 expression of the landmarks, (n_samples, n_landmarks), and each sample's subtype."""
@@ -183,6 +208,9 @@ class SimulatedCohort:
             + activities @ self.loadings
             + factors @ self.donor_loadings
         )
+        if self.tumours is not None:
+            is_tumour = (obs["sample_type"] == "tumor").to_numpy()
+            expression = self.tumours.transform(expression, tissue, is_tumour, rng)
         share = rng.beta(*INFILTRATE_SHARE, (len(obs), 1))
         mixed = np.log2((1 - share) * np.exp2(expression) + share * np.exp2(self.infiltrate))
         return mixed + self.study_shifts[study], [f"subtype_{k + 1}" for k in subtype]
@@ -209,7 +237,7 @@ class SimulatedCohort:
     def _standardise_targets(self) -> None:
         """Take the means and deviations of p, q and the signals from one large reference draw, in place."""
         rng = np.random.default_rng([self.options.structure_seed, _REFERENCE])
-        obs = _assign_donors(list(np.resize(self.composition(), 1000)), rng, prefix="REFERENCE")
+        obs = self._sample_table(list(np.resize(self.composition(), 1000)), rng, prefix="REFERENCE")
         landmarks, _ = self._landmark_expression(obs, rng)
         for place, projection in enumerate(self._projected(landmarks)):
             self.scales[place] = projection.mean(axis=0), projection.std(axis=0)
@@ -234,6 +262,11 @@ def _gene_table(options: SimulationOptions, rng: np.random.Generator) -> pd.Data
     targets = pd.DataFrame({"symbol": names, "kind": kinds}).assign(entrez_id="", ensembl_id="", is_landmark=False)
     genes = pd.concat([panel, targets])[["symbol", "entrez_id", "ensembl_id", "is_landmark", "kind"]]
     return genes.set_index(pd.Index(genes["symbol"], name="gene"))
+
+
+def _tumours(options: SimulationOptions, n_landmarks: int) -> Tumours:
+    rng = np.random.default_rng([options.structure_seed, _TUMOURS])
+    return Tumours.build(options.tissues, n_landmarks, rng)
 
 
 def _programmes(n_tissues: int, n_genes: int, rng: np.random.Generator) -> np.ndarray:

@@ -34,7 +34,8 @@ from transcriptome_diffusion.experiments.options import Dimension, TuningOptions
 from transcriptome_diffusion.expression.profiles import dense
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.generators.base import Generator
-from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
+from transcriptome_diffusion.generators.diffusion.sizes import resolve_sizes
+from transcriptome_diffusion.generators.options import DenoiserOptions, SamplerOptions, SamplingOptions
 from transcriptome_diffusion.generators.runs import SEED_STEP, fingerprint
 from transcriptome_diffusion.metrics.copying import copying, spread
 from transcriptome_diffusion.metrics.correlation import correlation_score
@@ -293,6 +294,8 @@ class Search:
         sampling: SamplingOptions,
         samplers: Sequence[SamplerOptions] = (),
     ) -> None:
+        if isinstance(base, DenoiserOptions):
+            base, _ = resolve_sizes(base, train.n_obs)
         self.name, self.generator, self.base = name, generator, base
         self.train, self.validation = train, validation
         self.options, self.sampling, self.samplers = options, sampling, tuple(samplers)

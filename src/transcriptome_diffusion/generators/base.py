@@ -21,7 +21,7 @@ from transcriptome_diffusion.expression.profiles import (
     require_same_genes,
 )
 from transcriptome_diffusion.expression.units import linear_unit
-from transcriptome_diffusion.generators.label_table import label_table
+from transcriptome_diffusion.generators.label_table import label_table, mark_extrapolated
 from transcriptome_diffusion.generators.marginal_map import SEED_OFFSET, MarginalMap, draws_for
 from transcriptome_diffusion.generators.model_card import CARD_FILE, model_card
 from transcriptome_diffusion.memory import SMALLER, require_memory
@@ -266,7 +266,7 @@ class Generator(ABC):
 
     def as_profiles(self, values: np.ndarray, labels: pd.DataFrame, seed: int, name: str, **details: Any) -> ad.AnnData:
         """Profiles of ``values`` (n, n_genes) with their labels; ``name`` and ``details`` go into ``uns``."""
-        obs = labels[list(self.conditions.names)].astype(str)
+        obs = mark_extrapolated(labels[list(self.conditions.names)].astype(str), self.record.get("training_labels", []))
         obs.index = pd.Index([f"{name}-{i}" for i in range(len(obs))], name="sample")
         return make_profiles(
             values,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,8 @@ def label_table(model: Generator, profiles: Mapping[str, int] | None = None, tot
 
     Args:
         profiles: how many by label, ``{"lung": 500}``. With several conditions a label is their values in the model's
-            order, joined by ``|``; one that names the first condition alone is shared out as in training.
+            order, joined by ``|``; one that names the first condition alone is shared out as in training. A combination
+            that no training profile has is taken as it is: networks add up what they learnt of its parts.
         total: without ``profiles``, how many in all, in the proportions of training; None for as many as in training.
 
     Raises:
@@ -41,11 +42,32 @@ def label_table(model: Generator, profiles: Mapping[str, int] | None = None, tot
         fits = pd.Series(len(values) <= len(names), index=known.index)
         for name, value in zip(names, values, strict=False):
             fits &= known[name].astype(str) == value
+        if not fits.any() and len(values) == len(names) and _all_known(values, model.conditions.categories):
+            parts.append(pd.DataFrame([dict(zip(names, values, strict=True))] * number))
+            continue
         if not fits.any():
             labels = sorted({SEPARATOR.join(map(str, row)) for row in known[names].itertuples(index=False)})
             raise ValueError(f"the model knows no {SEPARATOR.join(names)} {label!r}; it knows {', '.join(labels)}.")
         parts.append(_shared_out(known[fits], int(number)))
     return pd.concat(parts, ignore_index=True)
+
+
+def mark_extrapolated(obs: pd.DataFrame, training_labels: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """The labels ``obs``, a column per condition, with ``extrapolated``: whether training lacks their combination.
+
+    Unchanged with one condition, or if nothing is known of the training profiles.
+
+    Args:
+        training_labels: of the model's record, ``[["lung", "tumor", 100], ...]``.
+    """
+    if obs.shape[1] < 2 or not training_labels:
+        return obs
+    known = pd.MultiIndex.from_tuples([tuple(map(str, row[:-1])) for row in training_labels])
+    return obs.assign(extrapolated=~pd.MultiIndex.from_frame(obs).isin(known))
+
+
+def _all_known(values: Sequence[str], categories: Mapping[str, Sequence[str]]) -> bool:
+    return all(value in known for value, known in zip(values, categories.values(), strict=True))
 
 
 def _shared_out(known: pd.DataFrame, total: int) -> pd.DataFrame:

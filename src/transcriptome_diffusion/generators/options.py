@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from transcriptome_diffusion.options import Options, TrainingOptions
+
+#: in place of a size: one that depends on the number of training profiles, see ``diffusion.sizes``
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
 
 
 class GeneratorOptions(Options):
@@ -92,6 +96,25 @@ class NetworkOptions(Options):
     )
 
 
+class DenoiserNetworkOptions(NetworkOptions):
+    """The network of a denoiser, whose sizes may be left to the number of training profiles."""
+
+    width: PositiveInt | Auto = AUTO  # type: ignore[assignment]
+    depth: PositiveInt | Auto = Field(  # type: ignore[assignment]
+        default=AUTO, description="residual blocks, of two dense layers each"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] | Auto = AUTO  # type: ignore[assignment]
+
+
+class DenoiserTrainingOptions(TrainingOptions):
+    """Training of a denoiser, whose sizes may be left to the number of training profiles."""
+
+    batch_size: Annotated[int, Field(ge=2)] | Auto = AUTO  # type: ignore[assignment]
+    max_steps: PositiveInt | Auto = AUTO  # type: ignore[assignment]
+    validate_every: PositiveInt | Auto = Field(default=AUTO, description="in steps")  # type: ignore[assignment]
+    weight_decay: NonNegativeFloat | Auto = AUTO  # type: ignore[assignment]
+
+
 class SamplerOptions(Options):
     """How a trained denoiser is sampled; ``ddpm`` is eta = 1, ``ddim`` eta = 0 of the same update."""
 
@@ -100,6 +123,9 @@ class SamplerOptions(Options):
     spacing: Literal["linspace", "trailing", "leading", "log_snr"] = "trailing"
     exact_gaussian: bool = Field(
         default=True, description="the Gaussian part of a `residual` denoiser has no discretisation error"
+    )
+    guidance: float = Field(
+        default=1.0, ge=0, description="weight of the label's effect on the estimate of x_0; 1 is off"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
@@ -120,6 +146,9 @@ class LineSamplerOptions(Options):
     intervals: int = Field(default=25, ge=1, description="midpoint evaluates the network twice in each")
     exact_gaussian: bool = Field(
         default=True, description="the Gaussian part of a `residual` denoiser has no discretisation error"
+    )
+    guidance: float = Field(
+        default=1.0, ge=0, description="weight of the label's effect on the estimate of x_0; 1 is off"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
@@ -165,10 +194,14 @@ class DenoiserOptions(CoordinateOptions):
     )
     clip: bool = Field(default=True, description="estimates of x_0 to the range of training profiles, widened by half")
     validation_repeats: int = Field(default=8, ge=1, description="times and noises per validation profile")
-    network: NetworkOptions = NetworkOptions()
-    training: TrainingOptions = TrainingOptions(
-        batch_size=128, max_steps=1200, learning_rate=7e-4, weight_decay=0.007, ema_decay=0.998, validate_every=50
+    components_per_sample: Annotated[float, Field(gt=0, le=1)] | Auto = Field(  # type: ignore[assignment]
+        default=AUTO, description="as in CoordinateOptions"
     )
+    label_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of training profiles without a label, which `guidance` needs"
+    )
+    network: DenoiserNetworkOptions = DenoiserNetworkOptions()
+    training: DenoiserTrainingOptions = DenoiserTrainingOptions(learning_rate=7e-4, ema_decay=0.998)
 
     @property
     def preconditioned(self) -> bool:
@@ -193,18 +226,8 @@ class FlowMatchingOptions(DenoiserOptions):
         default="residual", description="residual: what a class-conditional Gaussian leaves unexplained"
     )
     log_scale_share: float = Field(default=0.72, ge=0, le=1, description="as in CoordinateOptions")
-    components_per_sample: float = Field(default=0.36, gt=0, le=1, description="as in CoordinateOptions")
     times: LineTimesOptions = LineTimesOptions()
-    network: NetworkOptions = NetworkOptions(width=512, dropout=0.62)
-    training: TrainingOptions = TrainingOptions(
-        batch_size=128,
-        max_steps=2000,
-        learning_rate=9.4e-4,
-        weight_decay=0.8,
-        ema_decay=0.998,
-        validate_every=50,
-        patience=5,
-    )
+    training: DenoiserTrainingOptions = DenoiserTrainingOptions(learning_rate=9.4e-4, ema_decay=0.998, patience=5)
     sampler: LineSamplerOptions = LineSamplerOptions()
 
 

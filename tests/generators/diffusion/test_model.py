@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -21,10 +22,11 @@ from transcriptome_diffusion.generators.options import (
     LineSamplerOptions,
     SamplerOptions,
 )
+from transcriptome_diffusion.generators.runs import training_facts
 
 TINY: dict[str, Any] = {
     "marginal_map": False,
-    "network": {"width": 16, "depth": 1, "embedding_dim": 8},
+    "network": {"width": 16, "depth": 1, "dropout": 0.1, "embedding_dim": 8},
     "training": {"max_steps": 20, "validate_every": 10, "batch_size": 64, "precision": "float32"},
     "sampler": {"steps": 10},
 }
@@ -41,6 +43,16 @@ def two_humps(n: int, seed: int) -> ad.AnnData:
     rng = np.random.default_rng(seed)
     side = rng.choice([-3.0, 3.0], size=(n, 1))
     return profiles(10 + side + 0.3 * rng.normal(size=(n, 4)))
+
+
+def two_shapes(n: int, seed: int) -> ad.AnnData:
+    """Liver has the two humps, lung one of the same variance: they differ in shape alone."""
+    found = two_humps(n, seed)
+    lung = np.arange(n) % 2 == 1
+    rng = np.random.default_rng(seed + 100)
+    found.X[lung] = 10 + 3 * rng.normal(size=(lung.sum(), 1)) + 0.3 * rng.normal(size=(lung.sum(), 4))
+    found.obs["tissue"] = np.where(lung, "lung", "liver")
+    return found
 
 
 def denoiser_of(settings: dict[str, Any]) -> Denoiser:
@@ -251,6 +263,89 @@ def test_an_undertrained_model_is_named_and_a_trained_one_is_not(
 def test_impossible_options_are_refused_by_name(block: dict[str, Any], value: str) -> None:
     with pytest.raises(ValidationError, match=value):
         DiffusionOptions.model_validate(block)
+
+
+def test_the_record_says_what_the_automatic_sizes_were() -> None:
+    settings = {**TINY, "network": {**TINY["network"], "width": "auto"}, "training": {**TINY["training"]}}
+    model = Diffusion.fit(two_humps(40, 0), two_humps(20, 1), DiffusionOptions.model_validate(settings))
+    expected = {"network.width": 128, "components_per_sample": 0.4, "training.weight_decay": 0.007}
+    assert model.record["automatic_sizes"] == expected
+    assert model.settings["network"]["width"] == 128
+    assert model.denoiser.network.into.out_features == 128
+
+
+@pytest.fixture(scope="module", params=[Diffusion, FlowMatching])
+def unlabelled(request: pytest.FixtureRequest) -> DenoisingGenerator:
+    """A model that has also seen profiles without their label."""
+    family: type[DenoisingGenerator] = request.param
+    training = {**HUMPS["training"], "max_steps": 100}
+    settings = {"label_dropout": 0.3, "network": HUMPS["network"], "training": training}
+    return family.fit(two_shapes(200, 0), two_shapes(100, 1), family.options.model_validate(settings))
+
+
+def test_guidance_exaggerates_what_the_label_changes(unlabelled: DenoisingGenerator) -> None:
+    labels = pd.DataFrame({"tissue": ["liver"] * 50})
+    sampler = unlabelled._sampler()
+    without, plain, guided, again = (
+        unlabelled.sample(labels, 4, sampler=sampler.model_copy(update={"guidance": guidance})).X
+        for guidance in (0.0, 1.0, 2.0, 2.0)
+    )
+    np.testing.assert_array_equal(guided, again)
+    np.testing.assert_array_equal(plain, unlabelled.sample(labels, 4).X)
+    assert np.abs(guided - plain).max() > 1e-3
+    # to first order, as far beyond the labelled profiles as those are from the unlabelled ones
+    assert ((guided - plain) * (plain - without)).sum() > 0
+
+
+def test_guidance_with_full_weight_on_the_label_is_the_labelled_network(unlabelled: DenoisingGenerator) -> None:
+    denoiser, generator = unlabelled.denoiser, torch.Generator().manual_seed(0)
+    x, codes = torch.randn(8, denoiser.width, generator=generator), torch.zeros(8, 1, dtype=torch.int64)
+    level = denoiser.path.at(denoiser.path.along(torch.full((8,), 0.5)))
+    network = denoiser.guided(1.0 + 1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(denoiser.parts(x, level, codes, network)[2], denoiser.parts(x, level, codes)[2])
+        unknown = denoiser.no_label.expand_as(codes)
+        guided, labelled, without = (
+            denoiser.parts(x, level, codes, denoiser.guided(3.0))[2],
+            denoiser.parts(x, level, codes)[2],
+            denoiser.parts(x, level, unknown)[2],
+        )
+    torch.testing.assert_close(guided, without + 3 * (labelled - without), rtol=1e-4, atol=1e-5)
+
+
+def test_guidance_of_a_model_that_always_saw_labels_is_refused(humps: Diffusion) -> None:
+    with pytest.raises(ValueError, match=r"guidance. is 2.*label_dropout"):
+        humps.sample({"liver": 2}, sampler=SamplerOptions(guidance=2.0))
+
+
+def test_a_model_with_label_dropout_is_saved_with_its_entry_for_no_label(
+    unlabelled: DenoisingGenerator, tmp_path: Path
+) -> None:
+    unlabelled.save(tmp_path / "model")
+    again = type(unlabelled).load(tmp_path / "model")
+    sampler = unlabelled._sampler().model_copy(update={"guidance": 1.5})
+    labels = pd.DataFrame({"tissue": ["lung"] * 5})
+    np.testing.assert_array_equal(*(m.sample(labels, 1, sampler=sampler).X for m in (unlabelled, again)))
+
+
+def test_an_unseen_combination_is_extrapolated_and_marked() -> None:
+    train, validation = two_shapes(200, 0), two_shapes(60, 1)
+    for part in (train, validation):
+        alternating = np.resize(["normal", "normal", "normal", "tumor"], part.n_obs)
+        part.obs["state"] = np.where(part.obs["tissue"] == "liver", "normal", alternating)
+        part.X[part.obs["state"] == "tumor"] += 3
+    settings = {**TINY, "conditions": ["tissue", "state"]}
+    model = Diffusion.fit(train, validation, DiffusionOptions.model_validate(settings))
+    model.record |= training_facts(model, train)
+    drawn = model.sample({"liver|tumor": 300, "liver|normal": 300})
+    assert drawn.obs["extrapolated"].tolist() == [True] * 300 + [False] * 300
+    # the effect of the tumour that lung shows is added to liver
+    shift = drawn.X[:300].mean(axis=0) - drawn.X[300:].mean(axis=0)
+    lung, tumor = train.obs["tissue"] == "lung", train.obs["state"] == "tumor"
+    seen = train.X[lung & tumor].mean(axis=0) - train.X[lung & ~tumor].mean(axis=0)
+    np.testing.assert_allclose(shift, seen, atol=0.8)  # the deviation of a gene is 3
+    with pytest.raises(ValueError, match=r"knows no tissue\|state 'liver\|benign'"):
+        model.sample({"liver|benign": 1})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="SKIPPED FOR LACK OF A GPU")

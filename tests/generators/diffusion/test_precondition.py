@@ -15,7 +15,7 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
     held_out_spectrum,
     principal_axes,
 )
-from transcriptome_diffusion.generators.options import DiffusionOptions, NetworkOptions, SamplerOptions
+from transcriptome_diffusion.generators.options import DenoiserNetworkOptions, DiffusionOptions, SamplerOptions
 
 
 def population(n: int, genes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -228,7 +228,8 @@ def test_the_denoiser_is_the_conditional_normal_of_the_textbook() -> None:
 def test_untrained_it_samples_the_gaussian_it_was_fitted_on(name: str) -> None:
     model, _, z, codes = fitted(400, 5)
     expected = covariance(model)
-    options = DiffusionOptions(prediction="residual", network=NetworkOptions(width=4, embedding_dim=4))
+    network = DenoiserNetworkOptions(width=4, depth=1, dropout=0.0, embedding_dim=4)
+    options = DiffusionOptions(prediction="residual", network=network)
     path = NoiseSchedule(options.schedule, options.times)
     denoiser = Denoiser(options, path, 5, [3], model).eval()
     wanted = torch.ones(20_000, 1, dtype=torch.int64)

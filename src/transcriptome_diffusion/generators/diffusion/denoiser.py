@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -13,6 +13,9 @@ from transcriptome_diffusion.generators.diffusion.network import build_network
 from transcriptome_diffusion.generators.diffusion.precondition import Preconditioner
 from transcriptome_diffusion.generators.options import DenoiserOptions, LineTimesOptions, ScheduleOptions, TimesOptions
 from transcriptome_diffusion.generators.scaler import Scaler
+
+#: input (n, width), time (n,) and codes (n, n_conditions) to the network's output
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class NoiseLevel(NamedTuple):
@@ -117,6 +120,7 @@ class Denoiser(nn.Module):
 
     coordinate_range: Tensor
     gene_range: Tensor
+    no_label: Tensor
 
     def __init__(
         self,
@@ -134,7 +138,10 @@ class Denoiser(nn.Module):
         self.preconditioner = preconditioner
         self.width = n_genes if preconditioner is None else preconditioner.width
         self.n_components = min(n_components or self.width, self.width)
-        self.network = build_network(self.width, self.n_components, categories, options.network)
+        # with label dropout, the last entry of every table of labels stands for no label
+        self.register_buffer("no_label", torch.tensor(list(categories)), persistent=False)
+        tables = [count + (options.label_dropout > 0) for count in categories]
+        self.network = build_network(self.width, self.n_components, tables, options.network)
         for name, width in (("coordinate_range", self.width), ("gene_range", n_genes)):
             self.register_buffer(name, torch.tensor([[-torch.inf], [torch.inf]]).repeat(1, width))
 
@@ -171,8 +178,13 @@ class Denoiser(nn.Module):
             beyond = 0.5 * (highest - lowest)
             buffer.copy_(torch.stack([lowest - beyond, highest + beyond]))
 
-    def parts(self, x_t: Tensor, level: NoiseLevel, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Skip and scale for x_t (n, width) and codes (n, n_conditions), and the network's output (n, n_components)."""
+    def parts(
+        self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Network | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Skip and scale for x_t (n, width) and codes (n, n_conditions), and the network's output (n, n_components).
+
+        ``network`` is that of ``guided``.
+        """
         a, s, time = level
         if self.preconditioner is None:
             share, scale = samplers.skip_and_scale(self.options.prediction, a, s)
@@ -181,13 +193,29 @@ class Denoiser(nn.Module):
             # the network sees the Gaussian's estimate unwhitened: whitening would amplify the many axes that carry
             # little variance
             skip, scale, seen = self.preconditioner.denoise(x_t, a, s)
-        return skip, scale.expand(-1, self.width), self.network(seen, time, codes).float()
+        return skip, scale.expand(-1, self.width), (network or self.network)(seen, time, codes).float()
 
-    def forward(self, x_t: Tensor, level: NoiseLevel, codes: Tensor) -> Tensor:
-        """The estimate of x_0, (n, width)."""
-        skip, scale, output = self.parts(x_t, level, codes)
+    def forward(self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Network | None = None) -> Tensor:
+        """The estimate of x_0, (n, width); ``network`` is that of ``guided``."""
+        skip, scale, output = self.parts(x_t, level, codes, network)
         skip[:, : self.n_components].addcmul_(scale[:, : self.n_components], output)
         return skip
+
+    def guided(self, guidance: float) -> Network | None:
+        """The network with the effect of its labels multiplied by ``guidance``; None, for the network, if that is 1.
+
+        Classifier-free guidance, Ho and Salimans (2022), arXiv:2207.12598. Skip and scale stay those of the labels:
+        with a preconditioner class means are not exaggerated, only what the labels change around them.
+        """
+        if guidance == 1:
+            return None
+
+        def network(seen: Tensor, time: Tensor, codes: Tensor) -> Tensor:
+            labels = torch.cat([codes, self.no_label.expand_as(codes)])
+            with_label, without = self.network(seen.repeat(2, 1), time.expand(len(seen)).repeat(2), labels).chunk(2)
+            return torch.lerp(without, with_label, guidance)
+
+        return network
 
     def losses(self, u: Tensor, codes: Tensor, level: NoiseLevel, noise: Tensor, relative: bool = False) -> Tensor:
         """Mean squared error of the network's output for every profile, (n,); u and noise are (n, width).
@@ -226,7 +254,11 @@ class Denoiser(nn.Module):
             noise = torch.randn(u.shape, generator=generator, device=u.device)
             u = self.preconditioner.match_held_out_variance(u, noise)
         level = self.path.at(self.path.times(len(u), generator))
-        return self.loss(u, codes, level, torch.randn(u.shape, generator=generator, device=u.device))
+        noise = torch.randn(u.shape, generator=generator, device=u.device)
+        if self.options.label_dropout > 0:
+            dropped = torch.rand((len(u), 1), generator=generator, device=u.device) < self.options.label_dropout
+            codes = torch.where(dropped, self.no_label, codes)
+        return self.loss(u, codes, level, noise)
 
     def validation_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Loss at times drawn as in training; the same times and noise at every call."""

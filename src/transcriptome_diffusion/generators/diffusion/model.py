@@ -31,6 +31,7 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
     fit_coordinates,
     memory_to_fit,
 )
+from transcriptome_diffusion.generators.diffusion.sizes import resolve_sizes
 from transcriptome_diffusion.generators.options import (
     DenoiserOptions,
     DiffusionOptions,
@@ -96,6 +97,7 @@ class DenoisingGenerator(Generator):
         """
         from transcriptome_diffusion import training
 
+        options, sizes = resolve_sizes(options, train.n_obs)
         model = cls(**cls.checked(train, validation, options))
         counts = model.conditions.sizes
         x, codes = dense(train), model.conditions.to_codes(train.obs)
@@ -119,6 +121,8 @@ class DenoisingGenerator(Generator):
             options.seed,
             title=cls.name,
         )
+        if sizes:
+            model.record["automatic_sizes"] = sizes
         return model
 
     @classmethod
@@ -127,6 +131,7 @@ class DenoisingGenerator(Generator):
             return memory_to_fit(profiles, genes)
         if options.train_on == "train_and_validation":
             profiles += others
+        options, _ = resolve_sizes(options, profiles)
         categories = [2] * len(options.conditions)  # their number hardly matters
         network = memory_to_train(lambda: build_network(genes, genes, categories, options.network))
         return (12.0 * profiles + 60.0 * others) * genes + network
@@ -144,10 +149,20 @@ class DenoisingGenerator(Generator):
         self.denoiser.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
         self.denoiser.eval()
 
-    def _sampler(self) -> Any:
-        """The sampler of the settings."""
+    def _sampler(self, chosen: Any = None) -> Any:
+        """The chosen sampler, or that of the settings.
+
+        Raises:
+            ValueError: if it needs guidance and training never left out the labels.
+        """
         options: Any = self.options.model_validate(self.settings)
-        return options.sampler
+        sampler = chosen or options.sampler
+        if sampler.guidance != 1 and options.label_dropout == 0:
+            raise ValueError(
+                f"`guidance` is {sampler.guidance:g}, and this model was trained with labels alone: set "
+                "`label_dropout` of its parameters to 0.1, for instance, and train it again, or leave `guidance` at 1."
+            )
+        return sampler
 
     @contextmanager
     def _on(self, device: torch.device) -> Iterator[Denoiser]:
@@ -166,13 +181,14 @@ class DenoisingGenerator(Generator):
         sampler: Any = None,
         progress: samplers.Progress | None = None,
     ) -> np.ndarray:
-        sampler = sampler or self._sampler()
+        sampler = self._sampler(sampler)
         generator = torch.Generator().manual_seed(seed)
         values = np.empty((len(codes), len(self.genes)), dtype=np.float32)
         total = self.evaluations(sampler) * -(-len(codes) // batch_size)
         clipped = 0.0
         device = resolve_device(sampler.device)
         with self._on(device) as denoiser:
+            network = denoiser.guided(sampler.guidance)
             for start in range(0, len(codes), batch_size):
                 chosen = torch.from_numpy(codes[start : start + batch_size]).to(device)
                 x = samplers.gaussian_like(denoiser.scaler.centre, generator, (len(chosen), denoiser.width))
@@ -180,7 +196,7 @@ class DenoisingGenerator(Generator):
 
                 def estimate_x0(x_t: Tensor, times: Tensor, chosen: Tensor = chosen) -> Tensor:
                     nonlocal estimate
-                    estimate = denoiser(x_t, denoiser.path.at(times), chosen)
+                    estimate = denoiser(x_t, denoiser.path.at(times), chosen, network)
                     return clip(estimate, denoiser.coordinate_range)
 
                 def report(done: int, of: int, start: int = start) -> None:
@@ -225,7 +241,7 @@ class DenoisingGenerator(Generator):
             Profiles whose ``uns["generator"]`` bears the sampler's name (``ddpm``, ``ddim``, ``dpm_solver``,
             ``flow_matching``) and its settings.
         """
-        sampler = sampler or self._sampler()
+        sampler = self._sampler(sampler)
         labels = self.labels_of(labels)
         drawn = self.sample_codes(self.conditions.to_codes(labels), seed, batch_size, sampler, progress)
         return self.as_profiles(
@@ -251,7 +267,7 @@ class DenoisingGenerator(Generator):
         Returns:
             For every share n profiles in the unit of training, with time and signal in ``uns["generator"]``.
         """
-        sampler = sampler or self._sampler()
+        sampler = self._sampler(sampler)
         chosen = torch.from_numpy(self.conditions.to_codes(labels))
         generator = torch.Generator().manual_seed(seed)
         visited: dict[float, tuple[float, float, Tensor]] = {}
@@ -265,7 +281,8 @@ class DenoisingGenerator(Generator):
             def estimate_x0(x_t: Tensor, times: Tensor) -> Tensor:
                 level = denoiser.path.at(times)
                 visit(float(level.time[0]), float(level.signal[0]), x_t)
-                return clip(denoiser(x_t, level, chosen), denoiser.coordinate_range)
+                estimate = denoiser(x_t, level, chosen, denoiser.guided(sampler.guidance))
+                return clip(estimate, denoiser.coordinate_range)
 
             noise = samplers.gaussian_like(denoiser.scaler.centre, generator, (len(chosen), denoiser.width))
             x = self.reverse_process(sampler, estimate_x0, noise, generator, lambda done, of: None)
