@@ -22,7 +22,7 @@ from transcriptome_diffusion.expression.profiles import (
 )
 from transcriptome_diffusion.expression.units import linear_unit
 from transcriptome_diffusion.generators.label_table import label_table, mark_extrapolated
-from transcriptome_diffusion.generators.marginal_map import SEED_OFFSET, MarginalMap, draws_for
+from transcriptome_diffusion.generators.marginal_map import SEED_OFFSET, MarginalMap, draws_for, memory_of_map
 from transcriptome_diffusion.generators.model_card import CARD_FILE, model_card
 from transcriptome_diffusion.memory import SMALLER, require_memory
 
@@ -190,14 +190,9 @@ class Generator(ABC):
 
         The draws are ``draws_for`` many. With the map, values at the lower bound are as many as in training, so that
         clipping there moves no gene's mean.
-
-        Raises:
-            NotEnoughMemoryError: if the draws do not fit into memory.
         """
         values = dense(train)
         count = draws_for(*values.shape)
-        what = f"drawing {count} x {train.n_vars} values for the marginal map"
-        require_memory(what, 12.0 * count * train.n_vars, SMALLER)
         rows = np.resize(np.random.default_rng(seed).permutation(len(values)), count)
         codes = self.conditions.to_codes(train.obs)[rows]
         self.marginal_map = MarginalMap.fit(self.draw_for_map(codes, seed + SEED_OFFSET), values)
@@ -225,6 +220,8 @@ class Generator(ABC):
                 f"to {scaling.removeprefix('linear_')}."
             )
         needed = cls.memory_to_fit(train.n_obs, validation.n_obs, train.n_vars, options)
+        if options.marginal_map:
+            needed = max(needed, memory_of_map(train.n_obs, train.n_vars))
         require_memory(f"fitting {cls.name} to {train.n_obs} x {train.n_vars} values", needed, SMALLER)
         conditions = Conditions.of(train.obs, options.conditions)
         conditions.to_codes(validation.obs)

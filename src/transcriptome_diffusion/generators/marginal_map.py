@@ -23,6 +23,11 @@ def draws_for(profiles: int, genes: int) -> int:
     return max(min(wanted, MOST_VALUES // genes), min(profiles, 100))
 
 
+def memory_of_map(profiles: int, genes: int) -> float:
+    """Bytes that fitting the map takes at its peak: the draws, sorted, and a copy on the way."""
+    return 12.0 * draws_for(profiles, genes) * genes
+
+
 def quantiles(values: np.ndarray, count: int) -> np.ndarray:
     """Quantiles of each column of (n, n_genes) at (j - 1/2) / count for j = 1 ... count, (count, n_genes).
 
