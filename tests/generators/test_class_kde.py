@@ -116,3 +116,21 @@ def test_the_batch_size_changes_nothing_but_memory():
     model = ClassKDE.fit(train, train, ClassKDEOptions(marginal_map=False, bandwidths=[0.3]))
     whole, parts = (model.sample(labels(50), seed=3, batch_size=b).X for b in (1000, 7))
     np.testing.assert_allclose(whole, parts, rtol=1e-5)
+
+
+def test_validation_profiles_of_a_combination_that_training_lacks_are_left_out_of_the_choice():
+    def two_conditions(seed, sex):
+        profiles = cohort(two_modes(len(sex), seed), seed)
+        profiles.obs["tissue"], profiles.obs["sex"] = ["liver"] * (len(sex) - 1) + ["lung"], sex
+        return profiles
+
+    train = two_conditions(0, ["f", "m"] * 30 + ["f"])  # of lung, women alone
+    seen, mixed = two_conditions(1, ["f", "m"] * 10 + ["f"]), two_conditions(1, ["f", "m"] * 10 + ["m"])
+    options = ClassKDEOptions(conditions=["tissue", "sex"], bandwidths=[0.2, 0.5, 0.9], marginal_map=False)
+    model = ClassKDE.fit(train, seen, options)
+    without = ClassKDE.fit(train, mixed, options)
+    alone = ClassKDE.fit(train, mixed[:-1].copy(), options)
+    key = "validation_log_density_per_gene"
+    assert without.record[key] == alone.record[key] != model.record[key]
+    with pytest.raises(ValueError, match="none of 1 has a combination of"):
+        ClassKDE.fit(train, mixed[-1:].copy(), options)

@@ -85,11 +85,22 @@ class ClassKDE(ClassGenerator):
     def _log_densities(self, profiles: ad.AnnData, bandwidths: Sequence[float]) -> list[float]:
         """Mean over profiles and genes of the log density in scaled units, per bandwidth.
 
-        Genes that are constant within every class have no density and are left out.
+        Genes that are constant within every class have no density and are left out, as are profiles whose combination
+        of conditions had no training profile.
+
+        Raises:
+            ValueError: if no profile is left.
         """
-        index = self.classes.find(self.conditions.to_codes(profiles.obs), self.conditions)
+        codes = self.conditions.to_codes(profiles.obs)
+        known = self.classes.known(codes, self.conditions)
+        if not known.any():
+            raise ValueError(
+                f"class_kde chooses its bandwidth on validation profiles, and none of {len(codes)} has a combination of "
+                f"{list(self.conditions.names)} that training profiles have. Condition on fewer columns."
+            )
+        index = self.classes.find(codes[known], self.conditions)
         varies = self.scale > 0
-        points = ((dense(profiles) - self.means[index])[:, varies] / self.scale[varies]).astype(np.float64)
+        points = ((dense(profiles)[known] - self.means[index])[:, varies] / self.scale[varies]).astype(np.float64)
         residuals = self.residuals[:, varies].astype(np.float64)
         total = np.zeros(len(bandwidths))
         for c in np.unique(index):

@@ -57,6 +57,10 @@ class Classes:
             )
         return index
 
+    def known(self, codes: np.ndarray, conditions: Conditions) -> np.ndarray:
+        """Which rows of ``codes`` (n, n_conditions) have a combination of conditions that training has, (n,) bool."""
+        return np.isin(conditions.strata(codes), self.strata)
+
     def pick(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A random row of the class given for each sample, with replacement, (n,)."""
         return self.starts[index] + rng.integers(self.sizes[index])
