@@ -95,8 +95,8 @@ class ClassKDE(ClassGenerator):
         known = self.classes.known(codes, self.conditions)
         if not known.any():
             raise ValueError(
-                f"class_kde chooses its bandwidth on validation profiles, and none of {len(codes)} has a combination of "
-                f"{list(self.conditions.names)} that training profiles have. Condition on fewer columns."
+                f"class_kde chooses its bandwidth on validation profiles, and none of {len(codes)} has a combination "
+                f"of {list(self.conditions.names)} that training profiles have. Condition on fewer columns."
             )
         index = self.classes.find(codes[known], self.conditions)
         varies = self.scale > 0
