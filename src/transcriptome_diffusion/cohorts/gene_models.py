@@ -1,4 +1,4 @@
-"""Gene models in GTF, for what a gene is: coding or not. https://www.gencodegenes.org/pages/data_format.html"""
+"""Gene models in GTF (https://www.gencodegenes.org/pages/data_format.html), for what a gene is: coding or not."""
 
 from __future__ import annotations
 

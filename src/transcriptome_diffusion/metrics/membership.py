@@ -50,6 +50,7 @@ def as_table(estimates: dict[str, Estimate]) -> pd.DataFrame:
 
 
 def undefined(null: float, n: int, note: str) -> Estimate:
+    """The estimate that cannot be given, and ``note``, why."""
     return Estimate(math.nan, math.nan, math.nan, null, n, note)
 
 

@@ -219,7 +219,7 @@ def squeeze(variance: np.ndarray, degrees: int) -> tuple[np.ndarray, float]:
 
 
 def inverse_trigamma(value: float) -> float:
-    """x with trigamma(x) = ``value`` > 0: Newton's method on 1 / trigamma, which is convex (Smyth 2004, appendix)."""
+    """The x with trigamma(x) = ``value`` > 0: Newton's method on 1 / trigamma, which is convex (Smyth 2004)."""
     if value > 1e7:
         return 1 / np.sqrt(value)
     if value < 1e-6:
