@@ -27,9 +27,16 @@ def draw_memoriser(
 
 
 def prepare_oracle(oracle: AnnData, expression: AnnData, landmarks: AnnData) -> tuple[AnnData, AnnData]:
-    """Fresh draws of a simulated population on the cohort's genes; without an oracle, no profiles at all."""
+    """Fresh draws of a simulated population on the cohort's genes; without an oracle, no profiles at all.
+
+    The oracle of conf/base counts as none beside a cohort that is not simulated.
+    """
     from transcriptome_diffusion.expression.units import to_log2
 
+    drawn, real = (set(part.obs.get("source", [])) for part in (oracle, expression))
+    if drawn == {"simulated_oracle"} and real != {"simulated"}:
+        logger.info("`evaluation.oracle_cohort` is of a simulated population and this cohort is not: no row `oracle`")
+        oracle = oracle[:0]
     if not oracle.n_obs:
         return landmarks[:0].copy(), expression[:0].copy()
     fresh = to_log2(oracle)
