@@ -22,7 +22,7 @@ from typing import Any
 from uuid import uuid4
 
 from kedro.framework.hooks.manager import _NullPluginManager
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner
@@ -128,6 +128,9 @@ class WorkersRunner(_TaskRunner, ParallelRunner):
         self._max_workers = min(self._max_workers, workers)
         self.slots = self._get_required_workers_count(pipeline)
         if self.slots < 2:
+            for name in pipeline.all_outputs():  # as a runner of several processes, it got a catalog that shares them
+                if name not in catalog:
+                    catalog[name] = MemoryDataset()
             return SequentialRunner(is_async=self._is_async).run(pipeline, catalog, *args, **kwargs)
         logger.info("Up to %d nodes at a time, each in a process of its own (parameter `workers`)", self._max_workers)
         with ExitStack() as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import sqlite3
 import threading
 from contextlib import closing
@@ -94,10 +95,17 @@ def no_fits_yet() -> None:
     Toy.fits.clear()
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of power is no matter here, and most of the time would pass with it."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 def searching(
     folder: Path, space: dict[str, Dimension] = SHIFT, base: ToyOptions | None = None, **options: Any
 ) -> Search:
-    settings = {"trials": 4, "startup": 2, "storage": str(folder / "deep" / "studies.db"), **options}
+    # a journal takes a quarter of the time of SQLite, which the tests of what storages do name themselves
+    settings = {"trials": 4, "startup": 2, "storage": str(folder / "deep" / "studies.journal"), **options}
     return Search(
         "toy",
         Toy,
@@ -275,13 +283,15 @@ def test_the_search_finds_what_is_better(tmp_path):
     assert found.settings["shift"] < 1.5
 
 
-def test_a_finished_study_runs_no_more_trials_and_a_larger_one_only_the_missing_ones(tmp_path):
-    first = searching(tmp_path).run()
+@pytest.mark.parametrize("storage", ["studies.db", "studies.journal"])
+def test_a_finished_study_runs_no_more_trials_and_a_larger_one_only_the_missing_ones(storage, tmp_path):
+    storage = str(tmp_path / storage)
+    first = searching(tmp_path, storage=storage).run()
     fits = len(Toy.fits)
-    again = searching(tmp_path).run()
+    again = searching(tmp_path, storage=storage).run()
     assert len(Toy.fits) == fits
     pd.testing.assert_frame_equal(first.table, again.table)
-    more = searching(tmp_path, trials=6)
+    more = searching(tmp_path, trials=6, storage=storage)
     more.run()
     assert len(finished(more)) == 6
     assert first.table.equals(more.found().table.iloc[:4])
@@ -420,15 +430,18 @@ def test_workers_share_one_study_to_the_trial(kind, storage, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_a_killed_trial_does_not_count_and_is_done_again(tmp_path):
-    search = searching(tmp_path, trials=2, seeds=1)
+    storage = str(tmp_path / "deep" / "studies.db")
+    search = searching(tmp_path, trials=2, seeds=1, storage=storage)
     killed = search.study.ask()
     tuning.suggest(killed, "shift", SHIFT["shift"])
     killed.storage.record_heartbeat(killed._trial_id)
     # while it seems alive it is left alone, and the current settings are not tried a second time
-    assert [trial.state for trial in searching(tmp_path, trials=2, seeds=1).study.get_trials()] == [TrialState.RUNNING]
+    assert [trial.state for trial in searching(tmp_path, trials=2, seeds=1, storage=storage).study.get_trials()] == [
+        TrialState.RUNNING
+    ]
     with closing(sqlite3.connect(search.options.storage)) as connection, connection:
         connection.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
-    found = searching(tmp_path, trials=2, seeds=1).run()
+    found = searching(tmp_path, trials=2, seeds=1, storage=storage).run()
     assert found.trials == 2
     assert found.table["state"].tolist() == ["fail", "complete", "complete"]
     assert found.table["shift"].tolist()[:2] == [0.5, 0.5]

@@ -52,9 +52,14 @@ def test_it_runs_exactly_as_the_readme_shows_it(project, readme, copy):
     assert len(commands) == 1
     for place, text in places:
         (copy / place).write_text(text)
-    # trainings of a test's length; everything about the cohort stays as it is
+    # trainings of a test's length, in one process; everything about the cohort stays as it is
     settings = yaml.safe_load((project / "conf" / "test" / "parameters.yml").read_text())
     settings.pop("ingestion")
+    for block in settings.values():
+        if "training" in block:
+            block["training"].update(max_steps=5, validate_every=5)
+    settings["evaluation"].update(draws=1, classifier={"hidden": [16], "epochs": 2, "seeds": [0]})
+    settings["workers"] = 1
     (copy / "conf" / "own" / "parameters_small.yml").write_text(yaml.safe_dump(settings))
     for command in commands[0].splitlines():
         program, *arguments = shlex.split(command, comments=True)
