@@ -39,7 +39,7 @@ class QuickScores(EvaluationOptions):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Examples train for a few steps, and their classifiers are small: that they run is the question, not the values."""
+    """Examples train for a few steps, and their classifiers are small: the question is whether they run."""
     fit = training.fit
 
     def short(network, train, validation, options, seed, title="training"):
@@ -67,8 +67,8 @@ def folder(tmp_path_factory):
     quick = {"training": {"max_steps": 3, "validate_every": 3}}
     for name, generator in (("vae", "vae"), ("denoiser", "ddim")):
         td.fit(generator, train, validation, **quick).save(models / name / "run_1")
-    for training in trainings(ClassGaussian, {"landmarks": (train, validation, ClassGaussianOptions())}, runs=1):
-        training.save(models / "class_gaussian")
+    for model in trainings(ClassGaussian, {"landmarks": (train, validation, ClassGaussianOptions())}, runs=1):
+        model.save(models / "class_gaussian")
     fit_reconstructor("ridge", train, whole, validation, other, {}).save(models / "reconstructors" / "ridge")
     return folder
 

@@ -50,7 +50,9 @@ def umap():
     """The same three panels twice; a new embedding takes seconds, as UMAP compiles for its process."""
     train, held_out, fake = clusters(60, 0), clusters(20, 1), clusters(30, 2)
     mixed = fake[0], np.random.default_rng(3).permutation(fake[1])
-    return [umap_comparison(train[0], *held_out, {"ddpm": fake, "mixed": mixed}) for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMBA_OPT", "0")  # compiling takes most of the time, and these data are few
+        return [umap_comparison(train[0], *held_out, {"ddpm": fake, "mixed": mixed}) for _ in range(2)]
 
 
 @pytest.mark.slow
