@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_the_result_of_an_earlier_run(cohort, monkeypatch):
 def test_a_folder_that_may_not_be_written_is_named(cohort, monkeypatch):
     cohort.write()
 
-    def refuse(prefix, dir):
+    def refuse(*, dir, **_):
         raise PermissionError(errno.EACCES, "Permission denied", str(dir))
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)

@@ -80,7 +80,8 @@ def _pretrained(
     model.record["privacy"] = {"dial": "none", "reference": matched.facts}
     network, coordinates = _network(model)
     if network is not None:
-        tuned = short(options.training)
+        # sizes that were left to the number of profiles are those of the first training
+        tuned = short(type(options).model_validate(model.settings).training)
         parts = []
         for part in (train, validation):
             codes = torch.from_numpy(model.conditions.to_codes(part.obs))
