@@ -151,7 +151,8 @@ def resident():
 
 
 def quick(options):
-    model = options(seed=0, conditions=["tissue"])
+    """One step of training; the memory of the marginal map is that of class_gaussian."""
+    model = options(seed=0, conditions=["tissue"], marginal_map=False)
     return model.model_copy(update={"training": model.training.model_copy(update={"max_steps": 1})})
 
 

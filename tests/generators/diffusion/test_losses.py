@@ -65,7 +65,7 @@ def few() -> ad.AnnData:
 
 @pytest.fixture(scope="module", params=FAMILIES, ids=["diffusion", "flow_matching"])
 def overfitted(request: pytest.FixtureRequest, few: ad.AnnData) -> DenoisingGenerator:
-    return fitted(request.param[0], few, 500, request.param[1])
+    return fitted(request.param[0], few, 300, request.param[1])
 
 
 def test_a_network_that_saw_few_profiles_too_often_gives_them_away(
