@@ -212,6 +212,8 @@ def test_paper_has_no_controls(visit, tmp_path):
     page.emulate_media(media="print")
     assert not any(part.is_visible() for part in page.locator(controls).all())
     assert page.locator(".view table:visible").count() == 1
+    clipped = "parts => parts.filter(part => getComputedStyle(part).overflowX !== 'visible').length"
+    assert page.locator(".scroll, .wide").evaluate_all(clipped) == 0
     page.pdf(path=tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
 
