@@ -214,7 +214,7 @@ def test_paper_has_no_controls(visit, tmp_path):
     assert page.locator(".view table:visible").count() == 1
     clipped = "parts => parts.filter(part => getComputedStyle(part).overflowX !== 'visible').length"
     assert page.locator(".scroll, .wide").evaluate_all(clipped) == 0
-    page.pdf(path=tmp_path / "report.pdf")
+    page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
