@@ -42,8 +42,8 @@ def by_tissue():
     return pd.concat([tissues, times], ignore_index=True)
 
 
-@pytest.fixture
-def parts():
+def report_parts():
+    """What ``build_report`` takes, with a tissue whose name is markup."""
     rng = np.random.default_rng(1)
     train, held_out, fake = (rng.normal(size=(n, 5)) for n in (40, 20, 30))
     draws, tissues = collect([indicators(), privacy(real=0.52, memoriser=0.8, ddpm=0.02), by_tissue()])
@@ -66,6 +66,11 @@ def parts():
         "facts": {"unit": "log2(TPM + 1)", "tissue": HOSTILE},
         "settings": {"vae": {"latent": 7}, "ddpm": {"name": "<b>"}},
     }
+
+
+@pytest.fixture
+def parts():
+    return report_parts()
 
 
 def body_of(parts):

@@ -195,8 +195,7 @@ def test_the_cost_is_that_of_one_training():
 
 
 # ----------------------------------------------------------------------------------------------- the report
-@pytest.fixture
-def tables(scorecard):
+def study_tables(scorecard):
     quality = pd.DataFrame([{"reconstructor": "ols", "n": 9, **dict.fromkeys(study.ERRORS, 0.5)}])
     made = {
         "landmarks": study.landmarks(scorecard),
@@ -207,6 +206,11 @@ def tables(scorecard):
         "cost": study.cost(summary()),
     }
     return {name: study.beside(name, table, "gtex") for name, table in made.items()}
+
+
+@pytest.fixture
+def tables(scorecard):
+    return study_tables(scorecard)
 
 
 def test_the_report_stands_alone_and_shows_every_table_with_the_published_values(tables):

@@ -65,11 +65,6 @@ def build_report(
         title="Synthetic expression profiles",
         facts=facts,
         figures={name: figure for name, figure in {**made, **figures}.items() if figure.data},
-        headline={
-            "title": COMPARED["landmarks", "test"].format(panel=panel),
-            "n": int(card.query("space == 'landmarks' and reference == 'test'")["n"].min()),
-            "table": score_table(card, "landmarks", "test"),
-        },
         closer=closer,
         not_closer=not_closer,
         runs=int(card["runs"].max()),
@@ -161,17 +156,24 @@ def _verdict(card: pd.DataFrame) -> tuple[list[tuple[str, list[str]]], list[str]
 
 
 def _blocks(card: pd.DataFrame, panel: str) -> list[dict[str, Any]]:
-    """Every space and reference: its size, and all its indicators by group."""
+    """Every space and reference: its size, the table that a reader sees first, and all its indicators by group."""
     blocks = []
     for (space, reference), title in COMPARED.items():
         part = card[(card["space"] == space) & (card["reference"] == reference)]
         if part.empty:
             continue
         metrics = [m for m in map(str, part["metric"].unique()) if m not in (*AREAS, *RATES)]
-        tables = [(group, score_table(card, space, reference, own)) for group, own in grouped(metrics).items()]
-        if (space, reference) != ("landmarks", "test"):
-            tables.insert(0, ("", score_table(card, space, reference)))
-        blocks.append({"title": title.format(panel=panel), "n": int(part["n"].min()), "tables": tables})
+        blocks.append(
+            {
+                "name": f"{space} {reference}",
+                "title": title.format(panel=panel),
+                "n": int(part["n"].min()),
+                "headline": score_table(card, space, reference),
+                "tables": [
+                    (group, score_table(card, space, reference, own)) for group, own in grouped(metrics).items()
+                ],
+            }
+        )
     return blocks
 
 
