@@ -90,6 +90,10 @@ class TestRemoteStorage:
     @pytest.fixture(scope="class")
     def s3(self):
         """Credentials of a server with the bucket ``cohorts``."""
+        pytest.importorskip("s3fs", reason="SKIPPED: NO S3 WITHOUT s3fs AND moto: pip install s3fs 'moto[server]'")
+        pytest.importorskip(
+            "moto.server", reason="SKIPPED: NO S3 WITHOUT s3fs AND moto: pip install s3fs 'moto[server]'"
+        )
         from moto.server import ThreadedMotoServer
 
         server = ThreadedMotoServer(port=0, verbose=False)
