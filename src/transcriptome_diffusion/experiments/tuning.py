@@ -382,7 +382,7 @@ class Search:
         return self.found()
 
     def _seed_sampler(self, trials: int) -> None:
-        # by the number of trials: processes differ, and a resumed search goes on as an uninterrupted one
+        # by the number of trials before: processes differ, and a resumed search goes on as an uninterrupted one
         self.study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=self.options.startup,
             multivariate=True,
@@ -441,7 +441,8 @@ class Search:
 
     def _after(self, study: optuna.Study, trial: FrozenTrial) -> None:
         trials = study.get_trials(deepcopy=False)
-        self._seed_sampler(len(trials))
+        # by this trial's own number: processes that end at the same moment would draw the same by that of all trials
+        self._seed_sampler(trial.number + 1)
         complete = [t for t in trials if t.state == TrialState.COMPLETE]
         logger.info(
             "%s: trial %d %s with %s, %d of %d done, best %s",
