@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import anndata as ad
@@ -111,6 +112,21 @@ class _Samples:
         table = pd.DataFrame(index=range(0)) if self.covariates is None else self.covariates
         length = len(table.index[0]) if len(table) else 0
         return table.reindex([name[:length] for name in names])
+
+    @cached_property
+    def told(self) -> dict[str, frozenset[str]]:
+        """By covariate, the barcodes of the tables that have a value of it; made once for all samples of a file."""
+        if self.covariates is None:
+            return {}
+        return {
+            str(name): frozenset(self.covariates.index[column.notna() & (column != "")])
+            for name, column in self.covariates.items()
+        }
+
+    def has(self, sample: str, name: str) -> bool:
+        """Whether the tables say an ``age`` or a ``sex`` of the sample, or of its patient."""
+        told = self.told.get(name, frozenset())
+        return sample[:15] in told or sample[:12] in told
 
 
 def read_tcga(folder: Path, options: TCGAOptions) -> ad.AnnData:
@@ -362,15 +378,9 @@ def _why_not(sample: str, samples: _Samples, options: TCGAOptions) -> str:
         return f"not {' or '.join(options.sample_types)}"
     if options.do_not_use == "drop" and sample in samples.flagged:
         return "marked Do_not_use"
-    if lacking := [name for name in options.require if not _has(samples, sample, name)]:
+    if lacking := [name for name in options.require if not samples.has(sample, name)]:
         return f"without {' and '.join(lacking)} in {samples.where.name}"
     return "" if samples.cancer(sample) else f"without a cancer type in {samples.where.name}"
-
-
-def _has(samples: _Samples, sample: str, name: str) -> bool:
-    """Whether the tables say an ``age`` or a ``sex`` of the sample."""
-    known = samples.known([sample])
-    return name in known and known[name].iloc[0] not in ("", None) and not pd.isna(known[name].iloc[0])
 
 
 def _stack(parts: list[_Part]) -> np.ndarray:
