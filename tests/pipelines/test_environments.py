@@ -255,6 +255,16 @@ def test_a_paper_preset_can_be_made_smaller(validated, environment):
     assert small["denoiser"].model_dump(exclude=unchanged) == whole["denoiser"].model_dump(exclude=unchanged)
 
 
+def test_a_key_on_the_command_line_changes_nothing_else_of_a_smaller_preset(configured):
+    chosen = {"preset": "gtex_paper", "preset_scale": 8}
+    small = configured("rnaseqdb", **chosen)["parameters"]
+    given = {"training": {"max_epochs": 3}}
+    changed = configured("rnaseqdb", **chosen, vae=given, direct_vae=given)["parameters"]
+    for name in ("vae", "direct_vae"):
+        expected = small[name] | {"training": small[name]["training"] | given["training"]}
+        assert changed[name] == expected
+
+
 @pytest.mark.parametrize(
     ("environment", "scale", "message"),
     [("base", 8, "choose `preset`"), ("gtex_paper", 0, "1 for the size"), ("gtex_paper", 1.5, "1 for the size")],
