@@ -87,6 +87,8 @@ def test_one_profile_is_drawn_per_row_of_training_and_validation_with_a_seed_for
     runs = found.set_index("metric")["runs"]
     assert (runs["accuracy"], runs["precision"]) == (3, 2)
     assert set(found["protocol"]) == {"paper"}
+    neighbours = {"precision", "recall", "f1", "density", "coverage", "adversarial_accuracy"}
+    assert set(found["metric"]) == neighbours | {"correlation", "frechet_classifier", "accuracy"}
     assert found.set_index("metric")["reference"].to_dict()["accuracy"] == "test"
     assert set(found.query("metric != 'accuracy'")["reference"]) == {"train"}
 

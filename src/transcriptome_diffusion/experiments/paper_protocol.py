@@ -317,7 +317,7 @@ class _Space:
             pairs = order, order
         matched, rows = pairs
         for metric, value in fidelity(self.scaled, profiles, self.neighbours).items():
-            if metric != "adversarial_accuracy":
+            if not metric.startswith("adversarial_accuracy"):
                 found.add(metric, value)
         most = self.most_apart
         apart = fidelity(self.scaled[matched[:most]], profiles[rows[:most]], 1)["adversarial_accuracy"]

@@ -247,7 +247,11 @@ def build_report(
 def _blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Titled parts of a long table: by reference, with what has none in each; or by space; or the whole."""
     if "protocol" in table:
-        return [(SPACES[str(space)], part) for space, part in table.groupby("space", sort=False)]
+        # the scaling stands in the names of rows where it tells them apart
+        return [
+            (SPACES[str(space)], part if part["scaling"].nunique() > 1 else part.drop(columns="scaling"))
+            for space, part in table.groupby("space", sort=False)
+        ]
     if "reference" in table:
         return [
             (f"Against {words}", table[table["reference"].isin([side, NO_REFERENCE])])
