@@ -26,6 +26,7 @@ from kedro.runner.parallel_runner import ParallelRunnerManager
 from kedro.runner.task import Task
 
 from transcriptome_diffusion.checkpoints import end_with_parent
+from transcriptome_diffusion.memory import SMALLER
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ class _TaskRunner(AbstractRunner):
                 else:
                     failed[node] = error
                     logger.error("Node %s failed: %s: %s", node.name, type(error).__name__, error)
+                    if isinstance(error, MemoryError):
+                        logger.error("%s ran out of memory. Lower `workers`. %s", node.name, SMALLER)
         if failed:
             logger.error("Failed: %s. Not run: %d nodes.", ", ".join(node.name for node in failed), len(todo))
             self._suggest_resume_scenario(pipeline, done, catalog)
@@ -157,8 +160,7 @@ class WorkersRunner(_TaskRunner, ParallelRunner):
         why = "was killed, as the system does when memory runs out"
         if alone:
             return LostProcessError(
-                f"the process of {names} {why}, although it ran alone. Take a machine with more memory, or make the "
-                "cohort smaller: fewer genes (`min_expressed_share` of the ingestion) or fewer tissues."
+                f"the process of {names} {why}, although it ran alone. Take a machine with more memory. {SMALLER}"
             )
         logger.warning("A process %s. Again, with %d at a time (`workers`): %s", why, self.slots, names)
         return None
