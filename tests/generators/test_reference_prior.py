@@ -266,3 +266,19 @@ def test_one_class_is_enough(reference):
     alone, others = cohort({"t10": 8}, 1, "d"), cohort({"t10": 4}, 2, "v")
     model = fit_with_reference(alone, others, OPTIONS, reference, PrivacyOptions(dial="reference_axes"))
     np.testing.assert_allclose(model.means[0], dense(alone).mean(axis=0), atol=1e-4)
+
+
+def test_with_reference_axes_means_are_the_cohorts_along_the_axes_alone(own, reference):
+    """Off the axes a class has the mean of all classes, where one donor counts less."""
+    kept = PrivacyOptions(dial="reference_axes", axes=5)
+    model = fit_with_reference(*own, OPTIONS, reference, kept)
+    all_axes = fit_with_reference(*own, OPTIONS, reference, PrivacyOptions(dial="reference_axes", axes=GENES))
+    apart = model.means - model.means.mean(axis=0)
+    assert np.linalg.matrix_rank(apart / model.scale, tol=1e-3) == 1  # two classes
+    rows = model.residuals[np.argsort(-np.square(model.residuals).sum(axis=1))]
+    axes = (rows / np.linalg.norm(rows, axis=1, keepdims=True))[:5]
+    z = apart / model.scale
+    np.testing.assert_allclose(z @ axes.T @ axes, z, atol=1e-3)
+    z = (all_axes.means - all_axes.means.mean(axis=0)) / all_axes.scale
+    assert np.abs(z @ axes.T @ axes - z).max() > 0.1
+    np.testing.assert_allclose(model.means.mean(axis=0), all_axes.means.mean(axis=0), atol=0.01)
