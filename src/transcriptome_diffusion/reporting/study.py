@@ -275,7 +275,7 @@ def _wide(title: str, part: pd.DataFrame) -> dict[str, Any]:
         "rows": [
             {
                 "name": name,
-                "role": REFERENCE_ROWS.get(name, ""),
+                "role": REFERENCE_ROWS.get(name.partition(",")[0], ""),
                 "cells": [own.get(metric, empty) for metric in metrics],
             }
             for name, own in rows.items()
