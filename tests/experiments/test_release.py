@@ -25,12 +25,10 @@ def reports(parts):
     train, validation, test, reference = parts
     options = ClassGaussianOptions()
     models = {"own": ClassGaussian.fit(train, validation, options)}
-    for name, dial, axes in (
-        ("reference_axes", "reference_axes", 256),
-        ("few_axes", "reference_axes", 20),
-        ("dp", "dp", 20),
-    ):
-        privacy = PrivacyOptions(dial=dial, axes=axes)
+    for name, privacy in {
+        "reference_axes": PrivacyOptions(dial="reference_axes", off_axes=1.0),
+        "dp": PrivacyOptions(dial="dp", axes=20),
+    }.items():
         models[name] = fit_with_reference(train, validation, options, reference, privacy, np.random.default_rng(0))
     sizes = (60, None)
     return {
@@ -51,8 +49,6 @@ def test_reference_axes_hide_from_who_does_not_know_them_and_dp_from_all(reports
     assert found["own"]["domias_gaussian"] > found["reference_axes"]["domias_gaussian"] + 0.1
     # class means of fifteen donors give much away to one who knows the axes; noise hides it
     assert found["reference_axes"]["known_axes"] > 0.75
-    # most of it off the leading axes
-    assert found["few_axes"]["known_axes"] < 0.65
     assert found["dp"].max() < 0.7
 
 

@@ -65,7 +65,7 @@ def test_a_network_of_the_reference_alone_varies_as_it_around_means_scales_and_f
 ):
     scale = np.linspace(0.5, 2, GENES)
     train, validation = cohort({"t10": 40, "t11": 40}, 1, "d", scale), cohort({"t10": 4, "t11": 4}, 2, "v", scale)
-    privacy = {"dial": "reference_axes", "axes": GENES}
+    privacy = {"dial": "reference_axes"}
     model = td.fit(name, train, validation, reference=reference, privacy=privacy, **SMALL[name])
     gaussian = td.fit("class_gaussian", train, validation, reference=reference, privacy=privacy)
     values = dense(model.sample({"t10": 2000, "t11": 2000}, seed=0))

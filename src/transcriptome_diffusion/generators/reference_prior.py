@@ -162,8 +162,8 @@ def fit_and_match(
     scale = pooled_scale(own, prior.cohort.scale)
     factors = own.factors(scale)
     shared = _shared_means(prior, own, train, label) if len(options.conditions) == 1 else {}
-    kept = privacy.axes if privacy.dial == "reference_axes" else None
-    means = own.means.mean(axis=0) + scale * _shrunk(prior, own, scale, factors, shared, kept)
+    off_axes = privacy.off_axes if privacy.dial == "reference_axes" else 1.0
+    means = own.means.mean(axis=0) + scale * _shrunk(prior, own, scale, factors, shared, off_axes)
     share, identity, scores = 0.0, prior.identity_share, []
     z = divide(own.residuals, scale) / np.sqrt(factors)[own.codes, None]
     if privacy.dial == "none":
@@ -250,12 +250,12 @@ def _shrunk(
     scale: np.ndarray,
     factors: np.ndarray,
     shared: dict[int, np.ndarray],
-    kept: int | None = None,
+    off_axes: float = 1.0,
 ) -> np.ndarray:
     """Class means around the mean of all classes, per unit of scale, shrunk along the reference's axes.
 
-    With ``kept``, nothing of them but what lies along the first so many axes is the cohort's: the many directions off
-    them tell little of a class, and most of who was in it.
+    ``off_axes`` multiplies what lies off them: these many directions tell less of a class than the axes do, and more of
+    who was in it.
 
     Empirical Bayes: a class is a draw from the spread of the reference's classes around the mean of the cohort's. A
     class that the reference has as well (``shared``) is drawn around the reference's mean instead; how far the means of
@@ -282,9 +282,7 @@ def _shrunk(
         along = away @ prior.axes
         weights, weight = _weight(between, error * prior.variance), _weight(np.array([rest]), error * prior.noise)
         off = away - prior.axes @ along
-        if kept is not None:
-            weights[kept:], weight = 0, np.zeros(1)
-        found[c] = prior_mean[c] + prior.axes @ (weights * along) + weight * off
+        found[c] = prior_mean[c] + prior.axes @ (weights * along) + off_axes * weight * off
     return found
 
 
