@@ -15,7 +15,7 @@ class ResidualOptions(Options):
     renamed: ClassVar[dict[str, str]] = {"profiles_per_label": "profiles"}
 
     shrinkage: float = Field(
-        default=0.3,
+        default=0.5,
         ge=0,
         le=1,
         description="of the covariance of the residuals, as a share of Ledoit and Wolf's, which loses modules of genes",
