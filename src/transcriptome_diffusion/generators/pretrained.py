@@ -101,6 +101,8 @@ def _transferred(
             "`prediction: residual` of a denoiser or `space: gaussian` of the others, and `scaling: standard`."
         )
     sgd = privacy.dial == "dp" and privacy.dp_sgd.share > 0
+    if sgd and hasattr(options, "critic"):
+        raise ValueError(f"{cls.name} is trained against a critic, which DP-SGD does not know; set `dp_sgd.share: 0`.")
     shared = ClassGaussianOptions(
         conditions=options.conditions, seed=options.seed, lower_bound=options.lower_bound, marginal_map=False
     )
@@ -206,10 +208,6 @@ def _fine_tune(
 
     options, others = privacy.dp_sgd, tuple(gaussian.record["noise_multipliers"])
     module, _ = _network(model)
-    if module is None:
-        raise ValueError(
-            f"{model.name} is trained against a critic, which DP-SGD does not know; set `dp_sgd.share: 0`."
-        )
     learnt = module.network if hasattr(module, "network") else module
     dp_sgd.refuse_unsupported(learnt, model.name)
     multiplier = dp_sgd.sgd_noise(others, privacy.epsilon, privacy.delta, options.sampling_rate, options.steps)
