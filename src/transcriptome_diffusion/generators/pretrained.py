@@ -95,10 +95,12 @@ def _transferred(
 
     Scales and class factors are the Gaussian's as well. With ``dp`` and a share for it, DP-SGD fine-tunes the network.
     """
-    if not options.preconditioned or not options.scaling.endswith("standard") or options.scaling.startswith("linear"):
+    of_paper = "paper" in (getattr(options, "architecture", ""), getattr(getattr(options, "network", None), "kind", ""))
+    if not options.preconditioned or options.scaling != "standard" or of_paper:
         raise ValueError(
             f"{cls.name} with `privacy.dial: {privacy.dial}` takes class means apart from what varies around them: set "
-            "`prediction: residual` of a denoiser or `space: gaussian` of the others, and `scaling: standard`."
+            "`prediction: residual` of a denoiser or `space: gaussian` of the others, and `scaling: standard`; and not "
+            "the paper's `network.kind` or `architecture`, whose layers grow with the number of classes."
         )
     sgd = privacy.dial == "dp" and privacy.dp_sgd.share > 0
     if sgd and hasattr(options, "critic"):
