@@ -188,7 +188,10 @@ def write_firehose(folder: Path, genes: int = 20_531, samples: int = 11_069) -> 
 
 
 def write_archs4(folder: Path, genes: int = 20_000, samples: int = 100_000) -> None:
-    """Negative binomial counts, a chunk of samples after the other; series hold up to 60 samples of one tissue."""
+    """Negative binomial counts, a chunk of samples after the other.
+
+    Series are of one tissue; they have 30 samples on average, and fewer in a small file, for each tissue to have many.
+    """
     rng = np.random.default_rng(10)
     panel = load_panel()
     ids = panel["ensembl_id"].tolist()[:genes] + [
@@ -196,8 +199,9 @@ def write_archs4(folder: Path, genes: int = 20_000, samples: int = 100_000) -> N
     ]
     symbols = panel["symbol"].tolist()[:genes] + [f"SYM{i}" for i in range(genes)]
     tissues = list(TISSUES)
-    tissue = rng.choice(len(tissues), size=samples, p=np.array(list(TISSUES.values())) / sum(TISSUES.values()))
-    series = np.cumsum(np.concatenate([[0], (np.diff(tissue) != 0) | (rng.random(samples - 1) < 1 / 60)]))
+    series = np.cumsum(rng.random(samples) < 1 / np.clip(samples / 3000, 1, 30))
+    shares = np.array(list(TISSUES.values())) / sum(TISSUES.values())
+    tissue = rng.choice(len(tissues), size=series.max() + 1, p=shares)[series]
     levels = rng.normal(4.0, 2.0, size=genes) + 1.5 * rng.normal(size=(len(tissues), genes)) * (rng.random(genes) < 0.3)
     loadings = 0.4 * rng.normal(size=(MODULES, genes))
     text = h5py.string_dtype()

@@ -1,11 +1,17 @@
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pytest
+import torch
+from kedro.io import DatasetError
 
 from transcriptome_diffusion.artefacts import (
     PREVIOUS,
@@ -17,6 +23,8 @@ from transcriptome_diffusion.artefacts import (
     replaced_when_whole,
     write_model,
 )
+from transcriptome_diffusion.datasets import AnnDataDataset
+from transcriptome_diffusion.training import CheckpointFile
 
 
 def test_a_model_folder_comes_back_as_it_was_written(tmp_path):
@@ -93,6 +101,62 @@ def test_a_replacement_that_was_killed_half_way_is_brought_to_its_end(tmp_path):
     assert remove_leftovers([tmp_path]) == [left]
     assert (tmp_path / "model" / "model.json").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def said_by_a_child(before, call):
+    """What ``call`` raises in a copy of this process, in which ``before`` was called first."""
+    reads, writes = os.pipe()
+    if (child := os.fork()) == 0:
+        said = "nothing"
+        try:
+            before()
+            call()
+        except (OSError, DatasetError) as error:
+            said = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(writes, said.encode())
+            os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads) as file:
+        said = file.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def write_text(final):
+    with replaced_when_whole(final) as staging:
+        staging.write_text("x" * 200_000)
+
+
+WRITERS = {
+    "text": write_text,
+    "model": lambda final: write_model(final, {}, {"a": np.ones(50_000)}),
+    "checkpoint": lambda final: CheckpointFile().save_checkpoint({"a": torch.ones(50_000)}, final),
+    "profiles": lambda final: AnnDataDataset(filepath=str(final)).save(ad.AnnData(np.ones((500, 100), np.float32))),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_disk_that_takes_no_more_is_named_with_the_remedy_whatever_writes(writer, tmp_path):
+    """Each library reports it in another way; a limit on the size of files is as near as a test comes."""
+    limits = (10_000, resource.RLIM_INFINITY)
+    said = said_by_a_child(
+        lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits), lambda: WRITERS[writer](tmp_path / "final")
+    )
+    assert f"{tmp_path}/final was not written: files of this size are not allowed. Nothing was left there" in said
+    assert "set `data_root` in conf/<env>/globals.yml" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_nobody_may_write_to_is_named_with_the_remedy():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own cannot even be entered by another user
+        Path(folder).chmod(0o555)
+        said = said_by_a_child(
+            lambda: os.setuid(65534) if os.geteuid() == 0 else None, lambda: write_text(Path(folder) / "scorecard.csv")
+        )
+        Path(folder).chmod(0o755)
+    assert f"{folder}/scorecard.csv was not written: writing there is not permitted." in said
+    assert "set `data_root` in conf/<env>/globals.yml" in said
 
 
 def test_a_missing_model_says_what_to_run(tmp_path):

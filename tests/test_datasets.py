@@ -1,9 +1,13 @@
+from pathlib import Path
+
+import anndata as ad
 import fsspec
 import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import DataCatalog, DatasetError
 from kedro.io.core import Version
+from scipy.sparse import csr_matrix
 
 from transcriptome_diffusion.contracts import ExpressionContract
 from transcriptome_diffusion.datasets import (
@@ -48,6 +52,27 @@ def test_profiles_come_back_with_tables_unit_and_provenance(tmp_path, profiles):
 def test_a_missing_file_says_so(tmp_path):
     with pytest.raises(DatasetError, match="run the pipeline that makes it first"):
         AnnDataDataset(filepath=str(tmp_path / "none.h5ad")).load()
+
+
+def test_values_are_mapped_and_changes_stay_private(tmp_path, profiles):
+    dataset = AnnDataDataset(filepath=str(tmp_path / "profiles.h5ad"))
+    profiles.layers["counts"] = 2 * profiles.X
+    dataset.save(profiles)
+    first, before = dataset.load(), (tmp_path / "profiles.h5ad").read_bytes()
+    mapped = Path("/proc/self/maps")
+    if mapped.exists():
+        assert str(tmp_path / "profiles.h5ad") in mapped.read_text()
+    first.X[:] = 7
+    assert (tmp_path / "profiles.h5ad").read_bytes() == before
+    second = dataset.load()
+    assert (second.X == profiles.X).all()
+    assert (second.layers["counts"] == 2 * profiles.X).all()
+    dataset.save(first)  # the file is replaced, and what was mapped stays as it was
+    assert (second.X == profiles.X).all()
+    assert (dataset.load().X == 7).all()
+    sparse = ad.AnnData(csr_matrix(profiles.X), profiles.obs, profiles.var)
+    dataset.save(sparse)
+    assert (dataset.load().X.toarray() == profiles.X).all()
 
 
 def test_a_failed_save_leaves_the_old_profiles(tmp_path, profiles):

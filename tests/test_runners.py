@@ -7,6 +7,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kedro.io import AbstractDataset, DataCatalog, MemoryDataset, SharedMemoryDataCatalog
 from kedro.pipeline import Node, Pipeline
@@ -81,6 +82,10 @@ def die(_: int) -> int:
     return 0
 
 
+def too_large(_: int) -> int:
+    return len(np.empty((10**7, 10**8)))
+
+
 def fail(_: int) -> int:
     raise ValueError("no such tissue")
 
@@ -97,11 +102,12 @@ def test_what_ran_in_a_killed_process_runs_again_and_a_node_that_is_killed_alone
         Node(die, "c", "d", name="hungry"),
         Node(add, "d", "e", name="never"),
         Node(fail, "b", "f", name="wrong"),
+        Node(too_large, "x", "g", name="large"),
     ]
     inputs = {"mark": str(tmp_path / "mark"), "x": 1, "params:workers": 2}
     memory = {name: MemoryDataset(value) for name, value in inputs.items()}
-    catalog = SharedMemoryDataCatalog({**memory, **stored(tmp_path, *"abcdef")})
-    with pytest.raises((LostProcessError, ValueError)):
+    catalog = SharedMemoryDataCatalog({**memory, **stored(tmp_path, *"abcdefg")})
+    with pytest.raises((LostProcessError, ValueError, MemoryError)):
         WorkersRunner(max_workers=2).run(Pipeline(nodes), catalog)
     assert catalog.load("c") == 7
     assert "Again, with 1 at a time (`workers`): " in caplog.text
@@ -109,6 +115,7 @@ def test_what_ran_in_a_killed_process_runs_again_and_a_node_that_is_killed_alone
     assert "the process of hungry was killed, as the system does when memory runs out, although it ran alone" in (
         caplog.text
     )
+    assert "large ran out of memory. Lower `workers`. Stages of all genes are made smaller by" in caplog.text
     assert not (tmp_path / "e.json").exists()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -62,8 +63,8 @@ def replaced_when_whole(final: Path) -> Iterator[Path]:
         if final.is_dir():
             os.replace(final, temporary / PREVIOUS)
         os.replace(staging, final)
-    except OSError as error:
-        if (reason := _UNWRITABLE.get(error.errno)) is None:
+    except Exception as error:
+        if (reason := _why_unwritable(error)) is None:
             raise
         raise OSError(
             f"{final} was not written: {reason}. Nothing was left there; set `data_root` in conf/<env>/globals.yml "
@@ -74,6 +75,17 @@ def replaced_when_whole(final: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         if owner is not None:
             owner.close()
+
+
+def _why_unwritable(error: BaseException | None) -> str | None:
+    """What the system said of a file that could not be written, also where a library gives it as text only."""
+    while error is not None:
+        said = re.search(r"\b(?:errno =|os error) (\d+)", str(error))  # HDF5 and safetensors
+        code = int(said[1]) if said else getattr(error, "errno", None)
+        if code in _UNWRITABLE:
+            return _UNWRITABLE[code]
+        error = error.__context__  # torch raises an error of its own after that of the system
+    return None
 
 
 def _lock(file: IO[str]) -> bool | None:

@@ -6,6 +6,11 @@ Apart from ``training``, which imports torch and Lightning.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -20,6 +25,8 @@ from transcriptome_diffusion import __version__
 INTERVAL = 60.0
 #: of a training that writing them may take: large networks write fewer
 SHARE = 0.05
+#: seconds that a training has to write a checkpoint when the process that started it is gone
+GRACE = 20.0
 #: of the name of a checkpoint
 SUFFIX = ".ckpt"
 
@@ -88,3 +95,16 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], where: str = 
             short = max(len(str(value)) for value in (old, new)) <= 40
             found.append(f"{path}: {old}, now {new}" if short else path)
     return found
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, even if that was killed."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: Any) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # a training writes a checkpoint
+    time.sleep(GRACE)
+    os._exit(1)

@@ -72,6 +72,9 @@ class _LocalDataset(AbstractVersionedDataset[Any, Any]):
 class AnnDataDataset(_LocalDataset):
     """Profiles in an ``.h5ad`` file: float32, samples x genes, see ``expression.profiles``.
 
+    Values of a local file are mapped, not read: processes share them, pages that nobody uses need no memory, and
+    changes stay private.
+
     Args:
         filepath: on the local disk, or with a protocol of fsspec, such as ``s3://bucket/profiles.h5ad``.
         credentials: of the remote storage, as Kedro's own datasets take them.
@@ -117,13 +120,15 @@ class AnnDataDataset(_LocalDataset):
         import anndata as ad
 
         with self._local() as path:
+            if self._storage is None and os.name != "nt":  # Windows replaces no file that is mapped
+                return _read_mapped(path)
             return ad.read_h5ad(path)
 
     def save(self, data: AnnData) -> None:
         final = self._get_save_path()
         if self._storage is None:
             with replaced_when_whole(Path(str(final))) as staging:
-                data.write_h5ad(staging, compression="lzf")
+                data.write_h5ad(staging)  # uncompressed, since nothing else can be mapped
             return
         with tempfile.TemporaryDirectory() as folder:
             data.write_h5ad(local := Path(folder) / final.name, compression="lzf")
@@ -143,6 +148,27 @@ class AnnDataDataset(_LocalDataset):
         values = pd.DataFrame(corner.X, index=corner.obs_names, columns=corner.var_names).round(3)
         frame = pd.concat([corner.obs.astype(str), values], axis=1).reset_index(names="sample")
         return TablePreview(frame.to_dict(orient="split"))
+
+
+def _read_mapped(path: Path) -> AnnData:
+    """An ``.h5ad`` file, whose dense uncompressed values are mapped copy-on-write."""
+    import anndata as ad
+    import h5py
+    import numpy as np
+    from anndata.io import read_elem
+
+    def values(element: Any) -> Any:
+        offset = element.id.get_offset() if isinstance(element, h5py.Dataset) and not element.chunks else None
+        if offset is None or offset % element.dtype.itemsize:  # none of an empty one
+            return read_elem(element)
+        return np.asarray(np.memmap(path, element.dtype, mode="c", offset=offset, shape=element.shape))
+
+    with h5py.File(path) as file:
+        if file.attrs.get("encoding-type") != "anndata" or "raw" in file:
+            return ad.read_h5ad(path)
+        parts = {name: read_elem(element) for name, element in file.items() if name not in ("X", "layers")}
+        layers = {name: values(element) for name, element in file.get("layers", {}).items()}
+        return ad.AnnData(X=values(file["X"]) if "X" in file else None, layers=layers, **parts)
 
 
 class ModelDataset(_LocalDataset):

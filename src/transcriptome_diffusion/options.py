@@ -33,6 +33,7 @@ class TrainingOptions(Options):
     """How a network is optimised; the same block serves every trained generator."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = Field(default=1, ge=1, description="GPUs, or processes on a CPU, that share every batch")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = Field(default=None, ge=1, description="of torch on a CPU; null: one for a small network")
     batch_size: int = Field(default=256, ge=2)
@@ -58,3 +59,9 @@ class TrainingOptions(Options):
     validate_every: int = Field(default=100, ge=1, description="in steps")
     patience: int | None = Field(default=None, ge=1, description="validations without a gain; null: never stop")
     keep: Literal["best", "last"] = Field(default="best", description="which averaged weights are kept")
+
+    @model_validator(mode="after")
+    def _two_profiles_for_a_device(self) -> TrainingOptions:
+        if isinstance(self.batch_size, int) and self.batch_size < 2 * self.devices:  # a subclass has `auto`
+            raise ValueError(f"`batch_size` {self.batch_size} is too small for `devices` {self.devices}: two for each.")
+        return self

@@ -6,11 +6,7 @@ After a failure, nodes that do not need what failed still run; the run ends with
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import signal
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -29,6 +25,9 @@ from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner
 from kedro.runner.parallel_runner import ParallelRunnerManager
 from kedro.runner.task import Task
 
+from transcriptome_diffusion.checkpoints import end_with_parent
+from transcriptome_diffusion.memory import SMALLER
+
 logger = logging.getLogger(__name__)
 
 #: the parameter that says how many
@@ -37,8 +36,6 @@ PARAMETER = "params:workers"
 PER_WORKER = 3e9
 #: read by the libraries that start threads, when they are loaded
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-#: seconds that a training has to write a checkpoint when the command that started it is gone
-GRACE = 20.0
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -95,6 +92,8 @@ class _TaskRunner(AbstractRunner):
                 else:
                     failed[node] = error
                     logger.error("Node %s failed: %s: %s", node.name, type(error).__name__, error)
+                    if isinstance(error, MemoryError):
+                        logger.error("%s ran out of memory. Lower `workers`. %s", node.name, SMALLER)
         if failed:
             logger.error("Failed: %s. Not run: %d nodes.", ", ".join(node.name for node in failed), len(todo))
             self._suggest_resume_scenario(pipeline, done, catalog)
@@ -115,7 +114,7 @@ class WorkersRunner(_TaskRunner, ParallelRunner):
     def __init__(self, max_workers: int | None = None, is_async: bool = False) -> None:
         AbstractRunner.__init__(self, is_async=is_async)
         self._manager = ParallelRunnerManager()
-        self._manager.start(initializer=_end_with_parent)
+        self._manager.start(initializer=end_with_parent)
         self._max_workers = self._validate_max_workers(max_workers)
 
     def run(self, pipeline: Pipeline, catalog: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -161,8 +160,7 @@ class WorkersRunner(_TaskRunner, ParallelRunner):
         why = "was killed, as the system does when memory runs out"
         if alone:
             return LostProcessError(
-                f"the process of {names} {why}, although it ran alone. Take a machine with more memory, or make the "
-                "cohort smaller: fewer genes (`min_expressed_share` of the ingestion) or fewer tissues."
+                f"the process of {names} {why}, although it ran alone. Take a machine with more memory. {SMALLER}"
             )
         logger.warning("A process %s. Again, with %d at a time (`workers`): %s", why, self.slots, names)
         return None
@@ -300,20 +298,7 @@ def _start_process() -> None:
     from kedro.framework.project import settings
 
     settings.configure(f"{PACKAGE}.settings")
-    _end_with_parent()
-
-
-def _end_with_parent() -> None:
-    """Let this process end when the one that started it does, even if that was killed."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: Any) -> None:
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)  # a training writes a checkpoint
-    time.sleep(GRACE)
-    os._exit(1)
+    end_with_parent()
 
 
 def count_workers(workers: Any) -> int:

@@ -5,19 +5,21 @@ Importing this module imports Lightning, which costs seconds; models import it o
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import math
 import os
 import pickle
+import signal
 import sys
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,7 +34,8 @@ from torch import Tensor, nn
 
 from transcriptome_diffusion import checkpoints
 from transcriptome_diffusion.artefacts import replaced_when_whole
-from transcriptome_diffusion.checkpoints import TrainingDivergedError
+from transcriptome_diffusion.checkpoints import Checkpoints, TrainingDivergedError
+from transcriptome_diffusion.data_parallel import ALONE, RANK_STEP, Group, launch
 from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device, seeded, torch_threads
 from transcriptome_diffusion.options import TrainingOptions
 from transcriptome_diffusion.training_cost import announce
@@ -87,17 +90,23 @@ class MemoryBatches:
     The rest of an epoch is dropped, or with ``partial`` kept as a smaller batch of two rows or more (batch norm takes
     no single one).
 
+    Args:
+        group: processes that hand out a part of every batch each; the rest of a batch that they cannot share equally is
+            dropped.
+
     Attributes:
         start: how many batches are left out at the beginning, by a training that goes on.
     """
 
     start = 0
 
-    def __init__(self, tensors: Sequence[Tensor], batch_size: int, seed: int, partial: bool = False) -> None:
-        self.tensors = tuple(tensors)
+    def __init__(
+        self, tensors: Sequence[Tensor], batch_size: int, seed: int, partial: bool = False, group: Group = ALONE
+    ) -> None:
+        self.tensors, self.group = tuple(tensors), group
         self.rows = len(self.tensors[0])
-        self.batch_size = min(batch_size, self.rows)
-        self.smallest = 2 if partial else self.batch_size
+        self.batch_size = min(batch_size, self.rows) // group.size * group.size
+        self.smallest = 2 * group.size if partial else self.batch_size
         self.generator = torch.Generator().manual_seed(seed)
 
     @property
@@ -115,6 +124,9 @@ class MemoryBatches:
             order = torch.randperm(self.rows, generator=self.generator).to(self.tensors[0].device)
             for start in range(first, self.rows - self.smallest + 1, self.batch_size):
                 chosen = order[start : start + self.batch_size]
+                if self.group.size > 1:
+                    share = len(chosen) // self.group.size
+                    chosen = chosen[self.group.rank * share :][:share]
                 yield tuple(tensor[chosen] for tensor in self.tensors)
             first = 0
 
@@ -178,7 +190,12 @@ class MovingAverage(WeightAveraging):
 
 def changing(module: nn.Module) -> dict[str, Tensor]:
     """What training changes, by its name in the ``state_dict``: learnt parameters and batch norm's statistics."""
-    found = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad} | batch_statistics(module)
+
+
+def batch_statistics(module: nn.Module) -> dict[str, Tensor]:
+    """The means and variances that batch norm keeps, by their names in the ``state_dict``."""
+    found: dict[str, Tensor] = {}
     for prefix, layer in module.named_modules():
         if getattr(layer, "track_running_stats", False):
             statistics = layer.named_buffers(prefix, recurse=False)
@@ -290,8 +307,11 @@ class FitModule(L.LightningModule):
         validation_means: the terms of the last validation.
     """
 
-    def __init__(self, model: Any, options: TrainingOptions, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, model: Any, options: TrainingOptions, seed: int, device: torch.device, group: Group = ALONE
+    ) -> None:
         super().__init__()
+        self.group = group
         self.automatic_optimization, self.strict_loading = False, False  # a checkpoint has no constants
         self.model, self.options = model, options
         self.adversarial = isinstance(model, Adversarial)
@@ -330,6 +350,9 @@ class FitModule(L.LightningModule):
         self.collect({"critic_loss" if name == "loss" else name: value for name, value in terms.items()})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.group.size > 1:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            self.group.average([*gradients, *batch_statistics(self).values()])
         # Lightning's own clipping refuses fused optimizers under mixed precision
         if self.options.gradient_clip is not None:
             learnt = [p for group in optimizer.param_groups for p in group["params"]]
@@ -346,6 +369,7 @@ class FitModule(L.LightningModule):
         # the only place where losses leave the device: asking at every step would make it wait
         self.training_means = {name: float(torch.stack(values).mean()) for name, values in self.collected.items()}
         self.collected.clear()
+        self.share_means()
         if (found := self.diagnose()) is not None:
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             raise TrainingDivergedError(
@@ -354,6 +378,14 @@ class FitModule(L.LightningModule):
             )
         losses = {"train_loss": self.training_means["loss"], MONITORED: self.validation_means["loss"]}
         self.log_dict(losses, prog_bar=True, batch_size=1)
+
+    def share_means(self) -> None:
+        """Let processes that train together see the same losses, and so decide the same."""
+        if self.group.size > 1:
+            for means in (self.training_means, self.validation_means):
+                values = torch.tensor(list(means.values()), dtype=torch.float64)
+                self.group.average([values])
+                means.update(zip(means, values.tolist(), strict=True))
 
     def diagnose(self) -> str | None:
         """What is wrong with the means of the losses, if anything is."""
@@ -368,14 +400,23 @@ class FitModule(L.LightningModule):
         Constants stay out of it: with a preconditioner of all genes, writing them would cost more than training.
         """
         checkpoint["state_dict"] = changing(self)
-        checkpoint["collected"] = {name: torch.stack(values) for name, values in self.collected.items()}
-        checkpoint["random"] = [get() for get, _ in self.random_states]
+        collected = {name: torch.stack(values) for name, values in self.collected.items()}
+        own = {"collected": collected, "random": [get() for get, _ in self.random_states]}
+        checkpoint["processes"] = self.group.gather(own)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.collected.update({name: list(values.unbind()) for name, values in checkpoint["collected"].items()})
-        self.restored = checkpoint["random"]
+        own = checkpoint["processes"][self.group.rank]
+        for name, values in own["collected"].items():
+            self.collected[name] = list(values.to(self.device).unbind())
+        self.restored = own["random"]
 
     def on_train_start(self) -> None:
+        if self.group.size > 1:  # Lightning's own handler would end one process between other steps than the others
+
+            def ask(*_: Any) -> None:
+                self.group.asked_to_end = True
+
+            signal.signal(signal.SIGTERM, ask)
         for (_, put), state in zip(self.random_states, self.restored, strict=bool(self.restored)):
             put(state)
 
@@ -477,9 +518,18 @@ def for_small_networks(options: TrainingOptions, parameters: int, device: torch.
 
 
 class CheckpointFile(CheckpointIO):
-    """Reads and writes a checkpoint: whole or not at all, and nothing but tensors and plain values are read."""
+    """Reads and writes a checkpoint: whole or not at all, and nothing but tensors and plain values are read.
+
+    Args:
+        writes: false in all but one of the processes that train together.
+    """
+
+    def __init__(self, writes: bool = True) -> None:
+        self.writes = writes
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if not self.writes:
+            return
         with replaced_when_whole(Path(path)) as staging, staging.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()
@@ -502,9 +552,13 @@ class Checkpoint(L.Callback):
 
     Args:
         about: what decides the training; a checkpoint of another one is not used.
+        group: processes that train together; the first one writes the states of all.
     """
 
-    def __init__(self, folder: Path, title: str, about: Callable[[], dict[str, Any]], batches: MemoryBatches) -> None:
+    def __init__(
+        self, folder: Path, title: str, about: Callable[[], dict[str, Any]], batches: MemoryBatches, group: Group
+    ) -> None:
+        self.group = group
         self.path = folder / f"{''.join(c if c.isalnum() else '_' for c in title)}{checkpoints.SUFFIX}"
         self.title, self.make_about, self.batches = title, about, batches
         self.due = time.monotonic() + checkpoints.INTERVAL
@@ -536,12 +590,15 @@ class Checkpoint(L.Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         # here and not at the end of a batch, after which there may be a validation
-        if time.monotonic() >= self.due:
+        due, ending = self.group.any(time.monotonic() >= self.due, self.group.asked_to_end)
+        if due or ending:
             self.write(trainer)
+        if ending:
+            raise SIGTERMException
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         # Lightning raises it between two steps
-        if isinstance(exception, SIGTERMException) and trainer.global_step < trainer.max_steps:
+        if self.group.size == 1 and isinstance(exception, SIGTERMException) and trainer.global_step < trainer.max_steps:
             self.write(trainer)
 
     def write(self, trainer: L.Trainer) -> None:
@@ -560,12 +617,52 @@ class Checkpoint(L.Callback):
         checkpoint |= {"about": self.about, "batches": progress["total"]["completed"]}
 
 
+def describe(
+    place: Checkpoints, options: TrainingOptions, seed: int, model: nn.Module, tensors: Sequence[Tensor]
+) -> dict[str, Any]:
+    """What decides a training."""
+    return {
+        "code": checkpoints.code_version(),
+        **place.about,
+        "training": {**options.model_dump(mode="json"), "seed": seed},
+        "network": repr(model),
+        "profiles": digest(tensors),
+    }
+
+
 def digest(tensors: Iterable[Tensor]) -> str:
     """Of the values of tensors."""
     found = hashlib.sha256()
     for tensor in tensors:
         found.update(tensor.detach().contiguous().cpu().numpy().data)
     return found.hexdigest()[:16]
+
+
+def build_trainer(
+    options: TrainingOptions,
+    device: torch.device,
+    batches_per_step: int,
+    callbacks: list[L.Callback],
+    watched: bool,
+    writes: bool,
+) -> L.Trainer:
+    """Lightning's trainer on one device; ``watched``: with a progress bar, ``writes``: checkpoints."""
+    return L.Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=1 if device.index is None else [device.index],
+        precision="bf16-mixed" if autocasts(options.precision, device) else "32-true",
+        max_steps=options.max_steps,
+        # Lightning counts batches between validations
+        val_check_interval=min(options.validate_every, options.max_steps) * batches_per_step,
+        check_val_every_n_epoch=None,
+        callbacks=callbacks,
+        plugins=[LightningEnvironment(), CheckpointFile(writes)],
+        logger=False,
+        enable_checkpointing=False,  # Lightning's own, which would lie in the current folder
+        enable_progress_bar=watched,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
 
 
 def fit(
@@ -593,63 +690,79 @@ def fit(
 
     Raises:
         TrainingDivergedError: if training breaks down before its first healthy validation.
+        ValueError: if there are fewer devices than ``options.devices``.
     """
+    place = checkpoints.current()
+    if options.devices == 1:
+        return _fit(ALONE, model, train, validation, options, seed, title, place)
+    if (kind := resolve_device(options.device).type) != "cpu":
+        there = torch.cuda.device_count() if kind == "cuda" else 1
+        if there < options.devices:
+            raise ValueError(f"`training.devices` is {options.devices}, and there are {there} of kind {kind!r} here.")
+    threads = options.threads or max(torch.get_num_threads() // options.devices, 1)
+    options = options.model_copy(update={"threads": threads})
+    tensors = tuple(train), tuple(validation)
+    record = launch(_fit_together, options.devices, model, *tensors, options, seed, title, place, what=title)
+    model.eval()
+    return record
+
+
+def _fit_together(group: Group, shared: Any, *arguments: Any) -> dict[str, Any]:
+    """``_fit`` in one of several processes; the first leaves the weights in the memory that they share."""
+    model = copy.deepcopy(shared)
+    record = _fit(group, model, *arguments)
+    if group.rank == 0:
+        shared.load_state_dict(model.state_dict())
+    return record
+
+
+def _fit(
+    group: Group,
+    model: Any,
+    train: Sequence[Tensor],
+    validation: Sequence[Tensor],
+    options: TrainingOptions,
+    seed: int,
+    title: str,
+    place: Checkpoints | None,
+) -> dict[str, Any]:
+    """``fit`` in this process, alone or with others."""
     device = resolve_device(options.device)
+    if device.type == "cuda" and group.size > 1:
+        device = torch.device("cuda", group.rank)
+    own_seed = seed + RANK_STEP * group.rank
     parameters = sum(p.numel() for p in model.parameters())
     options = for_small_networks(options, parameters, device)
     adversarial = isinstance(model, Adversarial)
     batches_per_step = model.critic_steps if adversarial and options.critic_batches == "new" else 1
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())
-        stack.enter_context(compute_settings(seed, device, options.threads, options.precision))
+        stack.enter_context(compute_settings(own_seed, device, options.threads, options.precision))
         model.to(device)
         rows = [t.to(device) for t in train]
-        batches = MemoryBatches(rows, options.batch_size, seed + 2, options.partial_batches)
+        batches = MemoryBatches(rows, options.batch_size, seed + 2, options.partial_batches, group)
         steps_per_epoch = batches.per_epoch / batches_per_step
         if options.max_epochs is not None:
             steps = max(round(options.max_epochs * steps_per_epoch), 1)
             options = options.model_copy(update={"max_steps": steps})
         bfloat16 = multiplies_bfloat16(options.precision, device)
-        announce(title, parameters, batches.batch_size, options.max_steps, device, bfloat16)
-        module = FitModule(model, options, seed + 1, device)
-        watched = sys.stdout.isatty()
+        critic = (sum(p.numel() for p in model.critic.parameters()), model.critic_steps) if adversarial else (0, 0)
+        announce(title, parameters, batches.batch_size, options.max_steps, device, bfloat16, *critic)
+        module = FitModule(model, options, own_seed + 1, device, group)
+        watched = sys.stdout.isatty() and group.rank == 0
         average = MovingAverage(options.ema_decay, options.ema_warmup)
         record = Record(average, options.keep, options.max_steps, steps_per_epoch, title, log_lines=not watched)
         callbacks: list[L.Callback] = [average, record]
         checkpoint = None
-        if (place := checkpoints.current()) is not None:
-
-            def about() -> dict[str, Any]:
-                return {
-                    "code": checkpoints.code_version(),
-                    **place.about,
-                    "training": {**options.model_dump(mode="json"), "seed": seed},
-                    "network": repr(model),
-                    "profiles": digest([*train, *validation]),
-                }
-
-            checkpoint = Checkpoint(place.folder, title, about, batches)
+        if place is not None:
+            about = partial(describe, place, options, seed, model, [*train, *validation])
+            checkpoint = Checkpoint(place.folder, title, about, batches, group)
             callbacks.append(checkpoint)
         if options.patience is not None:
             callbacks.append(EarlyStopping(MONITORED, patience=options.patience, check_finite=False))
         if watched:
             callbacks.append(ProgressBar(title, options.max_steps * batches_per_step))
-        trainer = L.Trainer(
-            accelerator={"cuda": "gpu"}.get(device.type, device.type),
-            devices=1,
-            precision="bf16-mixed" if autocasts(options.precision, device) else "32-true",
-            max_steps=options.max_steps,
-            # Lightning counts batches between validations
-            val_check_interval=min(options.validate_every, options.max_steps) * batches_per_step,
-            check_val_every_n_epoch=None,
-            callbacks=callbacks,
-            plugins=[LightningEnvironment(), CheckpointFile()],
-            logger=False,
-            enable_checkpointing=False,  # Lightning's own, which would lie in the current folder
-            enable_progress_bar=watched,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
+        trainer = build_trainer(options, device, batches_per_step, callbacks, watched, writes=group.rank == 0)
         found = stopped = None
         path = checkpoint.find() if checkpoint else None
         try:

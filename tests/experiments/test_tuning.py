@@ -5,8 +5,14 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pwd
+import shutil
 import sqlite3
+import subprocess
+import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -401,16 +407,50 @@ def test_an_interrupted_trial_does_not_count_and_the_current_settings_are_tried_
     assert found.first == found.table["value"][1]
 
 
-def work(folder: Path, barrier: Any, storage: str = "studies.db") -> None:
+def work(folder: Path, barrier: Any, storage: str) -> None:
     barrier.wait()
-    searching(folder, trials=9, seeds=1, storage=str(folder / storage)).run()
+    searching(folder, trials=9, seeds=1, storage=storage).run()
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """The URL of a PostgreSQL server of its own, which listens on no port."""
+    pytest.importorskip("psycopg")
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    control = shutil.which("pg_ctl", path=os.pathsep.join([os.environ["PATH"], *map(str, folders)]))
+    if control is None:
+        pytest.skip("no PostgreSQL server (initdb, pg_ctl) is installed")
+    programs, owner = Path(control).resolve().parent, {}
+    with tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True) as folder:
+        if os.geteuid() == 0:  # it refuses to run as root
+            nobody = pwd.getpwnam("nobody")
+            owner = {"user": nobody.pw_uid, "group": nobody.pw_gid}
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+
+        def run(program: str, *arguments: str) -> None:
+            subprocess.run([programs / program, "-D", f"{folder}/data", *arguments], cwd=folder, check=True, **owner)
+
+        run("initdb", "-A", "trust", "-U", "optuna", "--no-sync", "--no-instructions")
+        server = f"-k {folder} -c listen_addresses= -c fsync=off"
+        run("pg_ctl", "start", "-w", "-l", f"{folder}/log", "-o", server)
+        try:
+            yield f"postgresql:///postgres?host={folder}&user=optuna"
+        finally:
+            run("pg_ctl", "stop", "-w", "-m", "immediate")
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # filters are shared by threads
 @pytest.mark.parametrize(
-    ("kind", "storage"), [("thread", "studies.db"), ("process", "studies.db"), ("thread", "studies.journal")]
+    ("kind", "storage"),
+    [
+        ("thread", "studies.db"),
+        ("process", "studies.db"),
+        ("thread", "studies.journal"),
+        pytest.param("process", "postgresql", marks=pytest.mark.slow),
+    ],
 )
-def test_workers_share_one_study_to_the_trial(kind, storage, tmp_path):
+def test_workers_share_one_study_to_the_trial(kind, storage, tmp_path, request):
+    storage = request.getfixturevalue(storage) if storage == "postgresql" else str(tmp_path / storage)
     if kind == "thread":
         barrier: Any = threading.Barrier(2)
         other: Any = threading.Thread(target=work, args=(tmp_path, barrier, storage))
@@ -421,11 +461,18 @@ def test_workers_share_one_study_to_the_trial(kind, storage, tmp_path):
     other.start()
     work(tmp_path, barrier, storage)
     other.join()
-    trials = searching(tmp_path, trials=9, seeds=1, storage=str(tmp_path / storage)).study.get_trials()
+    trials = searching(tmp_path, trials=9, seeds=1, storage=storage).study.get_trials()
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert 9 <= len(trials) <= 10  # both may finish in the same instant, and both begin the last one
     # what either draws follows from how many trials there are: they search, and do not repeat each other
     assert len({trial.user_attrs["settings"]["shift"] for trial in trials}) >= 7
+    assert sum(trial.user_attrs["settings"]["shift"] == 0.5 for trial in trials) == 1
+
+
+def test_a_server_whose_driver_is_missing_is_answered_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ImportError, match=r"PostgreSQL.*pip install 'transcriptome-diffusion\[cluster\]'"):
+        searching(tmp_path, storage="postgresql://localhost/studies")
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")

@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ValidationError
+from sqlalchemy import NullPool, create_engine, text
 
 from transcriptome_diffusion.checkpoints import checkpoints_in
 from transcriptome_diffusion.experiments.options import Dimension, TuningOptions
@@ -54,6 +55,10 @@ NULL_COPYING = 0.01
 COMPARED = ("precision", "recall", "density", "coverage", "adversarial_accuracy", "correlation", "spread")
 #: ends the name of a storage that is a journal
 JOURNAL = ".journal"
+#: SQLAlchemy's name of PostgreSQL with the driver of the extra `cluster`
+POSTGRESQL = "postgresql+psycopg"
+#: of the lock on a PostgreSQL server that a starting search takes
+START_LOCK = 7_210_419
 #: seconds between two signs of life of a running trial, and after which silence it is given to another process
 HEARTBEAT, SILENCE = 30, 120
 #: seconds to wait while another process writes to the study
@@ -239,6 +244,7 @@ def open_storage(place: str) -> optuna.storages.BaseStorage:
         backend = optuna.storages.journal.JournalFileBackend(place, lock_obj=JournalFileOpenLock(place))
         return optuna.storages.JournalStorage(backend)
     remote = "://" in place
+    place = place.replace("postgresql://", f"{POSTGRESQL}://")
     return optuna.storages.RDBStorage(
         place if remote else f"sqlite:///{place}",
         engine_kwargs={} if remote else {"connect_args": {"timeout": PATIENCE}},
@@ -246,6 +252,36 @@ def open_storage(place: str) -> optuna.storages.BaseStorage:
         grace_period=SILENCE,
         heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
     )
+
+
+@contextmanager
+def one_at_a_time(place: str) -> Iterator[None]:
+    """Of processes that start together, let one make the tables and enqueue the current settings.
+
+    Raises:
+        ImportError: if the driver of the database is not installed.
+    """
+    if place.startswith("postgresql"):
+        try:
+            engine = create_engine(place.replace("postgresql://", f"{POSTGRESQL}://"), poolclass=NullPool)
+        except ImportError as error:
+            raise ImportError(
+                f"`tuning.storage` is a PostgreSQL server, whose driver is not installed ({error}): "
+                "pip install 'transcriptome-diffusion[cluster]'."
+            ) from error
+        with engine.connect() as connection:  # the lock ends with it
+            connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": START_LOCK})
+            yield
+    elif "://" in place:
+        yield
+    else:
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileOpenLock(f"{place}.start")
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 @dataclass(frozen=True)
@@ -314,13 +350,7 @@ class Search:
         digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
         self.study_name = f"{name}-{digest[:12]}"
         self.folder = None if "://" in options.storage else Path(options.storage).parent
-        with ExitStack() as stack:
-            if self.folder is not None:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                lock = JournalFileOpenLock(f"{options.storage}.start")
-                lock.acquire()  # of processes that start together one makes the tables, enqueues the current settings
-                stack.callback(lock.release)
-            stack.enter_context(quiet())
+        with one_at_a_time(options.storage), quiet():
             self.study = self._open(options.storage)
 
     def _open(self, place: str) -> optuna.Study:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 from sklearn.model_selection import KFold, StratifiedGroupKFold, train_test_split
 
 from transcriptome_diffusion.expression.options import SplitOptions
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: correlation from which two profiles are one sample's, and genes on which candidates are looked for
 TWIN, TWIN_GENES = 0.999, 512
+#: principal axes on which candidates are told apart first, and samples that these are of
+TWIN_AXES, TWIN_SAMPLES = 16, 2000
 SPLITS = ("train", "validation", "test")
 
 
@@ -36,15 +39,19 @@ def find_twins(profiles: ad.AnnData) -> list[tuple[str, str]]:
     some = slice(None, None, -(-profiles.n_vars // TWIN_GENES))
     few = np.concatenate([_standardised(block[:, some]) for _, block in blocks_of(profiles)])
     donor = profiles.obs["donor"].astype(str).to_numpy()
+    # rows whose correlation is r are sqrt(2 - 2 r) apart, and along some axes no farther
+    limit, sample = TWIN - 0.002, few[:: -(-len(few) // TWIN_SAMPLES)]
+    along = few @ np.linalg.eigh(sample.T @ sample)[1][:, -TWIN_AXES:]
+    tree, radius = KDTree(along), float(np.sqrt(2 - 2 * limit))
     twins = []
     for start in range(0, len(few), BLOCK):
-        alike = few[start : start + BLOCK] @ few[start:].T > TWIN - 0.002
-        for row, column in np.argwhere(alike):
-            first, second = start + row, start + column
-            if first < second and donor[first] != donor[second]:
-                pair = _standardised(dense(profiles[[first, second]]))
-                if pair[0] @ pair[1] > TWIN:
-                    twins.append((str(profiles.obs_names[first]), str(profiles.obs_names[second])))
+        for first, near in enumerate(tree.query_ball_point(along[start : start + BLOCK], radius), start):
+            others = np.array(sorted(second for second in near if second > first), dtype=int)
+            for second in others[few[others] @ few[first] > limit]:
+                if donor[first] != donor[second]:
+                    pair = _standardised(dense(profiles[[first, second]]))
+                    if pair[0] @ pair[1] > TWIN:
+                        twins.append((str(profiles.obs_names[first]), str(profiles.obs_names[second])))
     return twins
 
 

@@ -97,6 +97,9 @@ class PaperProtocolOptions(Options):
     neighbours: int = Field(default=10, ge=1, description="k of precision, recall, density and coverage")
     drawings: int = Field(default=5, ge=1, description="of one training, from which mean and deviation are taken")
     classifiers: int = Field(default=15, ge=1, description="of reverse validation, each on a drawing of its own")
+    steps: list[PositiveInt] = Field(
+        default=[], description="of DDPM and DDIM, beside those of their own blocks; without reverse validation"
+    )
     most_apart: dict[Literal["max_abs", "standard"], PositiveInt] = Field(
         default={"max_abs": 2048, "standard": 4096},
         description="rows of adversarial accuracy, by scaling",

@@ -21,6 +21,8 @@ from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: matched subsets that a value is averaged over; half samples its interval rests on, and subsets of each
 DRAWS, HALVES, DRAWS_OF_HALF = 10, 60, 3
+#: held-out profiles that distances are measured to, as all are in memory, with those to twice as many of each side
+MOST_HELD_OUT = 4096
 #: profiles on each side below which no number is given
 MIN_PROFILES = 20
 
@@ -95,6 +97,8 @@ def record_distances(
         A table as ``privacy`` gives it; NaN with a note below ``MIN_PROFILES`` matched profiles.
     """
     rng = np.random.default_rng(seed)
+    if len(held_out.labels) > MOST_HELD_OUT:
+        held_out = held_out.take(rng.choice(len(held_out.labels), MOST_HELD_OUT, replace=False))
     everyone = np.arange(len(synthetic)), np.arange(len(train.labels)), np.arange(len(held_out.labels))
     sets = _Sets(labels, train.labels, held_out.labels)
     matched = len(_matched(sets, everyone, rng)[0])
