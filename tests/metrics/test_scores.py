@@ -9,6 +9,7 @@ import pytest
 from populations import SIZES, draw
 from transcriptome_diffusion import memory
 from transcriptome_diffusion.memory import NotEnoughMemoryError
+from transcriptome_diffusion.metrics import reference as references
 from transcriptome_diffusion.metrics.comparisons import COLUMNS, compare
 from transcriptome_diffusion.metrics.expected import ADVERSARIAL
 from transcriptome_diffusion.metrics.options import EvaluationOptions
@@ -176,6 +177,20 @@ def test_of_all_genes_copies_are_looked_for_among_so_many_profiles(real):
         table = compare(real.train, real.train, real, options, space)
         found = table.query("metric == 'copying'").iloc[0]
         assert (found["n"], found["value"]) == (expected, 1.0)
+
+
+def test_of_large_sets_some_profiles_and_some_pairs_of_genes_stand_for_all(monkeypatch, ceiling):
+    monkeypatch.setattr(references, "MOST", 60)
+    large = SpaceReference.fit(PARTS, GENE_SETS, OPTIONS)
+    assert [len(part.labels) for part in large.sampled.values()] == [59, 59, 58]
+    assert len(large.pool.values) == 176
+    assert len(large.correlated) == 60
+    table = compare(large.train, large.test, large, OPTIONS.model_copy(update={"draws": 2}), "landmarks")
+    assert set(table["metric"]) == set(ceiling["metric"])
+    n = table[table["label"] == ""].groupby("metric")["n"].max()
+    assert n["copying"] == len(large.test.labels)
+    assert n["precision"] <= 58
+    assert n["accuracy_mlp"] == 58
 
 
 # --------------------------------------------------------------------------------- whole tables

@@ -3,16 +3,17 @@ import pytest
 import scipy.stats
 from sklearn.metrics import roc_auc_score
 
+from transcriptome_diffusion.metrics import statistics
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.statistics import (
     auc,
-    bootstrap,
     bootstrap_mean,
     class_means,
     jackknife,
     matched,
     pearson,
     share_interval,
+    thinned_rows,
     wasserstein,
 )
 
@@ -73,11 +74,11 @@ def test_class_means_stand_in_the_order_of_the_classes():
 
 def test_the_interval_of_a_mean_is_that_of_scipy():
     values = np.random.default_rng(0).exponential(size=60)
-    found = bootstrap(lambda rows: values[rows].mean(), 60, draws=4000)
+    found = bootstrap_mean([(values, np.arange(60))], draws=4000)
     expected = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=4000, method="BCa", rng=np.random.default_rng(1)
     ).confidence_interval
-    assert found.value == values.mean()
+    assert found.value == pytest.approx(values.mean())
     assert [found.low, found.high] == pytest.approx([expected.low, expected.high], abs=0.02)
 
 
@@ -85,7 +86,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     held = 0
     for seed in range(150):
         values = np.random.default_rng(seed).normal(3, 1, 40)
-        found = bootstrap(lambda rows, values=values: values[rows].mean(), 40, draws=200, level=0.9)
+        found = bootstrap_mean([(values, np.arange(40))], draws=200, level=0.9, seed=seed)
         held += found.low < 3 < found.high
     assert held / 150 == pytest.approx(0.9, abs=0.07)
 
@@ -95,57 +96,53 @@ def test_profiles_of_one_donor_count_once():
     of_donor = np.random.default_rng(0).normal(size=40)
     values, donors = np.repeat(of_donor, 10), np.repeat([f"donor {i}" for i in range(40)], 10)
 
-    def mean(rows):
-        return values[rows].mean()
-
-    alone = bootstrap(lambda rows: of_donor[rows].mean(), 40)
-    clustered, naive = bootstrap(mean, 400, donors), bootstrap(mean, 400)
+    alone = bootstrap_mean([(of_donor, np.arange(40))])
+    clustered, naive = bootstrap_mean([(values, donors)]), bootstrap_mean([(values, np.arange(400))])
     width = alone.high - alone.low
     assert clustered.high - clustered.low == pytest.approx(width, rel=0.1)
     assert naive.high - naive.low == pytest.approx(width / np.sqrt(10), rel=0.15)
 
 
-def test_donors_of_unequal_size_keep_their_rows_together():
-    donors = np.random.default_rng(0).integers(0, 15, size=70)
+@pytest.mark.parametrize("n_classes", [1, 4])
+def test_intervals_are_those_of_rows_of_whole_donors_drawn_again_and_of_means_over_classes(n_classes):
+    rng = np.random.default_rng(0)
+    donors, classes = rng.integers(0, 25, size=90), rng.integers(0, n_classes, size=90)
+    values = rng.exponential(1 + classes)
 
-    def check(rows):
-        drawn = np.bincount(rows, minlength=70)
-        assert all(len(set(drawn[donors == d])) == 1 for d in range(15))
-        return float(drawn[donors == 0].sum())
+    def balanced(rows):
+        return np.mean([values[rows][classes[rows] == c].mean() for c in np.unique(classes[rows])])
 
-    assert np.isfinite(bootstrap(check, 70, donors, draws=50).low)
+    rows_of = [np.flatnonzero(donors == d) for d in np.unique(donors)]
+    units = len(rows_of)
+    drawn = [balanced(np.concatenate([rows_of[i] for i in rng.integers(units, size=units)])) for _ in range(2000)]
+    left_out = np.array([balanced(np.delete(np.arange(90), rows)) for rows in rows_of])
+    value = balanced(np.arange(90))
+    expected = statistics._bca(value, np.array(drawn), left_out.mean() - left_out, 0.95)
+    found = bootstrap_mean([(values, donors)], classes=classes, draws=2000)
+    assert found.value == pytest.approx(value)
+    width = expected.high - expected.low
+    assert [found.low, found.high] == pytest.approx([expected.low, expected.high], abs=0.08 * width)
 
 
 def test_a_share_near_one_gets_a_skewed_interval_within_its_range():
     right = np.ones(60)
     right[:3] = 0
-    found = bootstrap(lambda rows: right[rows].mean(), 60)
+    found = bootstrap_mean([(right, np.arange(60))])
     assert found.high <= 1
     assert found.value - found.low > found.high - found.value
 
 
 def test_where_no_interval_is_possible_the_reason_is_given():
     values = np.arange(30.0)
-    few = bootstrap(lambda rows: values[rows].mean(), 30, values // 10)
+    few = bootstrap_mean([(values, values // 10)])
     assert few.value == values.mean()
     assert np.isnan(few.low)
     assert "3 independent units" in few.note
-    same = bootstrap(lambda rows: 1.0, 30)
+    same = bootstrap_mean([(np.ones(30), np.arange(30))])
     assert np.isnan(same.high)
     assert "same in all" in same.note
     with pytest.raises(ValueError, match="donor of each of 30 rows, found 4"):
-        bootstrap(lambda rows: 1.0, 30, np.zeros(4))
-
-
-@pytest.mark.parametrize("per_donor", [1, 4])
-def test_the_fast_interval_of_a_mean_is_the_general_one(per_donor):
-    rng = np.random.default_rng(0)
-    values, donors = rng.exponential(size=50 * per_donor), np.repeat(np.arange(50), per_donor)
-    fast = bootstrap_mean([(values, donors)], draws=4000)
-    general = bootstrap(lambda rows: values[rows].mean(), len(values), donors, draws=4000)
-    assert fast.value == pytest.approx(general.value)
-    width = general.high - general.low
-    assert [fast.low, fast.high] == pytest.approx([general.low, general.high], abs=0.06 * width)
+        bootstrap_mean([(values, np.zeros(4))])
 
 
 def test_two_sides_are_drawn_independently():
@@ -204,3 +201,12 @@ def test_the_interval_of_a_share_is_wilsons(share, units):
     expected = scipy.stats.binomtest(round(share * units), units).proportion_ci(method="wilson")
     found = share_interval(share, units)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_large_sets_are_thinned_class_by_class_and_small_ones_are_whole():
+    labels = np.repeat(["a", "b", "c"], [600, 390, 1])
+    rows = thinned_rows(labels, 100)
+    assert dict(zip(*np.unique(labels[rows], return_counts=True), strict=True)) == {"a": 60, "b": 39, "c": 1}
+    assert len(np.unique(rows)) == 100
+    assert thinned_rows(labels, 100).tolist() == rows.tolist()
+    assert thinned_rows(labels, 991).tolist() == list(range(991))

@@ -30,7 +30,7 @@ from transcriptome_diffusion.metrics.neighbours import Pair, Pool, nearest
 from transcriptome_diffusion.metrics.options import ContrastOptions, EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import privacy
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
-from transcriptome_diffusion.metrics.reference import SpaceReference
+from transcriptome_diffusion.metrics.reference import SpaceReference, sample
 from transcriptome_diffusion.metrics.registry import require_registered, select
 from transcriptome_diffusion.metrics.statistics import (
     Interval,
@@ -254,7 +254,7 @@ class _Sides:
         for split, side in self.real.items():
             if profiles is getattr(self.reference, split):
                 return side
-        kept, known = self.reference.sample(profiles), self.reference.pool
+        kept, known = sample(profiles), self.reference.pool
         pool = Pool(kept.values, known=known)
         return _Side(kept, pool, np.arange(len(known.values), len(pool.values)), *self.columns)
 

@@ -22,7 +22,7 @@ from transcriptome_diffusion.metrics.threads import one_thread_if_small
 #: matched subsets that a value is averaged over; half samples its interval rests on, and subsets of each
 DRAWS, HALVES, DRAWS_OF_HALF = 10, 60, 3
 #: held-out profiles that distances are measured to, as all are in memory, with those to twice as many of each side
-MOST_HELD_OUT = 4096
+MOST_HELD_OUT = 1024
 #: profiles on each side below which no number is given
 MIN_PROFILES = 20
 

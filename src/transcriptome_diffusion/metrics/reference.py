@@ -107,7 +107,7 @@ class SpaceReference:
         axes = PrincipalAxes.fit(parts["train"].values, options.components)
         features = None
         if len(np.unique(parts["train"].labels)) > 1:
-            features = TissueFeatures.fit(parts["train"], parts["validation"], options.classifier)
+            features = TissueFeatures.fit(sample(parts["train"]), parts["validation"], options.classifier)
         measured = {
             split: _measured(part.values, profiles[split], axes, features, label, contrast)
             for split, part in parts.items()
@@ -137,16 +137,10 @@ class SpaceReference:
         values = self.scaler(_sound(profiles, self.genes))
         return _measured(values, profiles, self.axes, self.features, self.label, self.contrast)
 
-    def sample(self, profiles: ProfileSet) -> ProfileSet:
-        """At most ``MOST`` of the profiles, of every class its share; they stand for all where pairs are compared."""
-        if len(profiles.labels) <= MOST:
-            return profiles
-        return profiles.take(thinned_rows(profiles.labels, MOST))
-
     @cached_property
     def sampled(self) -> dict[str, ProfileSet]:
         """``sample`` of the real profiles, by the names of ``SPLITS``."""
-        return {split: self.sample(getattr(self, split)) for split in SPLITS}
+        return {split: sample(getattr(self, split)) for split in SPLITS}
 
     @cached_property
     def pool(self) -> Pool:
@@ -371,6 +365,11 @@ def _joined(name: str, parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
 def _split(name: str, tensors: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     return np.split(tensors[f"{name}.members"], tensors[f"{name}.sizes"].cumsum()[:-1])
+
+
+def sample(profiles: ProfileSet) -> ProfileSet:
+    """At most ``MOST`` of the profiles, of every class its share; they stand for all where pairs are compared."""
+    return profiles if len(profiles.labels) <= MOST else profiles.take(thinned_rows(profiles.labels, MOST))
 
 
 def _text(profiles: ad.AnnData, column: str) -> np.ndarray:

@@ -49,49 +49,6 @@ class Interval(NamedTuple):
     note: str = ""
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], float],
-    n: int,
-    clusters: np.ndarray | None = None,
-    *,
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Bias-corrected and accelerated (BCa) interval, Efron (1987), doi:10.1080/01621459.1987.10478410.
-
-    Profiles of one donor resemble each other, so whole donors are drawn where they are given; the acceleration
-    comes from leaving out a donor at a time. For statistics that are smooth in the weights of profiles (means,
-    shares, correlations, accuracies, the fields of ``fidelity.Memberships``), not for ones that look for nearest
-    neighbours among the drawn rows, where a row drawn twice is its own neighbour.
-
-    Args:
-        statistic: of row numbers, (any length,) integers below ``n``, that may repeat.
-        n: number of rows. clusters: donor of each row, (n,); without it each row counts as its own.
-        draws: resamples; 1,000 give bounds to a tenth of the interval's width. level: share of intervals that
-            hold the true value.
-
-    Raises:
-        ValueError: if there is not one donor per row.
-    """
-    if clusters is None:
-        clusters = np.arange(n)
-    if len(clusters) != n:
-        raise ValueError(f"expected the donor of each of {n} rows, found {len(clusters)} donors.")
-    _, codes = np.unique(clusters, return_inverse=True)
-    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    value, units = float(statistic(np.arange(n))), len(rows)
-    if units < LEAST:
-        return Interval(value, np.nan, np.nan, _too_few(units))
-    rng = np.random.default_rng(seed)
-    drawn = np.array(
-        [statistic(np.concatenate([rows[c] for c in rng.integers(units, size=units)])) for _ in range(draws)]
-    )
-    left_out = np.array([statistic(np.delete(np.arange(n), rows[c])) for c in range(units)])
-    influence = np.nanmean(left_out) - np.nan_to_num(left_out, nan=np.nanmean(left_out))
-    return _bca(value, drawn, influence, level)
-
-
 def bootstrap_mean(
     sides: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
@@ -100,9 +57,12 @@ def bootstrap_mean(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """``bootstrap`` of the mean over ``sides`` of each side's mean, whose units are drawn independently; much faster.
+    """Interval of the mean over ``sides`` of each side's mean, whose units are drawn independently.
 
-    One side is a plain mean, such as a recall over donors; two are ½ (mean + mean), the adversarial accuracy.
+    Bias-corrected and accelerated (BCa), Efron (1987), doi:10.1080/01621459.1987.10478410. Profiles of one donor
+    resemble each other, so whole donors are drawn; the acceleration comes from leaving out a donor at a time. Not for
+    statistics that look for nearest neighbours among the drawn rows, where a row drawn twice is its own neighbour. One
+    side is a plain mean, such as a recall over donors; two are ½ (mean + mean), the adversarial accuracy.
 
     Args:
         sides: values (n,) and the unit (donor) of each, (n,); a unit's values may differ in number.

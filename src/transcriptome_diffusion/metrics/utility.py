@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 from transcriptome_diffusion.devices import resolve_device, torch_threads
 from transcriptome_diffusion.metrics.bounded import blocks
@@ -242,8 +244,7 @@ def train_mlps(
     widths = [x.shape[1], *options.hidden, n_classes]
     # of the layers in turn: weights (n_networks, n_inputs, width), biases (n_networks, 1, width)
     stacked = [tensor.to(device).requires_grad_() for tensor in _initial_weights(widths, generators)]
-    make = torch.optim.SGD if options.optimizer == "sgd" else torch.optim.AdamW
-    optimiser = make(stacked, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
+    optimiser = _Optimiser(stacked, options)
     best: dict[int, list[Tensor]] = {}
     lowest, to_beat = np.full((2, len(seeds)), np.inf)
     running, beaten_at = np.arange(len(seeds)), np.zeros(len(seeds), dtype=np.int64)
@@ -252,7 +253,6 @@ def train_mlps(
             orders = torch.stack([torch.randperm(len(x), generator=generators[i]) for i in running])
             for rows in orders.to(device).split(options.batch_size, dim=1):
                 masks = _dropout_masks(options, rows.shape[1], [generators[i] for i in running])
-                optimiser.zero_grad()
                 _losses(_logits(x[rows], stacked, masks.to(device)), y[rows], class_weights).sum().backward()
                 optimiser.step()
             if not len(x_seen):
@@ -270,7 +270,7 @@ def train_mlps(
             if not going_on.any():
                 break
             if not going_on.all():
-                _keep(torch.from_numpy(np.flatnonzero(going_on)).to(device), stacked, optimiser)
+                optimiser.keep(torch.from_numpy(np.flatnonzero(going_on)).to(device))
                 running = running[going_on]
     if not len(x_seen):
         best = {i: [part.detach()[i] for part in stacked] for i in range(len(seeds))}
@@ -311,12 +311,36 @@ def _losses(logits: Tensor, codes: Tensor, class_weights: Tensor) -> Tensor:
     return each.view(codes.shape).sum(dim=1) / class_weights[codes].sum(dim=1)
 
 
-def _keep(places: Tensor, stacked: Sequence[Tensor], optimiser: torch.optim.Optimizer) -> None:
-    """Drop the other networks, and what the optimiser knows of them."""
-    for part in stacked:
-        part.data, part.grad = part.data[places], None
-        state = optimiser.state[part]
-        state.update({name: value[places] for name, value in state.items() if torch.is_tensor(value) and value.ndim})
+class _Optimiser:
+    """AdamW, or SGD without momentum, on the weights of all networks.
+
+    By PyTorch's functions, as its classes load the compiler, which takes a second of every process.
+    """
+
+    def __init__(self, stacked: Sequence[Tensor], options: ClassifierOptions) -> None:
+        self.stacked, self.options = stacked, options
+        self.means, self.squares = ([torch.zeros_like(part) for part in stacked] for _ in range(2))
+        self.steps = [torch.zeros((), device=part.device) for part in stacked]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step down the gradients, which are then dropped."""
+        given = list(self.stacked), [part.grad for part in self.stacked if part.grad is not None]
+        rate, decay = self.options.learning_rate, self.options.weight_decay
+        rates: dict[str, Any] = {"lr": rate, "weight_decay": decay, "maximize": False, "fused": True}
+        if self.options.optimizer == "sgd":
+            sgd(*given, [None] * len(self.stacked), momentum=0.0, dampening=0.0, nesterov=False, **rates)
+        else:
+            rates |= {"amsgrad": False, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+            adamw(*given, self.means, self.squares, [], self.steps, **rates)
+        for part in self.stacked:
+            part.grad = None
+
+    def keep(self, places: Tensor) -> None:
+        """Drop the other networks, and what is known of them."""
+        for part in self.stacked:
+            part.data = part.data[places]
+        self.means, self.squares = ([part[places] for part in kind] for kind in (self.means, self.squares))
 
 
 def _network(widths: Sequence[int], dropout: float, layers: Sequence[Tensor]) -> nn.Sequential:

@@ -6,7 +6,7 @@ Values are log2(x + 1) here, not standardised: a difference of group means is a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -36,12 +36,14 @@ class Groups:
         sizes: profiles per group, (n_groups,).
         mean: log2 units, (n_groups, n_genes) float64.
         variance: unbiased, 0 for a single profile, (n_groups, n_genes) float64.
+        tested: ``differential_expression`` by contrasts, as held-out profiles are compared with many others.
     """
 
     names: tuple[str, ...]
     sizes: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
+    tested: dict[tuple[object, ...], Differences] = field(init=False, repr=False, default_factory=dict)
 
     @classmethod
     @one_thread_if_small
@@ -167,6 +169,13 @@ def differential_expression(groups: Groups, contrasts: Mapping[str, Mapping[str,
     Raises:
         ValueError: if a contrast names an unknown group, or its weights do not sum to 0.
     """
+    key = tuple((name, *contrast.items()) for name, contrast in contrasts.items())
+    if key not in groups.tested:
+        groups.tested[key] = _differential_expression(groups, contrasts)
+    return groups.tested[key]
+
+
+def _differential_expression(groups: Groups, contrasts: Mapping[str, Mapping[str, float]]) -> Differences:
     weights = np.zeros((len(contrasts), len(groups.names)))
     for row, (name, contrast) in enumerate(contrasts.items()):
         if unknown := sorted(set(contrast) - set(groups.names)):
