@@ -1,10 +1,12 @@
 """Some tissues of a cohort as a small, sensitive one, the others as public reference: the tables of docs/privacy.md.
 
 Usage: python -m benchmarks.leave_tissues_out FOLDER TISSUES OUT [--reference FOLDER] [--sizes 5,10,25,50] [--seeds 4]
+    [--generator class_gaussian] [--budgets 1,4,8] [--sgd .3]
 
 FOLDER and the reference's hold ``landmarks_train.h5ad``, ``_validation`` and ``_test``, as ``kedro run --to-nodes`` of
 feature_landmarks writes them (data/04_feature). OUT.quality.csv, OUT.scores.csv and OUT.worth.csv are written after
-every method. A set of four tissues takes some five minutes of processor.
+every method. A set of four tissues takes some five minutes of processor; with a network some three minutes per size and
+seed. ``--sgd`` adds rows of ``dp`` whose network DP-SGD fine-tunes with that share of the squared signal.
 """
 
 from __future__ import annotations
@@ -20,9 +22,8 @@ from transcriptome_diffusion.experiments.augmentation import from_generator, ref
 from transcriptome_diffusion.experiments.learning_curves import Drawn, axes_of, frontier, needs, quality
 from transcriptome_diffusion.experiments.options import AugmentationOptions
 from transcriptome_diffusion.expression.reference import prepare_reference
-from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
-from transcriptome_diffusion.generators.options import ClassGaussianOptions
-from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
+from transcriptome_diffusion.generators.privacy_options import DPSGDOptions, PrivacyOptions
+from transcriptome_diffusion.generators.registry import GENERATORS
 
 LABEL = "tissue"
 
@@ -35,7 +36,10 @@ def main() -> None:
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--sizes", default="5,10,25,50")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--generator", default="class_gaussian")
     parser.add_argument("--budgets", default="1,4,8,16", help="of dp; empty for none")
+    parser.add_argument("--sgd", type=float, default=0.0)
+    parser.add_argument("--only", help="comma-separated beginnings of the methods' names")
     chosen = parser.parse_args()
     logging.disable(logging.WARNING)
     targets = chosen.tissues.split(",")
@@ -55,14 +59,18 @@ def main() -> None:
     dials = {"+reference": PrivacyOptions(), "+reference_axes": PrivacyOptions(dial="reference_axes")}
     for budget in filter(None, chosen.budgets.split(",")):
         dials[f"+dp_{budget}"] = PrivacyOptions(dial="dp", epsilon=float(budget))
-    settings = ClassGaussianOptions()
-    methods = {
-        "none": None,
-        "smote": references(options, LABEL)["smote"],
-        "class_gaussian": from_generator(ClassGaussian, settings),
-    }
-    for name, dial in dials.items():
-        methods[f"class_gaussian{name}"] = from_generator(ClassGaussian, settings, reference=public, privacy=dial)
+        if chosen.sgd:
+            sgd = DPSGDOptions(share=chosen.sgd)
+            dials[f"+dp_{budget}_sgd"] = PrivacyOptions(dial="dp", epsilon=float(budget), dp_sgd=sgd)
+    spec, name = GENERATORS[chosen.generator], chosen.generator
+    cls, settings = spec.load_class(), spec.options()
+    how = {"sampler": spec.sampler(name=name)} if spec.sampler else {}
+    methods = {"none": None, "smote": references(options, LABEL)["smote"]}
+    methods[name] = from_generator(cls, settings, **how)
+    for ending, dial in dials.items():
+        methods[name + ending] = from_generator(cls, settings, reference=public, privacy=dial, **how)
+    if chosen.only:
+        methods = {method: one for method, one in methods.items() if method.startswith(tuple(chosen.only.split(",")))}
     scores, found, axes = [], [], axes_of(public, LABEL)
     for name, synthesise in methods.items():
         kept: list[Drawn] = []
@@ -70,11 +78,13 @@ def main() -> None:
             name, synthesise, train, validation, options, LABEL, classify="dp" not in name, kept=kept, axes=axes
         )
         scores.append(score(list(trained), test, LABEL))
-        if "class" in name:
+        if name.startswith(chosen.generator):
             found.append(quality(kept, test, LABEL))
             pd.concat(found).to_csv(f"{chosen.out}.quality.csv", index=False)
-        pd.concat([part for part in scores if len(part)]).to_csv(f"{chosen.out}.scores.csv", index=False)
-    needs(pd.concat([part for part in scores if len(part)])).to_csv(f"{chosen.out}.worth.csv", index=False)
+        if any(map(len, scores)):
+            pd.concat([part for part in scores if len(part)]).to_csv(f"{chosen.out}.scores.csv", index=False)
+    if "none" in methods:
+        needs(pd.concat([part for part in scores if len(part)])).to_csv(f"{chosen.out}.worth.csv", index=False)
     print(frontier(pd.concat(found)).round(3).to_string())
 
 

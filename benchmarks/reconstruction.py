@@ -41,7 +41,7 @@ def rows(device: str) -> list[Row]:
     from transcriptome_diffusion.reconstruction.options import RidgeOptions
 
     found = []
-    few = {"residuals": {"profiles_per_label": 2}}
+    few = {"residuals": {"profiles": 30}}
     for profiles, targets in SIZES:
         pairs = (*simulate(profiles, targets, 0), *simulate(100, targets, 1))
         x, y = pairs[0].X, pairs[1].X[:, LANDMARKS:]

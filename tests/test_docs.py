@@ -129,18 +129,22 @@ def test_the_list_of_metrics_has_all_of_them_with_range_and_limits(pages):
 
 
 def test_the_list_of_parameters_has_every_key_of_conf_base(project, pages):
-    text = pages.parameters_page()
-    blocks = {part.split("`")[1]: part for part in text.split("\n## ")[1:]}
-    for name in ("ingestion", "evaluation", "generation"):
-        [found] = [
-            loaded[name]
-            for path in (project / "conf" / "base").glob("parameters_*.yml")
-            if name in (loaded := yaml.load(path.read_text(), yaml.BaseLoader) or {})
-        ]
-        for key in found:
-            assert f"`{key}" in blocks[name], (name, key)
+    text = pages.parameters_page(project / "conf")
+    blocks = {part.split("`")[1]: part for part in re.split(r"\n###? (?=`)", text)[1:]}
+    run = text.split("## Of a whole run")[1].split("\n## ")[0]
+    for path in [project / "conf" / "base" / "globals.yml", *(project / "conf" / "base").glob("parameters_*.yml")]:
+        for name, value in (yaml.load(path.read_text(), yaml.BaseLoader) or {}).items():
+            if name.startswith("_"):  # a part of another
+                continue
+            if path.name in pages.WHOLE_RUN:
+                assert f"| `{name}` |" in run
+            else:
+                assert name.removeprefix("direct_") in blocks, (path.name, name)
+            for key in value if name in pages.BLOCKS else ():
+                assert f"`{key}" in blocks[name], (name, key)
     for name, spec in GENERATORS.items():
         assert (spec.model or name) in blocks
+    assert all(row.count(" | ") == 2 and not row.endswith("|  |") for row in run.splitlines() if row.startswith("| `"))
     assert "PydanticUndefined" not in text
 
 

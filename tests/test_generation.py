@@ -298,12 +298,15 @@ def test_the_command_line_draws_and_repeats(models, tmp_path):
     assert one.obs["tissue"].tolist() == ["skin"] * 4 + ["liver"] * 3
 
 
-@pytest.mark.parametrize("transcriptome", ["ridge_noise", "direct"])
-def test_the_command_line_makes_all_genes(models, tmp_path, transcriptome):
+@pytest.mark.parametrize(
+    ("folder", "transcriptome"),
+    [("class_gaussian", "ridge_noise"), ("class_gaussian/run_1", "ridge_noise"), ("class_gaussian", "direct")],
+)
+def test_the_command_line_makes_all_genes(models, tmp_path, folder, transcriptome):
     run = CliRunner().invoke(
         cli,
         [
-            *("generate", "--model", str(models / "class_gaussian"), "--total", "5"),
+            *("generate", "--model", str(models / folder), "--total", "5"),
             *("--transcriptome", transcriptome, "--out", str(tmp_path / "new.csv")),
         ],
     )

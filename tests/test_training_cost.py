@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from transcriptome_diffusion import training_cost
+from transcriptome_diffusion.generators.latent import Coordinates
+from transcriptome_diffusion.generators.options import WGANGPOptions
+from transcriptome_diffusion.generators.wgan_gp import WGANGP
 from transcriptome_diffusion.training_cost import announce, duration, measure_rate, operations
 
 CPU = torch.device("cpu")
@@ -23,6 +28,31 @@ def test_operations_are_those_that_torch_counts_in_a_step_of_dense_layers() -> N
         network(x).sum().backward()
     weights = sum(weight.numel() for weight in network.parameters())
     assert counter.get_total_flops() == operations(weights, 16, 1)
+
+
+class Products(TorchDispatchMode):
+    """Counts operations of matrix products; torch's counter takes no gradient of a gradient."""
+
+    operations = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        sides = {torch.ops.aten.mm.default: args[:2], torch.ops.aten.addmm.default: args[1:3]}.get(function)
+        if sides:
+            self.operations += 2 * sides[0].shape[0] * sides[0].shape[1] * sides[1].shape[1]
+        return function(*args, **(kwargs or {}))
+
+
+def test_steps_of_a_critic_are_counted_with_the_gradient_of_their_penalty() -> None:
+    block = {"space": "genes", "hidden": [64, 128], "critic": {"hidden": [128, 96], "steps": 5}}
+    options = WGANGPOptions.model_validate(block)
+    objective = WGANGP.to_train(Coordinates(100, None), [3], options)
+    batch, generator = (torch.randn(16, 100), torch.zeros(16, 1, dtype=torch.int64)), torch.Generator()
+    with Products() as counted:
+        for _ in range(options.critic.steps):
+            objective.critic_loss(batch, generator)["loss"].backward()
+        objective.training_loss(batch, generator).backward()
+    critic, whole = (sum(p.numel() for p in part.parameters()) for part in (objective.critic, objective))
+    assert operations(whole, 16, 1, critic, options.critic.steps) == pytest.approx(counted.operations, rel=0.05)
 
 
 def test_the_rate_is_of_products_that_were_made() -> None:

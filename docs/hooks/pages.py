@@ -10,12 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from transcriptome_diffusion.cohorts.options import DownloadOptions
 from transcriptome_diffusion.cohorts.readers import READERS
 from transcriptome_diffusion.experiments.options import AugmentationOptions, StudyOptions, TuningOptions
 from transcriptome_diffusion.expression.options import IngestionOptions, LandmarkOptions, SplitOptions
-from transcriptome_diffusion.generators.options import GenerationOptions, SamplingOptions
+from transcriptome_diffusion.generators.options import GenerationOptions, SamplerOptions, SamplingOptions
+from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
 from transcriptome_diffusion.generators.registry import GENERATORS, trained_models
-from transcriptome_diffusion.metrics.options import EvaluationOptions
+from transcriptome_diffusion.metrics.options import EvaluationOptions, PaperProtocolOptions
 from transcriptome_diffusion.metrics.registry import METRICS, Metric
 from transcriptome_diffusion.reconstruction.registry import RECONSTRUCTORS
 
@@ -25,12 +27,18 @@ BLOCKS: dict[str, type[BaseModel]] = {
     "split": SplitOptions,
     "landmarks": LandmarkOptions,
     "sampling": SamplingOptions,
+    "dpm_solver": SamplerOptions,
     "evaluation": EvaluationOptions,
     "generation": GenerationOptions,
     "tuning": TuningOptions,
     "augmentation": AugmentationOptions,
     "study": StudyOptions,
+    "paper_protocol": PaperProtocolOptions,
+    "privacy": PrivacyOptions,
+    "download": DownloadOptions,
 }
+#: files of `conf/base` whose settings are single values, explained by their comments
+WHOLE_RUN = ("globals.yml", "parameters_run.yml", "parameters_training.yml")
 #: pages that get a place in the navigation if they are there
 OPTIONAL = {"which_file.md": "Which file do I have?", "paper.md": "The paper, figure by figure"}
 
@@ -73,8 +81,8 @@ def _number(value: float) -> str:
     )
 
 
-def parameters_page() -> str:
-    """Every parameter by block: type, default, meaning."""
+def parameters_page(conf: Path = Path("conf")) -> str:
+    """Every parameter by block: type, default, meaning; those of a whole run from the comments in ``conf``."""
     blocks = dict(BLOCKS)
     blocks |= {name: spec.options for name, spec in trained_models().items()}
     blocks |= {name: spec.sampler for name, spec in GENERATORS.items() if spec.sampler}
@@ -84,16 +92,37 @@ def parameters_page() -> str:
         "Generated from the models that check them. Values stand in `conf/base/parameters_*.yml`; an environment "
         "(`--env`) or the command line (`--params block.name=value`) changes single ones. A misspelt name stops the "
         "run before it starts.",
+        "## Of a whole run",
+        "Those of `globals.yml` are shared by catalog and parameters. An environment changes them; `--params` takes "
+        "`preset`, `preset_scale` and all below them.",
+        "| name | default | meaning |\n|---|---|---|\n" + "\n".join(_commented(conf)),
         *(part for name, model in blocks.items() for part in _block(name, model)),
-        "# Options of cohort readers",
+        "## Options of cohort readers",
         "In the catalog, under `options` of `raw_cohort`.",
-        *(part for name, reader in READERS.items() if name != "none" for part in _block(name, reader.options)),
+        *(
+            part
+            for name, reader in READERS.items()
+            if name != "none"
+            for part in _block(name, reader.options, level="###")
+        ),
     ]
     return "\n\n".join(lines) + "\n"
 
 
-def _block(name: str, model: type[BaseModel]) -> Iterator[str]:
-    yield f"## `{name}`"
+def _commented(conf: Path) -> Iterator[str]:
+    for file in WHOLE_RUN:
+        above: list[str] = []
+        for line in (conf / "base" / file).read_text().splitlines():
+            if line.startswith("#"):
+                above.append(line.strip("# "))
+                continue
+            if (found := re.match(r"([a-z]\w*): (.*?)(?:\s+# (.*))?$", line)) and "globals:" not in found[2]:
+                yield f"| `{found[1]}` | `{found[2]}` | {found[3] or ' '.join(above)} |"
+            above = []
+
+
+def _block(name: str, model: type[BaseModel], level: str = "##") -> Iterator[str]:
+    yield f"{level} `{name}`"
     yield " ".join((model.__doc__ or "").split("\n\n")[0].split())
     rows = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in _fields(model))
     if rows:
@@ -133,6 +162,9 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages."""
     from mkdocs.structure.files import File
 
-    for name, content in (("metrics.md", metrics_page()), ("parameters.md", parameters_page())):
+    for name, content in (
+        ("metrics.md", metrics_page()),
+        ("parameters.md", parameters_page(Path(config.config_file_path).parent / "conf")),
+    ):
         files.append(File.generated(config, name, content=content))
     return files

@@ -97,9 +97,8 @@ def generate(
         how: dict[str, Any] = {}
         if sampler or steps:
             how["sampler"] = generation.sampler_of(generator, {"name": sampler} if sampler else {}, steps)
-        scale, more = generation.all_genes_and_counts(
-            generator, transcriptome, reconstructors or model.parent / "reconstructors", scale, counts_of, library_size
-        )
+        found = reconstructors or generation.reconstructors_of(model)
+        scale, more = generation.all_genes_and_counts(generator, transcriptome, found, scale, counts_of, library_size)
         generation.Request(generator, labels, seed, scale, how | more).write(out)
     except (ValueError, OSError, MemoryError) as error:
         raise click.ClickException(str(error)) from error

@@ -74,6 +74,12 @@ def load_generator(folder: str | Path, transcriptome: bool = False, run: int = 1
     )
 
 
+def reconstructors_of(folder: Path) -> Path:
+    """Where a run leaves the reconstructors that go with a model: beside its folder, that of all trainings."""
+    folder = folder.resolve()
+    return (folder.parent if (folder / DESCRIPTION_FILE).exists() else folder).with_name("reconstructors")
+
+
 def chunk_seed(seed: int, chunk: int) -> int:
     """The seed of a chunk; that of the first is ``seed`` itself, so that few profiles are those of ``sample``."""
     return seed if not chunk else int(np.random.SeedSequence([seed, chunk]).generate_state(1)[0])

@@ -32,6 +32,8 @@ def scaled(preset: str, divisor: int, settings: Any) -> Any:
     Raises:
         ValueError: if the divisor is no whole number of 1 or more, or our own settings are to be divided.
     """
+    from omegaconf import OmegaConf
+
     if isinstance(divisor, bool) or not isinstance(divisor, int) or divisor < 1:
         raise ValueError(f"`preset_scale` is {divisor!r}; expected a whole number, 1 for the size of the paper.")
     if divisor == 1:
@@ -48,7 +50,8 @@ def scaled(preset: str, divisor: int, settings: Any) -> Any:
             return max(value // divisor, min(value, LEAST_WIDTH))
         return max(value // divisor, 1) if name in EPOCHS and value is not None else value
 
-    return divided("", settings)
+    # as a node of OmegaConf, into which single keys of the command line are merged; they would replace a plain dict
+    return OmegaConf.create(divided("", settings))
 
 
 def tuned(generator: str, path: str | None, settings: Any) -> Any:

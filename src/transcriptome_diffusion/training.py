@@ -746,7 +746,8 @@ def _fit(
             steps = max(round(options.max_epochs * steps_per_epoch), 1)
             options = options.model_copy(update={"max_steps": steps})
         bfloat16 = multiplies_bfloat16(options.precision, device)
-        announce(title, parameters, batches.batch_size, options.max_steps, device, bfloat16)
+        critic = (sum(p.numel() for p in model.critic.parameters()), model.critic_steps) if adversarial else (0, 0)
+        announce(title, parameters, batches.batch_size, options.max_steps, device, bfloat16, *critic)
         module = FitModule(model, options, own_seed + 1, device, group)
         watched = sys.stdout.isatty() and group.rank == 0
         average = MovingAverage(options.ema_decay, options.ema_warmup)

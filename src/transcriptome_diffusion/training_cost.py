@@ -22,9 +22,17 @@ BYTES = 20
 OVERHEAD = 2.5
 
 
-def operations(parameters: int, batch_size: int, steps: int) -> float:
-    """Floating-point operations of the matrix products of a training of dense layers."""
-    return float(PER_WEIGHT) * parameters * batch_size * steps
+def operations(parameters: int, batch_size: int, steps: int, critic: int = 0, critic_steps: int = 0) -> float:
+    """Floating-point operations of the matrix products of a training of dense layers.
+
+    A step of a critic passes its weights four times, forward and backward (real, generated and mixed profiles, and the
+    gradient of the penalty, which is a gradient itself), and draws from the generator, which is forward alone.
+
+    Args:
+        parameters: all. critic: those of them that are a critic's, which makes ``critic_steps`` for each of ``steps``.
+    """
+    weights = (1 + 4 * critic_steps) * critic + (1 + critic_steps / 3) * (parameters - critic)
+    return float(PER_WEIGHT) * weights * batch_size * steps
 
 
 def measure_rate(parameters: int, batch_size: int, device: torch.device, bfloat16: bool) -> float:
@@ -42,13 +50,23 @@ def measure_rate(parameters: int, batch_size: int, device: torch.device, bfloat1
     return 2 * done * batch_size * width * width / seconds
 
 
-def announce(title: str, parameters: int, batch_size: int, steps: int, device: torch.device, bfloat16: bool) -> None:
+def announce(
+    title: str,
+    parameters: int,
+    batch_size: int,
+    steps: int,
+    device: torch.device,
+    bfloat16: bool,
+    critic: int = 0,
+    critic_steps: int = 0,
+) -> None:
     """Log how long a large training will take and how much memory its weights do; small ones pass in silence.
 
     Args:
         title: the training, as in its progress. bfloat16: whether products are taken in it.
+        parameters, critic, critic_steps: as in ``operations``.
     """
-    needed = operations(parameters, batch_size, steps)
+    needed = operations(parameters, batch_size, steps, critic, critic_steps)
     if needed < LEAST:
         return
     seconds = needed / measure_rate(parameters, batch_size, device, bfloat16)

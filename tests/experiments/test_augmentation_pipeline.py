@@ -86,7 +86,7 @@ def test_with_a_reference_every_generator_runs_with_the_dials_it_knows():
     assert names("class_gaussian", reference=False) == ["class_gaussian"]
     dials = ["+reference", "+reference_axes", "+dp_1", "+dp_8"]
     assert names("class_gaussian") == ["class_gaussian", *(f"class_gaussian{dial}" for dial in dials)]
-    assert names("vae") == ["vae", "vae+reference"]
+    assert names("vae") == ["vae", *(f"vae{dial}" for dial in dials)]
     assert names("class_kde") == ["class_kde"]
     found = TrainClassifiers("class_gaussian").methods(options, privacy, True)["class_gaussian+dp_8"]
     assert (found.dial, found.epsilon) == ("dp", 8)
@@ -103,7 +103,8 @@ def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     reporting = copy / "data" / "test" / "08_reporting"
     table = pd.read_csv(reporting / "augmentation.csv", dtype={"n_per_tissue": str})
     assert list(table.columns[:6]) == ["method", "n_per_tissue", "ratio", "seed", "metric", "value"]
-    with_reference = {"class_gaussian+reference", "class_gaussian+reference_axes", "ddim+reference"}
+    models = ("class_gaussian", "ddim")
+    with_reference = {f"{name}+{dial}" for name in models for dial in ("reference", "reference_axes")}
     assert set(table["method"]) == {"none", "oversampling", "smote", "class_gaussian", "ddim"} | with_reference
     assert set(table["n_per_tissue"]) == {"5", "all"}
     for method, part in table.groupby("method"):
@@ -127,7 +128,7 @@ def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     assert lines == list(dict.fromkeys(table["method"]))[1:] * 2
 
     quality = pd.read_csv(reporting / "augmentation_quality.csv", dtype={"n_per_tissue": str})
-    budgets = {f"class_gaussian+dp_{epsilon}" for epsilon in (1, 4, 8, 16)}
+    budgets = {f"{name}+dp_{epsilon}" for name in models for epsilon in (1, 4, 8, 16)}
     assert set(quality["method"]) == with_reference | budgets | {"class_gaussian", "ddim"}
     wide = quality[quality["n_per_tissue"] == "all"].pivot_table(index="method", columns="metric", values="value")
     assert wide.at["class_gaussian", "attack_auc"] > 0.8 > wide.at["class_gaussian+reference_axes", "attack_auc"]

@@ -12,9 +12,11 @@ from transcriptome_diffusion.experiments.learning_curves import (
     axes_of,
     frontier,
     needs,
+    null_deviation,
     quality,
 )
 from transcriptome_diffusion.expression.profiles import dense, make_profiles
+from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
 GENES = 50
 _RNG = np.random.default_rng(0)
@@ -136,3 +138,20 @@ def test_the_frontier_has_a_row_per_method_and_size_with_means_and_deviations():
     table = frontier(pd.DataFrame(rows, columns=columns))
     assert table.loc[0, "attack_auc"] == pytest.approx(0.55)
     assert table.loc[0, "attack_auc_sd"] == pytest.approx(np.std([0.5, 0.6], ddof=1))
+
+
+def test_the_deviation_of_an_attack_that_finds_nothing_is_that_of_mann_and_whitney_and_counts_donors():
+    """Under the null a rank sum of m and n different scores has the variance m n (m + n + 1) / 12."""
+    rng = np.random.default_rng(0)
+
+    def sides(repeats: int) -> float:
+        parts = []
+        for count, prefix in ((20, "m"), (30, "n")):
+            names = np.repeat([f"{prefix}{i}" for i in range(count)], repeats)
+            scores = np.repeat(rng.normal(size=count), repeats)
+            parts += [scores, ProfileSet(scores[:, None], np.repeat("lung", len(names)), names)]
+        return null_deviation(*parts, seed=0)
+
+    expected = np.sqrt(51 / (12 * 20 * 30))
+    assert sides(1) == pytest.approx(expected, rel=0.25)
+    assert sides(4) == pytest.approx(expected, rel=0.25)  # profiles of one donor are no further evidence

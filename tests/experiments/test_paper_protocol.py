@@ -23,7 +23,7 @@ from transcriptome_diffusion.experiments.paper_protocol import (
     to_linear,
 )
 from transcriptome_diffusion.expression.profiles import make_profiles
-from transcriptome_diffusion.generators.options import SamplingOptions
+from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
 from transcriptome_diffusion.metrics.fidelity import fidelity
 from transcriptome_diffusion.metrics.options import PaperProtocolOptions, PaperTranscriptomeOptions
 from transcriptome_diffusion.reconstruction.options import OLSOptions
@@ -80,14 +80,30 @@ def table() -> Any:
 
 def test_one_profile_is_drawn_per_row_of_training_and_validation_with_a_seed_for_each_drawing(table: Any) -> None:
     model = Known("standard", real_again)
-    found = table(model, sampler="ddim")
-    assert model.asked == [(160, seed, {"sampler": "ddim"}) for seed in (5, 6, 7)]
+    sampler = SamplerOptions(name="ddim", steps=20)
+    found = table(model, sampler=sampler)
+    assert model.asked == [(160, seed, {"sampler": sampler}) for seed in (5, 6, 7)]
     assert list(found.columns) == COLUMNS
     runs = found.set_index("metric")["runs"]
     assert (runs["accuracy"], runs["precision"]) == (3, 2)
     assert set(found["protocol"]) == {"paper"}
+    neighbours = {"precision", "recall", "f1", "density", "coverage", "adversarial_accuracy"}
+    assert set(found["metric"]) == neighbours | {"correlation", "frechet_classifier", "accuracy"}
     assert found.set_index("metric")["reference"].to_dict()["accuracy"] == "test"
     assert set(found.query("metric != 'accuracy'")["reference"]) == {"train"}
+
+
+def test_indicators_of_samplers_are_taken_with_other_numbers_of_steps() -> None:
+    model = Known("linear_max_abs", real_again)
+    options = OPTIONS.model_copy(update={"steps": [10, 20]})
+    found = paper_protocol("ddim", model, real(), options, SAMPLING, SamplerOptions(name="ddim", steps=20))
+    asked = [(seed, how["sampler"].steps) for _, seed, how in model.asked]
+    assert asked == [(5, 20), (6, 20), (7, 20), (5, 10), (6, 10)]
+    metrics = found.groupby("steps")["metric"].agg(set).to_dict()
+    assert metrics[20] - metrics[10] == {"accuracy"}
+    assert set(found.loc[found["steps"] == 10, "runs"]) == {2}
+    without = paper_protocol("vae", Known("linear_standard", real_again), real(), options, SAMPLING)
+    assert without["steps"].isna().all()
 
 
 @pytest.mark.parametrize("scaling", ["linear_max_abs", "linear_standard"])

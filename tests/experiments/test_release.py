@@ -25,9 +25,11 @@ def reports(parts):
     train, validation, test, reference = parts
     options = ClassGaussianOptions()
     models = {"own": ClassGaussian.fit(train, validation, options)}
-    for dial in ("reference_axes", "dp"):
-        privacy = PrivacyOptions(dial=dial, axes=20)
-        models[dial] = fit_with_reference(train, validation, options, reference, privacy, np.random.default_rng(0))
+    for name, privacy in {
+        "reference_axes": PrivacyOptions(dial="reference_axes", off_axes=1.0),
+        "dp": PrivacyOptions(dial="dp", axes=20),
+    }.items():
+        models[name] = fit_with_reference(train, validation, options, reference, privacy, np.random.default_rng(0))
     sizes = (60, None)
     return {
         name: privacy_report(model, train, validation, test, reference=reference, released=sizes)

@@ -44,7 +44,7 @@ def test_two_mechanisms_are_together_as_private_as_one():
     from dp_accounting.pld import PLDAccountant
 
     multiplier = dp.noise_multiplier(4.0, 1e-5)
-    first, second = dp.split_noise(multiplier, 0.1)
+    first, second = dp.split_noise(multiplier, 0.9, 0.1)
     assert 1 / first**2 + 1 / second**2 == pytest.approx(1 / multiplier**2)
     assert first < second
     accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
@@ -93,47 +93,89 @@ def test_a_donor_counts_once_however_many_profiles_they_have():
     np.testing.assert_allclose(weights, [2.0])
 
 
-def test_the_second_sum_moves_by_its_sensitivity_at_most_given_the_same_means():
-    """``release`` without noise for neighbours: its second mechanism sees the same means only if they are given."""
-    means = np.random.default_rng(0).normal(size=(3, 6))
-    for values, codes, donors in attacks(np.random.default_rng(1)):
-        squares = np.square(values - means[codes]).sum(axis=1, keepdims=True)
-        others = donors != "target"
-        whole = dp.donor_sums(squares, codes, donors, 3, dp.LARGEST_SQUARE)[0]
-        without = dp.donor_sums(squares[others], codes[others], donors[others], 3, dp.LARGEST_SQUARE)[0]
-        assert np.linalg.norm(whole - without) <= dp.LARGEST_SQUARE * (1 + 1e-9)
+def release(values, codes, donors, n_classes, multipliers, rng, within=1.0, between=1.0, clip=1.0, factor_variance=0.1):
+    k = values.shape[1]
+    prior = dp.PublicPrior(np.full(k, within), np.full(k, between), clip, factor_variance)
+    return dp.release(values, codes, donors, n_classes, prior, multipliers, rng)
+
+
+class Sums(NoNoise):
+    """Also keeps the sums that noise is added to, whatever comes of them: it stops what would depend on them."""
+
+    def __init__(self, monkeypatch):
+        self.found = []
+        exact = dp.donor_sums
+
+        def seen(vectors, codes, donors, n_classes, clip):
+            self.found.append((vectors, clip, exact(vectors, codes, donors, n_classes, clip)))
+            sums, weights = self.found[-1][2]
+            return np.zeros_like(sums), np.full_like(weights, 5.0)  # as if the noise had given the same for both
+
+        monkeypatch.setattr(dp, "donor_sums", seen)
+
+
+def test_no_donor_moves_any_of_the_three_sums_by_more_than_its_sensitivity(monkeypatch):
+    """Given the same results of the mechanisms before, as composition allows."""
+    worst = np.zeros(3)
+    for seed in range(3):
+        for values, codes, donors in attacks(np.random.default_rng(seed)):
+            others, sums = donors != "target", []
+            for rows in (np.ones(len(donors), bool), others):
+                with monkeypatch.context() as patch:
+                    spy = Sums(patch)
+                    release(values[rows], codes[rows], donors[rows], 3, (1.0, 1.0, 1.0), spy)
+                sums.append(spy.found)
+            for place, (whole, without) in enumerate(zip(*sums, strict=True)):
+                assert whole[1] == without[1] == 1.0
+                moved = np.linalg.norm(whole[2][0] - without[2][0])
+                assert moved <= 1 + 1e-9
+                worst[place] = max(worst[place], moved)
+    assert (worst > 0.999).all()
 
 
 def test_the_noise_has_the_deviations_of_multipliers_times_sensitivities():
     values, codes, donors = next(attacks(np.random.default_rng(0)))
     spy = NoNoise()
-    dp.release(values, codes, donors, 3, 2.5, np.ones(6), (1.5, 7.0), spy)
-    sensitivity = 2.5 * np.sqrt(1 + dp.COUNT_WEIGHT**2)
-    assert spy.deviations == pytest.approx([
-        1.5 * sensitivity,
-        1.5 * sensitivity / (dp.COUNT_WEIGHT * 2.5),
-        7.0 * dp.LARGEST_SQUARE,
-    ])  # fmt: skip
+    release(values, codes, donors, 3, (1.5, 2.0, 7.0), spy)
+    first = 1.5 * np.sqrt(1 + dp.COUNT_WEIGHT**2)
+    assert spy.deviations == pytest.approx([first, first / dp.COUNT_WEIGHT, 2.0, 7.0])
 
 
-def test_released_means_are_normal_around_the_clipped_means():
+def test_released_means_are_normal_around_the_clipped_means_with_the_deviation_of_the_posterior():
     rng = np.random.default_rng(0)
     values = 0.1 * rng.normal(size=(400, 3)) + [1.0, 0.0, -1.0]
     codes, donors = np.zeros(400, int), np.arange(400)
-    found = [dp.release(values, codes, donors, 1, 5.0, np.ones(3), (3.0, 1.0), rng) for _ in range(400)]
-    scores = np.concatenate([(one.means[0] - values.mean(axis=0)) / one.errors[0] for one in found])
-    # the noise of the count adds a little where the mean is not 0
-    assert kstest(scores.reshape(-1, 3)[:, 1], "norm").pvalue > 0.01
-    assert np.std(scores) == pytest.approx(1.0, abs=0.1)
+    # a prior so wide that it shrinks nothing: two measurements of one mean
+    found = [release(values, codes, donors, 1, (30.0, 20.0, 1.0), rng, 0.01, 1e4, 4.0) for _ in range(300)]
+    unit = dp._unit(np.full(3, 1e4 + 0.01), 4.0)
+    first = 30.0 * np.sqrt(1 + dp.COUNT_WEIGHT**2) * unit / 400
+    second = 20.0 * dp._unit(0.01 + 1 / (1 / first**2 + 1 / (1e4 + 0.01 / 400)), 4.0) / 400
+    deviation = np.sqrt(1 / (1 / first**2 + 1 / second**2))
+    scores = np.array([(one.means[0] - values.mean(axis=0)) / deviation for one in found])
+    assert kstest(scores[:, 1], "norm").pvalue > 0.01
+    assert np.std(scores) == pytest.approx(1.0, abs=0.12)
 
 
-def test_class_factors_are_recovered_without_the_noise_of_the_means():
+def test_the_second_look_at_the_means_has_less_noise_than_the_first_would_with_all_of_the_budget():
+    rng = np.random.default_rng(2)
+    values, codes, donors = rng.normal(size=(30, 40)) + 4 * rng.normal(size=40), np.zeros(30, int), np.arange(30)
+    errors = {}
+    for name, shares in {"two": (0.3, 0.7), "one": (1 - 1e-9, 1e-9)}.items():
+        multipliers = (*dp.split_noise(1.0, *shares), 1.0)
+        found = [release(values, codes, donors, 1, multipliers, rng, 1.0, 16.0).means[0] for _ in range(30)]
+        errors[name] = np.square(np.array(found) - values.mean(axis=0)).mean()
+    assert errors["two"] < 0.8 * errors["one"]
+
+
+def test_class_factors_are_recovered_without_the_noise_of_the_means_and_shrunk_where_there_is_much_noise():
     rng = np.random.default_rng(1)
     codes = np.repeat([0, 1], 3000)
-    values = rng.normal(size=(6000, 50)) * np.where(codes == 1, np.sqrt(2.0), 1.0)[:, None]
-    found = dp.release(values, codes, np.arange(6000), 2, 40.0, np.ones(50), (20.0, 1.0), rng)
-    assert found.errors.min() > 0.28  # without the correction the factors would be larger by its square
-    np.testing.assert_allclose(found.factors, [1, 2], atol=0.06)
+    values = rng.normal(size=(6000, 50)) * np.where(codes == 1, np.sqrt(1.6), 1.0)[:, None]
+    given = (values, codes, np.arange(6000), 2)
+    found = release(*given, (20.0, 20.0, 1.0), rng, clip=2.0)
+    np.testing.assert_allclose(found.factors, [1, 1.6], atol=0.08)
+    shrunk = release(*given, (20.0, 20.0, 2000.0), rng, clip=2.0, factor_variance=1e-4)
+    assert np.ptp(shrunk.factors) < 0.01
 
 
 # ------------------------------------------------------------------------------------------------ the model
@@ -153,7 +195,7 @@ def fitted(train, validation, reference, rng=None):
 
 def test_nothing_but_what_is_released_reaches_the_model(own, reference, monkeypatch):
     """With the release replaced by constants, any cohort of the same classes gives the same model, record and all."""
-    constant = dp.PrivateMeans(np.ones((2, 20)), np.array([15.2, 14.7]), np.array([0.1, 0.1]), np.array([1.0, 1.1]))
+    constant = dp.PrivateMeans(np.ones((2, 20)), np.array([15.2, 14.7]), np.array([1.0, 1.1]))
     monkeypatch.setattr("transcriptome_diffusion.generators.reference_prior.release", lambda *args, **kwargs: constant)
     train, validation = own
     other = cohort({"t10": 40, "t11": 3}, 77, "e", 5.0, 3.0)

@@ -266,3 +266,19 @@ def test_one_class_is_enough(reference):
     alone, others = cohort({"t10": 8}, 1, "d"), cohort({"t10": 4}, 2, "v")
     model = fit_with_reference(alone, others, OPTIONS, reference, PrivacyOptions(dial="reference_axes"))
     np.testing.assert_allclose(model.means[0], dense(alone).mean(axis=0), atol=1e-4)
+
+
+def test_with_reference_axes_a_share_is_kept_of_class_means_off_the_axes(own, reference, monkeypatch):
+    """Without it a class has the mean of all classes there, where one donor counts less."""
+    monkeypatch.setattr("transcriptome_diffusion.generators.reference_prior.MOST_ROWS", 5)
+    apart = {}
+    for share in (0.0, 0.5, 1.0):
+        privacy = PrivacyOptions(dial="reference_axes", off_axes=share)
+        model = fit_with_reference(*own, OPTIONS, reference, privacy)
+        apart[share] = (model.means - model.means.mean(axis=0)) / model.scale
+        axes = model.residuals / np.linalg.norm(model.residuals, axis=1, keepdims=True)
+    off = {share: z - z @ axes.T @ axes for share, z in apart.items()}
+    np.testing.assert_allclose(off[0.0], 0, atol=1e-3)
+    assert np.abs(off[1.0]).max() > 0.1
+    np.testing.assert_allclose(off[0.5], off[1.0] / 2, atol=1e-3)
+    np.testing.assert_allclose(apart[0.0] @ axes.T, apart[1.0] @ axes.T, atol=1e-3)

@@ -3,7 +3,7 @@ import pytest
 
 from transcriptome_diffusion.metrics import bounded
 from transcriptome_diffusion.metrics.bounded import BoundedDistances
-from transcriptome_diffusion.metrics.fidelity import memberships
+from transcriptome_diffusion.metrics.fidelity import memberships, memberships_of
 from transcriptome_diffusion.metrics.neighbours import Pair, Pool
 
 
@@ -99,7 +99,7 @@ def test_no_rounding_decides_who_lies_in_whose_ball(case, monkeypatch):
     pool, rows = Pool(np.concatenate([synthetic, CASES["fresh"][0][:20, : real.shape[1]], real])), np.arange(len(real))
     pair = Pair(pool, rows + len(synthetic) + 20, np.arange(len(synthetic)))
     expected = memberships_of_all_pairs(real, synthetic, 4)
-    for found in (memberships(real, synthetic, 4), memberships(real, synthetic, 4, pair)):
+    for found in (memberships(real, synthetic, 4), memberships_of(*pair.bounds(), 4)):
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transcriptome_diffusion.metrics import correlation
-from transcriptome_diffusion.metrics.correlation import correlation_score, within_class_correlation
+from transcriptome_diffusion.metrics.correlation import Correlations, correlation_score, within_class_correlation
 
 
 def modules(n, genes, seed, factors=4):
@@ -32,7 +32,7 @@ def test_eighteen_thousand_genes_lose_no_digits():
     """Sums over 1.6e8 pairs, against sums over blocks of the correlation matrices themselves."""
     real = modules(120, 18_000, 0).astype(np.float32)
     synthetic = modules(100, 18_000, 1).astype(np.float32)
-    a, b = (correlation._unit_columns(side, correlation._varies(side), np.float64) for side in (real, synthetic))
+    a, b = (Correlations(side.astype(np.float64)).units for side in (real, synthetic))
     sample = slice(0, 1500)
     # an exact reference at full size costs minutes; the scores of a part and of the whole agree by both ways
     assert correlation_score(real[:, sample], synthetic[:, sample]) == pytest.approx(
@@ -46,10 +46,10 @@ def test_eighteen_thousand_genes_lose_no_digits():
 
 def test_both_ways_to_sum_agree():
     a, b = (modules(n, 80, n) for n in (30, 50))
-    genes, sides = np.flatnonzero(np.arange(80) % 7), [correlation._Side(values) for values in (a, b)]
-    in_genes, in_samples = (sums(*sides, genes) for sums in (correlation._in_gene_space, correlation._in_sample_space))
-    for found, expected in zip(in_genes, in_samples, strict=True):
-        assert found == pytest.approx(expected, rel=1e-12)
+    a, b = (Correlations(values).units for values in (a, b))
+    for x, y in ((a, a), (b, b), (a, b)):
+        in_samples = correlation._sum_of_products(x, y.T)
+        assert correlation._sum_of_products(x.T, x, y.T, y) == pytest.approx(in_samples, rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [60, 900], ids=["fewer profiles than genes", "more"])
@@ -111,11 +111,11 @@ def peak_memory(n, genes):
         tracemalloc.stop()
 
 
-def test_memory_is_blocks_of_genes_and_products_of_samples_never_genes_by_genes():
-    """Nor a float64 copy of the profiles: with 18,000 genes that alone would be four times the bound."""
+def test_memory_is_the_profiles_once_more_and_products_of_samples_never_genes_by_genes():
+    """Nor float64 copies of the profiles, which would be twice the bound."""
     n, genes = 300, 18_000
-    blocks, products = n * correlation.BLOCK * 8, n * n * 8
-    assert peak_memory(n, genes) < 6 * blocks + 3 * products + genes * 64 < n * genes * 8 / 2
+    copies, products = 2 * n * genes * 4, n * n * 8
+    assert peak_memory(n, genes) < copies + 3 * products + genes * 64 < 1.2 * copies
 
 
 def test_memory_with_more_samples_than_genes_is_a_few_copies():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from transcriptome_diffusion.metrics import two_sample
+from transcriptome_diffusion.metrics.neighbours import Pair
 from transcriptome_diffusion.metrics.two_sample import classifier_tests
 
 LABELS = np.repeat(np.arange(5), [24, 18, 10, 7, 5])
@@ -13,6 +14,10 @@ N = len(LABELS)
 
 def tissues(seed, shift=0.0, scale=1.0):
     return CENTRES[LABELS] + shift + scale * np.random.default_rng(seed).normal(size=(N, 40))
+
+
+def together_of(real, synthetic, strata, donors, seed):
+    return two_sample._together(Pair.of(real, synthetic).squares(), len(real), strata, donors, seed)
 
 
 def resampled(rng):
@@ -25,7 +30,7 @@ def resampled(rng):
 def separate(real, synthetic, fit=None, seed=0, donors=None):
     """One classifier alone, as the trees take a second."""
     strata, sides = (LABELS, LABELS), np.repeat([0, 1], N)
-    together = two_sample._together(real, synthetic, strata, donors, seed)
+    together = together_of(real, synthetic, strata, donors, seed)
     splits = list(two_sample._splits(sides, together, strata, 5, seed))
     both, fit = np.concatenate([real, synthetic]), fit or two_sample._logistic(0.01)
     return two_sample._cross_validated(fit, both, sides, splits)
@@ -73,7 +78,7 @@ def test_a_memoriser_is_not_separated_and_copies_stay_in_the_fold_of_their_origi
         real = tissues(100 + seed)
         drawn = resampled(rng)
         copies = real[drawn] + noise * rng.normal(size=real.shape)
-        together = two_sample._together(real, copies, (LABELS, LABELS), None, seed)
+        together = together_of(real, copies, (LABELS, LABELS), None, seed)
         assert (together[drawn] == together[N:]).all()
         areas.append(separate(real, copies, seed=seed).auc)
     assert np.mean(areas) == pytest.approx(0.5, abs=0.05)
@@ -83,14 +88,14 @@ def test_repeats_of_one_synthetic_profile_do_not_leak():
     rng = np.random.default_rng(0)
     fresh = tissues(1)
     drawn = resampled(rng)
-    together = two_sample._together(tissues(0), fresh[drawn], (LABELS, LABELS), None, 0)[N:]
+    together = together_of(tissues(0), fresh[drawn], (LABELS, LABELS), None, 0)[N:]
     for row in np.unique(drawn):
         assert len(set(together[drawn == row])) == 1
 
 
 def test_profiles_of_a_donor_stay_together_and_folds_are_balanced():
     donors = np.arange(N) // 2, N + np.arange(N)
-    together = two_sample._together(tissues(0), tissues(1), (LABELS, LABELS), donors, 0)
+    together = together_of(tissues(0), tissues(1), (LABELS, LABELS), donors, 0)
     assert all(together[2 * i] == together[2 * i + 1] for i in range(N // 2))
     sides = np.repeat([0, 1], N)
     for _, test in two_sample._splits(sides, together, (LABELS, LABELS), 5, 0):
@@ -102,7 +107,7 @@ def test_donors_of_many_tissues_on_both_sides_still_fall_into_folds():
     rng, labels = np.random.default_rng(0), np.tile(np.arange(5), 60)
     donors = tuple(np.repeat([f"{side}{i}" for i in range(60)], 5) for side in ("held-out ", "train "))
     sides = [CENTRES[labels] + rng.normal(size=(300, 40)) for _ in donors]
-    together = two_sample._together(*sides, (labels, labels), donors, 0)
+    together = together_of(*sides, (labels, labels), donors, 0)
     splits = list(two_sample._splits(np.repeat([0, 1], 300), together, (labels, labels), 5, 0))
     assert len(splits) == 5
     for train, test in splits:
@@ -121,12 +126,13 @@ def test_a_collapsed_side_still_falls_into_folds():
 def test_many_genes_are_seen_through_their_principal_components(monkeypatch):
     values = np.random.default_rng(0).normal(size=(60, 300))
     monkeypatch.setattr(two_sample, "MAX_INPUTS", 100)
-    inputs = two_sample._inputs(values)
-    assert inputs.shape == (60, 60)
+    squares = Pair.of(values[:20], values[20:]).squares()
+    inputs = two_sample._components(squares)
+    assert inputs.shape == (60, 59)
     centred = values - values.mean(axis=0)
     np.testing.assert_allclose(inputs @ inputs.T, centred @ centred.T, atol=1e-8)
     monkeypatch.setattr(two_sample, "MAX_INPUTS", 10)
-    assert two_sample._inputs(values).shape == (60, 10)
+    assert two_sample._components(squares).shape == (60, 10)
 
 
 def test_where_nothing_can_be_said_the_reason_is_given():

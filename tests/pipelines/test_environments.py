@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines as registered
@@ -12,10 +14,12 @@ from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 from kedro.validation.parameter_validator import ParameterValidator
+from sklearn.model_selection import train_test_split
 
 from transcriptome_diffusion.cohorts.options import DownloadOptions
 from transcriptome_diffusion.cohorts.readers import READERS
 from transcriptome_diffusion.contracts import ExpressionContract
+from transcriptome_diffusion.expression.splitting import assign_splits
 from transcriptome_diffusion.generators.registry import trained_models
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -131,6 +135,32 @@ PAPER = {
 ALL_GENERATORS = ("denoiser", "vae", "wgan_gp")
 
 
+@pytest.mark.parametrize(
+    ("environment", "samples", "tissues", "training_file", "test", "changed"),
+    [
+        ("gtex_paper", 17_244, 26, 12_244, 5_000, {}),
+        ("tcga_paper", 9_749, 24, 8_124, 1_625, {}),
+        ("tcga_paper", 10_155, 24, 8_124, 1_625, {}),  # the rest is left out
+        ("tcga_paper", 10_155, 24, 8_124, 2_031, {"sizes": {"test": 2_031}}),  # by the authors' code
+    ],
+)
+def test_a_cohort_of_the_papers_size_is_split_into_parts_of_its_sizes(
+    validated, environment, samples, tissues, training_file, test, changed
+):
+    label = np.arange(samples) % tissues
+    obs = pd.DataFrame({"tissue": label, "donor": [f"d{i // 18}" for i in range(samples)]}).rename(index=str)
+    table = assign_splits(obs, validated(environment, split=changed)["split"])
+    sizes = table["split"].value_counts()
+    assert (sizes["train"] + sizes["validation"], sizes["test"]) == (training_file, test)
+    assert sizes["validation"] == -(-training_file // 5)  # a fifth, as scikit-learn rounds it
+    assert table["tissue"].nunique() == tissues
+    # samples are drawn, not donors
+    assert table.groupby("donor")["split"].nunique().max() == 3
+    if samples == training_file + test:  # the first of their two cuts
+        expected = train_test_split(np.arange(samples), test_size=test, random_state=42)[1]
+        assert set(table.loc[table["split"] == "test", "sample"]) == set(map(str, expected))
+
+
 @pytest.mark.parametrize("environment", PAPER)
 def test_the_papers_environments_carry_its_numbers_without_any_parameter_given(validated, environment):
     block, paper = validated(environment), PAPER[environment]
@@ -223,6 +253,16 @@ def test_a_paper_preset_can_be_made_smaller(validated, environment):
         assert ours.epochs == 18
     unchanged = {"network", "training"}
     assert small["denoiser"].model_dump(exclude=unchanged) == whole["denoiser"].model_dump(exclude=unchanged)
+
+
+def test_a_key_on_the_command_line_changes_nothing_else_of_a_smaller_preset(configured):
+    chosen = {"preset": "gtex_paper", "preset_scale": 8}
+    small = configured("rnaseqdb", **chosen)["parameters"]
+    given = {"training": {"max_epochs": 3}}
+    changed = configured("rnaseqdb", **chosen, vae=given, direct_vae=given)["parameters"]
+    for name in ("vae", "direct_vae"):
+        expected = small[name] | {"training": small[name]["training"] | given["training"]}
+        assert changed[name] == expected
 
 
 @pytest.mark.parametrize(

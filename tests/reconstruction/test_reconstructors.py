@@ -148,15 +148,11 @@ def test_values_that_are_not_finite_are_refused_with_the_gene(name, bad):
         model.reconstruct(panel(train))
 
 
-def test_noise_of_unknown_and_missing_labels_is_that_of_all_labels():
-    train = cohort(80, tissues=("liver", "lung"))
-    model, test = fit("ridge", train), panel(cohort(10, seed=1))
-    noisy = []
-    for tissue in ("liver", "spleen", None):
-        test.obs = test.obs[["donor"]] if tissue is None else test.obs.assign(tissue=tissue)
-        noisy.append(model.reconstruct(test, 0).X)
-    assert not np.array_equal(noisy[0], noisy[1])
-    np.testing.assert_array_equal(noisy[1], noisy[2])
+def test_noise_needs_no_labels():
+    model, test = fit("ridge", cohort(80, tissues=("liver", "lung"))), panel(cohort(10, seed=1))
+    with_labels = model.reconstruct(test, 0).X
+    test.obs = test.obs[["donor"]]
+    np.testing.assert_array_equal(model.reconstruct(test, 0).X, with_labels)
 
 
 @every

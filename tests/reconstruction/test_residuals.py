@@ -10,7 +10,7 @@ from transcriptome_diffusion.metrics.copying import spread
 from transcriptome_diffusion.reconstruction import residuals
 from transcriptome_diffusion.reconstruction.linear import RidgeReconstructor
 from transcriptome_diffusion.reconstruction.options import ResidualOptions, RidgeOptions
-from transcriptome_diffusion.reconstruction.residuals import ResidualModel, thin
+from transcriptome_diffusion.reconstruction.residuals import ResidualModel, spread_evenly
 from transcriptome_diffusion.reconstruction.ridge import decompose, hat_factor, leave_donors_out
 
 
@@ -18,52 +18,46 @@ def standard(n, genes, seed):
     return np.random.default_rng(seed).normal(size=(n, genes))
 
 
-def model_of(values, labels, pooling=0.0, landmarks=4, shrinkage=1.0):
+def model_of(values, landmarks=4, shrinkage=1.0):
     """A model of held-out residuals whose landmarks say nothing of their log scale."""
     train = standard(50, landmarks, 1)
     train -= train.mean(axis=0)
     held_out = np.tile(standard(1, landmarks, 2), (len(values), 1))
-    options = ResidualOptions(pooling=pooling, shrinkage=shrinkage)
+    options = ResidualOptions(shrinkage=shrinkage)
     found = ResidualModel.fit(
-        decompose(train), np.arange(50), np.arange(0), held_out, values.astype(np.float32), labels, options
+        decompose(train), np.arange(50), np.arange(0), held_out, values.astype(np.float32), options
     )
     assert found is not None
     return found[0], held_out
 
 
-def draw(model, landmarks, label, n=40_000, seed=0):
-    return model.draw(np.tile(landmarks[:1], (n, 1)), np.full(n, label), np.random.default_rng(seed))
+def draw(model, landmarks, n=40_000, seed=0):
+    return model.draw(np.tile(landmarks[:1], (n, 1)), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_draws_have_the_ledoit_wolf_covariance_of_the_residuals(monkeypatch, share):
     monkeypatch.setattr(residuals, "BLOCK", 5)
     values = standard(30, 12, 0) @ standard(12, 12, 3)
-    model, landmarks = model_of(values, np.full(30, "liver"), shrinkage=share)
+    values -= values.mean(axis=0)
+    model, landmarks = model_of(values, shrinkage=share)
     scale = np.sqrt(np.square(values).mean(axis=0))
     shrunk = LedoitWolf(assume_centered=True).fit(values / scale).covariance_
     sample = (values / scale).T @ (values / scale) / 30
     # with share 0.5, halfway between the sample covariance and that of Ledoit and Wolf
     expected = (share * shrunk + (1 - share) * sample) * np.outer(scale, scale)
-    drawn = draw(model, landmarks, "liver").astype(float)
+    drawn = draw(model, landmarks).astype(float)
     error = np.cov(drawn, rowvar=False) - expected
     assert np.abs(error / np.outer(scale, scale)).max() < 0.03
     assert np.abs(drawn.mean(axis=0) / scale).max() < 0.03
 
 
-def test_every_label_has_its_own_correlations_and_an_unknown_one_those_of_all():
-    shared, sign = standard(300, 1, 0), np.repeat([1, -1], 150)[:, None]
-    values = np.hstack([shared, shared, shared, shared * sign]) + 0.3 * standard(300, 4, 3)
-    labels = np.repeat(["liver", "lung"], 150)
-
-    def correlations(model, label):
-        return np.corrcoef(draw(model, landmarks, label), rowvar=False)[0, [1, 3]]
-
-    model, landmarks = model_of(values, labels)
-    for label, expected in {"liver": [0.9, 0.9], "lung": [0.9, -0.9], "spleen": [0.9, 0.0]}.items():
-        assert correlations(model, label) == pytest.approx(expected, abs=0.1)
-    mixed, _ = model_of(values, labels, pooling=150.0)  # as many as there are: half way to those of all
-    assert correlations(mixed, "lung") == pytest.approx([0.9, -0.45], abs=0.1)
+def test_draws_have_the_shapes_of_the_residuals():
+    """Two-peaked residuals in one direction: normal draws of the same covariance would have a kurtosis of 3."""
+    values = np.sign(standard(300, 1, 0)) * np.ones(4) + 0.1 * standard(300, 4, 3)
+    model, landmarks = model_of(values, shrinkage=0.0)
+    drawn = draw(model, landmarks)[:, 0].astype(float)
+    assert (drawn**4).mean() / (drawn**2).mean() ** 2 < 2.3
 
 
 def test_residuals_are_as_large_as_the_leverage_of_the_landmarks_says():
@@ -80,12 +74,11 @@ def test_residuals_are_as_large_as_the_leverage_of_the_landmarks_says():
     left = (truth - model.predict(held_out)).astype(np.float32)
     mean, scale = x.mean(axis=0), x.std(axis=0)
     standardise = lambda values: (values - mean) / scale  # noqa: E731
-    labels = np.full(60, "liver")
     found = ResidualModel.fit(
-        decompose(standardise(x)), np.arange(30), np.arange(0), standardise(held_out), left, labels, ResidualOptions()
+        decompose(standardise(x)), np.arange(30), np.arange(0), standardise(held_out), left, ResidualOptions()
     )
     assert found is not None
-    drawn = found[0].draw(standardise(new), np.full(400, "liver"), np.random.default_rng(0))
+    drawn = found[0].draw(standardise(new), np.random.default_rng(0))
     real = unseen - model.predict(new)
     log_scale, drawn_log_scale = (np.log(np.square(part).mean(axis=1)) for part in (real, drawn))
     assert spearmanr(log_scale, drawn_log_scale).statistic > 0.9
@@ -94,8 +87,8 @@ def test_residuals_are_as_large_as_the_leverage_of_the_landmarks_says():
 
 
 def test_beyond_the_highest_leverage_seen_residuals_grow_no_further():
-    model, landmarks = model_of(standard(30, 12, 0) * np.exp(standard(30, 1, 5)), np.full(30, "liver"))
-    assert np.abs(draw(model, 1e6 * landmarks, "liver", n=50)).max() < 100
+    model, landmarks = model_of(standard(30, 12, 0) * np.exp(standard(30, 1, 5)))
+    assert np.abs(draw(model, 1e6 * landmarks, n=50)).max() < 100
 
 
 @pytest.mark.parametrize("n", [12, 40], ids=["fewer profiles than genes", "more"])
@@ -144,12 +137,17 @@ def test_ridge_learns_its_noise_from_training_donors_each_left_out(per):
         mine = (train.obs["donor"] == donor).to_numpy()
         ridge = Ridge(alpha=penalties).fit(x[~mine], y[~mine])
         expected.append(y[mine] - ridge.predict(x[mine]))
-    # rows are kept divided by both scales: their direction is what is left of the residuals
+    # rows are kept divided by both scales and centred together with those of validation: each is a multiple of its
+    # residual, less a mean that all share
     expected = np.concatenate(expected) / model.residuals.gene_scale
     found = model.residuals.samples[:30].astype(float)
-    cosine = (found * expected).sum(1) / np.sqrt((found**2).sum(1) * (expected**2).sum(1))
-    assert cosine.min() > 0.999
-    assert model.record["residuals"]["profiles"] == {"liver": 15 + 20, "lung": 15}
+    design = np.concatenate(
+        [np.eye(30)[:, None] * expected[..., None], np.tile(np.eye(len(expected.T)), (30, 1, 1))], 2
+    )
+    design = design.reshape(found.size, -1)
+    error = found.ravel() - design @ np.linalg.lstsq(design, found.ravel())[0]
+    assert np.abs(error).max() < 2e-3 < 0.1 < np.abs(found).mean()
+    assert model.record["residuals"]["profiles"] == 30 + 20
 
 
 def test_noisy_profiles_spread_as_real_ones_do_and_plain_ones_less():
@@ -164,8 +162,7 @@ def test_noisy_profiles_spread_as_real_ones_do_and_plain_ones_less():
     assert noisy == pytest.approx(1, abs=0.05)
 
 
-def test_a_label_keeps_at_most_so_many_profiles_spread_over_all_it_has():
-    labels = np.array(["a"] * 10 + ["b"] * 2)
-    assert thin(labels, 4).tolist() == [0, 3, 6, 9, 10, 11]
-    assert thin(labels, 100).tolist() == list(range(12))
-    assert len(thin(labels[:0], 4)) == 0
+def test_at_most_so_many_profiles_are_kept_spread_over_all():
+    assert spread_evenly(10, 4).tolist() == [0, 3, 6, 9]
+    assert spread_evenly(12, 100).tolist() == list(range(12))
+    assert len(spread_evenly(0, 4)) == 0

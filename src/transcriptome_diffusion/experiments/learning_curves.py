@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 COLUMNS = ["method", "n_per_tissue", "seed", "metric", "value", "real_profiles", "note"]
 #: matched draws that adversarial accuracy is averaged over
 DRAWS = 10
+#: draws of members behind the deviation of an AUC without a leak
+PERMUTATIONS = 100
 #: correlation from which two genes are an edge of the co-expression network
 EDGE = 0.5
 #: neighbours that ``fidelity`` counts; its adversarial accuracy needs one
@@ -99,6 +101,7 @@ def quality(drawn: Iterable[Drawn], test: ad.AnnData, label: str, logistic_c: fl
     synthetic profiles alone names the class of held-out donors. ``attack_auc`` and ``attack_tpr_10``: the Gaussian
     density-ratio attack, with held-out donors as its null and validation donors as what the attacker holds;
     ``known_axes_auc``, ``known_axes_tpr_10``: the same by an attacker who also holds the public reference.
+    ``attack_null_sd`` and ``known_axes_null_sd``: ``null_deviation`` of either AUC.
     ``edges_found``: of the pairs of genes that correlate above ``EDGE`` within classes of held-out donors, those that
     do in synthetic profiles; ``edges_false``: of the latter, those that do not in held-out donors.
     """
@@ -123,6 +126,7 @@ def quality(drawn: Iterable[Drawn], test: ad.AnnData, label: str, logistic_c: fl
                 (f"{name}_tpr_10", true_positive_rate(*sides, 0.1, one.seed, replicates=1)),
             ):
                 found[metric] = estimate.value, estimate.note
+            found[f"{name}_null_sd"] = null_deviation(*sides, one.seed), ""
         classes = tuple(np.unique(held_out.labels))
         if classes not in edges:
             edges[classes] = _edges(held_out)
@@ -133,6 +137,32 @@ def quality(drawn: Iterable[Drawn], test: ad.AnnData, label: str, logistic_c: fl
         place = (one.method, one.n_per_tissue, one.seed)
         rows += [(*place, metric, value, one.real_profiles, note) for metric, (value, note) in found.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def null_deviation(
+    ours: np.ndarray, members: ProfileSet, theirs: np.ndarray, non_members: ProfileSet, seed: int
+) -> float:
+    """How far an AUC of ``membership.auc`` lies from .5 by chance: its deviation when donors change sides at random.
+
+    Donors of a class, with all of their profiles, are drawn anew as members, as many as there are. An attack that finds
+    nothing has an AUC within two such deviations of .5 for 95 of 100 draws of the donors.
+    """
+    scores = np.concatenate([ours, theirs])
+    both = ProfileSet(
+        scores[:, None],
+        np.concatenate([members.labels, non_members.labels]),
+        np.concatenate([members.donors, non_members.donors]),
+    )
+    donors, first, donor = np.unique(both.donors, return_index=True, return_inverse=True)
+    kinds, ours_too = both.labels[first], np.isin(donors, members.donors)
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(PERMUTATIONS):
+        drawn = ours_too.copy()
+        for kind in np.unique(kinds):
+            drawn[kinds == kind] = rng.permutation(drawn[kinds == kind])
+        rows = drawn[donor]
+        found.append(auc(scores[rows], both.take(rows), scores[~rows], both.take(~rows)).value)
+    return float(np.std(found))
 
 
 def _tstr(synthetic: ProfileSet, test: ProfileSet, c: float) -> float:

@@ -127,5 +127,5 @@ class StudyOptions(Options):
         description="of each sampler of the denoiser; at most its timesteps",
     )
     published: Literal["gtex", "tcga"] | None = Field(
-        default=None, description="cohort of the paper that the data are; null: no published values beside ours"
+        default=None, description="cohort of the paper whose published values stand beside ours; null: none"
     )

@@ -35,7 +35,7 @@ from transcriptome_diffusion.reconstruction.registry import fit_reconstructor
 logger = logging.getLogger(__name__)
 
 COLUMNS = [
-    *("generator", "space", "reconstructor", "scaling", "reference", "protocol", "metric"),
+    *("generator", "space", "reconstructor", "scaling", "steps", "reference", "protocol", "metric"),
     *("mean", "sd", "runs", "n"),
 ]
 #: of the profiles that a classifier or a reconstruction is trained with, those that it stops on
@@ -178,13 +178,15 @@ def paper_protocol(
     as in the paper (by the drawn profiles for ``max_abs``, by the real ones for ``standard``).
 
     Args:
-        name: of the row. model: one training. sampler: as ``model.sample`` takes it, where it does.
+        name: of the row. model: one training.
+        sampler: as ``model.sample`` takes it, where it does; the indicators, without ``accuracy``, are also taken with
+            ``options.steps`` in place of its own number of steps.
         real: landmark profiles. transcriptomes: None for landmark genes alone.
 
     Returns:
         A row per metric, ``COLUMNS``: mean and standard deviation (with n in the denominator) over ``runs`` drawings.
     """
-    how = {} if sampler is None else {"sampler": sampler}
+    steps, how = (None, {}) if sampler is None else (sampler.steps, {"sampler": sampler})
     kind = kind_of(model)
     landmarks = _Landmarks(real, kind, options)
     whole, direct, ways = None, None, {}
@@ -192,23 +194,32 @@ def paper_protocol(
         whole, direct = _AllGenes(transcriptomes.real, options), transcriptomes.direct
         ways = {reconstructor: load() for reconstructor, load in transcriptomes.reconstructors.items()}
     found = {way: _Found(len(real.linear)) for way in (*ways, *(["direct"] if direct else []))}
+
+    def draw(model: Generator, run: int, **how: Any) -> np.ndarray:
+        return to_linear(dense(model.sample(real.obs, sampling.seed + run, sampling.batch_size, **how)))
+
     times = max(landmarks.times, whole.times if whole else 0)
     for run in range(times):
-        seed = sampling.seed + run
-        drawn = to_linear(dense(model.sample(real.obs, seed, sampling.batch_size, **how)))
+        drawn = draw(model, run, **how)
         landmarks.score(drawn, run, landmarks.found)
         if whole is not None and run < whole.times:
             standardised = _standardised(drawn, landmarks)
             for way, reconstructor in ways.items():
                 whole.score(rebuild(reconstructor, standardised), run, found[way])
             if direct is not None:
-                profiles = to_linear(dense(direct.sample(real.obs, seed, sampling.batch_size, **how)))
-                whole.score(whole.standard(profiles), run, found["direct"])
+                whole.score(whole.standard(draw(direct, run, **how)), run, found["direct"])
         logger.info("%s: the paper's protocol, drawing %d of %d", name, run + 1, times)
-    rows = list(landmarks.found.rows(name, "landmarks", "none", kind))
+    rows = list(landmarks.found.rows(name, "landmarks", "none", kind, steps))
     for way, values in found.items():
-        rows += values.rows(name, "transcriptome", way, "standard")
-    return pd.DataFrame(rows, columns=COLUMNS)
+        rows += values.rows(name, "transcriptome", way, "standard", steps)
+    for number in sorted({*options.steps} - {steps}) if sampler is not None else ():
+        other = _Found(len(real.linear))
+        for run in range(options.drawings):
+            drawn = draw(model, run, sampler=sampler.model_copy(update={"steps": number}))
+            landmarks.indicators(landmarks.space(drawn), landmarks.standard(drawn), other)
+        rows += other.rows(name, "landmarks", "none", kind, number)
+        logger.info("%s: the paper's protocol, %d steps", name, number)
+    return _table(rows)
 
 
 def real_rows(
@@ -223,15 +234,19 @@ def real_rows(
     rows: list[tuple[Any, ...]] = []
     for kind in kinds:
         found = _Landmarks(real, kind, options).score_test(with_accuracy=kind == "standard")
-        rows += found.rows("real", "landmarks", "none", kind)
+        rows += found.rows("real", "landmarks", "none", kind, None)
     if transcriptomes is not None and options.transcriptome is not None:
         found = _AllGenes(transcriptomes.real, options).score_test(with_accuracy=True)
-        rows += found.rows("real", "transcriptome", "none", "standard")
+        rows += found.rows("real", "transcriptome", "none", "standard", None)
         for name, load in transcriptomes.reconstructors.items():
             found = _Found(len(real.test))
             found.add("mae_standardised", _reconstruction_error(load(), real, transcriptomes.real))
-            rows += found.rows("real", "transcriptome", name, "standard")
-    return pd.DataFrame(rows, columns=COLUMNS)
+            rows += found.rows("real", "transcriptome", name, "standard", None)
+    return _table(rows)
+
+
+def _table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"steps": "Int64"})
 
 
 @dataclass
@@ -244,11 +259,13 @@ class _Found:
     def add(self, metric: str, value: float) -> None:
         self.values.setdefault(metric, []).append(value)
 
-    def rows(self, generator: str, space: str, reconstructor: str, scaling: str) -> Iterator[tuple[Any, ...]]:
+    def rows(
+        self, generator: str, space: str, reconstructor: str, scaling: str, steps: int | None
+    ) -> Iterator[tuple[Any, ...]]:
         for metric, values in self.values.items():
             reference = "test" if metric in AGAINST_TEST else "train"
             numbers = (float(np.mean(values)), float(np.std(values)), len(values), self.n)
-            yield (generator, space, reconstructor, scaling, reference, "paper", metric, *numbers)
+            yield (generator, space, reconstructor, scaling, steps, reference, "paper", metric, *numbers)
 
 
 class _Space:
@@ -261,6 +278,8 @@ class _Space:
     drawings: int
     classifiers: int
     classifier: PaperClassifierOptions
+    #: whether the classifier of real profiles holds out a fifth of every class
+    stratified = False
 
     def __init__(self, real: RealProfiles, space: PaperSpace, options: PaperProtocolOptions) -> None:
         self.real, self.seed, self.space = real, options.seed, space
@@ -274,7 +293,7 @@ class _Space:
     @cached_property
     def real_classifier(self) -> tuple[nn.Sequential, PaperSpace]:
         """A classifier of real profiles, and the standardisation by those that it was fitted to."""
-        fitted, seen = _split(self.real.codes, self.seed, stratified=False)
+        fitted, seen = _split(self.real.codes, self.seed, self.stratified)
         space = PaperSpace.fit(self.real.linear[fitted], "standard")
         parts = [(space(self.real.linear[rows]), self.real.codes[rows]) for rows in (fitted, seen)]
         return train_classifier(parts[0], parts[1], self.real.classes, self.classifier, self.seed), space
@@ -298,7 +317,7 @@ class _Space:
             pairs = order, order
         matched, rows = pairs
         for metric, value in fidelity(self.scaled, profiles, self.neighbours).items():
-            if metric != "adversarial_accuracy":
+            if not metric.startswith("adversarial_accuracy"):
                 found.add(metric, value)
         most = self.most_apart
         apart = fidelity(self.scaled[matched[:most]], profiles[rows[:most]], 1)["adversarial_accuracy"]
@@ -350,6 +369,8 @@ class _Landmarks(_Space):
 
 class _AllGenes(_Space):
     """All genes, standardised by the training file, whatever the generator's own space is."""
+
+    stratified = True
 
     def __init__(self, real: RealProfiles, options: PaperProtocolOptions) -> None:
         super().__init__(real, real.standard(), options)

@@ -35,7 +35,8 @@ class GeneScaler:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """``values`` in standard deviations from the mean, (n_samples, n_genes)."""
-        return (values - self.mean) / self.scale
+        found = values - self.mean
+        return np.divide(found, self.scale, out=found) if found.dtype.kind == "f" else found / self.scale
 
     def undo(self, standardised: np.ndarray) -> np.ndarray:
         """Back into the log unit, (n_samples, n_genes)."""

@@ -1,7 +1,7 @@
 """Class means and class factors under (epsilon, delta)-differential privacy at the level of donors.
 
-Neighbouring cohorts differ by one donor with all of their profiles, who is there or not. Two Gaussian mechanisms
-release sums over donors, of which each contributes a clipped vector: first the means, then, given these, how much
+Neighbouring cohorts differ by one donor with all of their profiles, who is there or not. Gaussian mechanisms release
+sums over donors, of which each contributes a clipped vector: the means in two steps, then, given these, how much
 classes vary. Everything after that is post-processing. What is taken for public: the reference cohort, the list of
 genes, the unit, the names of the classes, and all settings.
 """
@@ -16,8 +16,8 @@ import numpy as np
 
 #: weight of a donor's count next to the length that their vector is clipped to
 COUNT_WEIGHT = 0.5
-#: where a donor's mean square is clipped, in units of the reference's
-LARGEST_SQUARE = 4.0
+#: where a donor's mean square is clipped, in units of what is expected
+LARGEST_SQUARE = 2.0
 #: bounds of a class factor
 FACTORS = (0.25, 4.0)
 
@@ -39,14 +39,14 @@ def noise_multiplier(epsilon: float, delta: float) -> float:
     return float(get_sigma_gaussian(epsilon, delta))
 
 
-def split_noise(multiplier: float, share: float) -> tuple[float, float]:
-    """Noise multipliers of two mechanisms which, one after the other, are as private as one with ``multiplier``.
+def split_noise(multiplier: float, *shares: float) -> tuple[float, ...]:
+    """Noise multipliers of mechanisms which, one after the other, are as private as one with ``multiplier``.
 
     Gaussian mechanisms compose by the sum of their squared signals 1 / multiplier² (Dong et al. 2022,
-    arXiv:1905.02383, corollary 3.3), also where the second depends on what the first gave. ``share`` of it goes to the
-    second.
+    arXiv:1905.02383, corollary 3.3), also where a later one depends on what earlier ones gave. ``shares`` of it go to
+    the mechanisms; less than 1 in all leaves the rest to others.
     """
-    return multiplier / math.sqrt(1 - share), multiplier / math.sqrt(share)
+    return tuple(multiplier / math.sqrt(share) for share in shares)
 
 
 def donor_sums(
@@ -79,18 +79,33 @@ def donor_sums(
 
 
 @dataclass(frozen=True)
-class PrivateMeans:
-    """What was released of a cohort.
+class PublicPrior:
+    """What is known of class means and profiles along k axes before the cohort is seen; from the reference.
 
     Attributes:
-        means: of each class along the axes, noisy, (n_classes, k). counts: noisy numbers of donors, (n_classes,).
-        errors: standard deviation of a mean's noise, alike along all axes, (n_classes,).
-        factors: mean squares within each class, in units of ``expected``, (n_classes,).
+        within, between: variance of profiles in their class, and of class means, along each axis, (k,).
+        clip: length, in units of what is expected of a donor, that vectors are shortened to.
+        factor_variance: variance of class factors between classes.
+    """
+
+    within: np.ndarray
+    between: np.ndarray
+    clip: float
+    factor_variance: float
+
+
+@dataclass(frozen=True)
+class PrivateMeans:
+    """What was released of a cohort; all of it follows from noisy sums and the public prior.
+
+    Attributes:
+        means: of each class along the axes, shrunk towards the centre, (n_classes, k).
+        counts: noisy numbers of donors, (n_classes,).
+        factors: mean squares within each class, in units of ``PublicPrior.within``, (n_classes,).
     """
 
     means: np.ndarray
     counts: np.ndarray
-    errors: np.ndarray
     factors: np.ndarray
 
 
@@ -99,46 +114,84 @@ def release(
     codes: np.ndarray,
     donors: np.ndarray,
     n_classes: int,
-    clip: float,
-    expected: np.ndarray,
-    multipliers: tuple[float, float],
+    prior: PublicPrior,
+    multipliers: tuple[float, ...],
     rng: np.random.Generator,
 ) -> PrivateMeans:
     """Noisy class means, numbers of donors and class factors; the only place that reads the cohort under ``dp``.
 
-    The first mechanism releases sums of clipped vectors and, times ``COUNT_WEIGHT * clip``, of weights: its sensitivity
-    is ``clip √(1 + COUNT_WEIGHT²)``. The second releases sums of each donor's mean square around the released mean,
-    clipped to ``LARGEST_SQUARE``: its sensitivity is that number. Noise is float64 from ``rng``, which does not close
-    the side channel of floating-point numbers (Mironov 2012, doi:10.1145/2382196.2382264).
+    Three Gaussian mechanisms, each of which may use what those before it released:
+
+    1. sums of vectors around the centre, and ``COUNT_WEIGHT`` times of weights: sensitivity √(1 + COUNT_WEIGHT²);
+    2. sums of vectors around the estimated mean of their class, which are shorter, so that there is less noise on
+       them: sensitivity 1. Biswas et al. (2020), arXiv:2006.06618, estimate a mean in such steps;
+    3. sums of each donor's mean square around that mean: sensitivity 1.
+
+    Vectors are in a unit in which they are clipped to the length 1. Along an axis of variance v the unit is v^¼: then
+    the squared noise, summed over axes, is smallest. An estimate is the posterior mean under ``prior``. Noise is
+    float64 from ``rng``, which does not close the side channel of floating-point numbers (Mironov 2012,
+    doi:10.1145/2382196.2382264).
 
     Args:
-        values: (n, k), coordinates of profiles around a public centre. codes, donors, clip: as in ``donor_sums``.
-        expected: public within-class variance along each axis, (k,).
-        multipliers: noise of both mechanisms, as ``split_noise`` gives it.
+        values: (n, k), coordinates of profiles around a public centre. codes, donors: as in ``donor_sums``.
+        multipliers: noise of the three mechanisms, as ``split_noise`` gives it.
         rng: must not be known to others, nor seeded by what is published.
     """
-    first, second = multipliers
-    sums, weights = donor_sums(values, codes, donors, n_classes, clip)
-    deviation = first * clip * math.sqrt(1 + COUNT_WEIGHT**2)
-    sums = sums + rng.normal(0, deviation, sums.shape)
-    counts = weights + rng.normal(0, deviation / (COUNT_WEIGHT * clip), weights.shape)
-    counts = np.maximum(counts, 1.0)
-    means, errors = sums / counts[:, None], deviation / counts
+    first, second, third = multipliers
 
-    squares = (np.square(values - means[codes])).sum(axis=1, keepdims=True) / expected.sum()
-    totals, _ = donor_sums(squares, codes, donors, n_classes, LARGEST_SQUARE)
-    totals = totals[:, 0] + rng.normal(0, second * LARGEST_SQUARE, n_classes)
-    noise = np.square(errors) * len(expected) / expected.sum()
-    return PrivateMeans(means, counts, errors, np.clip(totals / counts - noise, *FACTORS))
+    def noisy(vectors: np.ndarray, clip: float, deviation: float) -> tuple[np.ndarray, np.ndarray]:
+        sums, weights = donor_sums(vectors, codes, donors, n_classes, clip)
+        return sums + rng.normal(0, deviation, sums.shape), weights
+
+    unit = _unit(prior.within + prior.between, prior.clip)
+    deviation = first * math.sqrt(1 + COUNT_WEIGHT**2)
+    sums, weights = noisy(values / unit, 1.0, deviation)
+    counts = np.maximum(weights + rng.normal(0, deviation / COUNT_WEIGHT, n_classes), 1.0)[:, None]
+    # of the mean over donors: its variance before anything is known, and precisions of what is measured
+    spread = prior.between + prior.within / counts
+    precision = np.square(counts / (deviation * unit))
+    known = precision * (sums / counts * unit)
+    posterior = 1 / (1 / spread + precision)
+    centres = posterior * known
+
+    unit = _unit(prior.within + posterior, prior.clip)
+    sums, _ = noisy((values - centres[codes]) / unit[codes], 1.0, second)
+    precision = np.square(counts / (second * unit))
+    known += precision * (centres + sums / counts * unit)
+    posterior = 1 / (1 / posterior + precision)
+    means = posterior * known
+
+    expected = prior.within.sum()
+    error = posterior.sum(axis=1) / expected  # of the means, in the unit of the factors
+    limit = LARGEST_SQUARE * (1 + error)
+    squares = np.square(values - means[codes]).sum(axis=1) / expected / limit[codes]
+    totals, _ = noisy(squares[:, None], 1.0, third)
+    factors = totals[:, 0] / counts[:, 0] * limit - error
+    # a normal posterior around the mean of all classes
+    noise = np.square(third * limit / counts[:, 0])
+    weights = 1 / (noise + max(prior.factor_variance, 1e-12))
+    pooled = np.average(factors, weights=weights)
+    factors = np.clip(pooled + prior.factor_variance * weights * (factors - pooled), *FACTORS)
+    shrunk = prior.between / (prior.between + factors[:, None] * prior.within / counts)
+    return PrivateMeans(shrunk * means, counts[:, 0], factors)
 
 
-def statement(epsilon: float, delta: float) -> dict[str, Any]:
-    """In words what is protected and what is assumed, for the record of a model and its card."""
+def _unit(variance: np.ndarray, clip: float) -> np.ndarray:
+    """The unit of every axis, in which a vector of that variance has the expected length 1 / ``clip``."""
+    return variance**0.25 * clip * np.sqrt(np.sqrt(variance).sum(axis=-1, keepdims=True))
+
+
+def statement(epsilon: float, delta: float, released: str = "") -> dict[str, Any]:
+    """In words what is protected and what is assumed, for the record of a model and its card.
+
+    ``released`` is what comes beside class means, numbers of donors and class factors.
+    """
     return {
         "epsilon": epsilon,
         "delta": delta,
         "protected": "one donor with all of their profiles: whether they are in the training cohort",
         "neighbours": "cohorts that differ by one donor, who is there or not",
         "public": "the reference cohort, the genes, the unit, the names of the classes, and the settings",
-        "released": "class means along axes of the reference, numbers of donors and class factors, all with noise",
+        "released": "class means along axes of the reference, numbers of donors and class factors, all with noise"
+        + (f"; {released}" if released else ""),
     }

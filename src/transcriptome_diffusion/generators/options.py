@@ -305,7 +305,7 @@ class WGANGPOptions(LatentOptions):
 class SamplingOptions(Options):
     """How profiles are drawn from any generator."""
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, description="the same seed, the same profiles")
     batch_size: int = Field(default=1024, gt=0, description="profiles drawn at a time; bounds memory")
 
 

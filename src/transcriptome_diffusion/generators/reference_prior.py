@@ -27,6 +27,7 @@ from transcriptome_diffusion.generators.base import choose_lower_bound
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
 from transcriptome_diffusion.generators.classes import Classes
 from transcriptome_diffusion.generators.differential_privacy import (
+    PublicPrior,
     noise_multiplier,
     release,
     split_noise,
@@ -37,6 +38,8 @@ from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
 
 logger = logging.getLogger(__name__)
 
+#: with ``dp``, of the squared signal for class means, the share of their first estimate
+MEAN_SHARE = 0.3
 #: axes of a reference that a model keeps at most
 MOST_ROWS = 256
 #: folds of donors, or of the reference's classes, that choose shares
@@ -72,9 +75,7 @@ class Prior(NamedTuple):
     @classmethod
     def of(cls, cohort: Within) -> Prior:
         """From the reference; with fewer than three classes, means may lie anywhere."""
-        factors = cohort.factors(cohort.scale)
-        z = divide(cohort.residuals, cohort.scale) / np.sqrt(factors)[cohort.codes, None]
-        z = divide(z, z.std(axis=0))
+        z = standard_residuals(cohort)
         shrinkage, variance = ledoit_wolf(z)
         variances, axes = principal_axes(z, MOST_ROWS)
         variances, axes = variances[:MOST_ROWS], axes[:, :MOST_ROWS]
@@ -101,6 +102,12 @@ class Prior(NamedTuple):
         return cls(cohort, rows, noise, axes, variances, between, rest, share)
 
 
+def standard_residuals(cohort: Within) -> np.ndarray:
+    """Profiles around the mean of their class, per unit of scale and of the square root of the class factor."""
+    z = divide(cohort.residuals, cohort.scale) / np.sqrt(cohort.factors(cohort.scale))[cohort.codes, None]
+    return divide(z, z.std(axis=0))
+
+
 def fit_with_reference(
     train: ad.AnnData,
     validation: ad.AnnData,
@@ -122,14 +129,30 @@ def fit_with_reference(
         ValueError: if the reference does not fit, as ``match_reference`` says; or with ``dp``, if it lacks genes or has
             another unit.
     """
+    return fit_and_match(train, validation, options, reference, privacy, rng or np.random.default_rng())[0]
+
+
+def fit_and_match(
+    train: ad.AnnData,
+    validation: ad.AnnData,
+    options: ClassGaussianOptions,
+    reference: ad.AnnData,
+    privacy: PrivacyOptions,
+    rng: np.random.Generator,
+    sgd: bool = False,
+) -> tuple[ClassGaussian, ad.AnnData]:
+    """What ``fit_with_reference`` fits, and the profiles of the reference behind it, which no donor of ``dp`` changed.
+
+    ``sgd`` leaves the share of DP-SGD in the budget of ``dp`` unspent.
+    """
     # a marginal map holds quantiles of the training profiles
     options = options.model_copy(update={"marginal_map": False})
     model = ClassGaussian(**ClassGaussian.checked(train, validation, options))
     label = options.conditions[0]
     strata = model.conditions.strata(model.conditions.to_codes(train.obs))
     if privacy.dial == "dp":
-        _fit_private(model, train, strata, reference, label, privacy, rng)
-        return model
+        _fit_private(model, train, strata, reference, label, privacy, rng, sgd)
+        return model, reference
     matched = match_reference(reference, train, label, other=validation, seed=options.seed)
     labels = matched.profiles.obs[label].astype(str).to_numpy()
     prior = Prior.of(Within.of(dense(matched.profiles), labels))
@@ -139,7 +162,8 @@ def fit_with_reference(
     scale = pooled_scale(own, prior.cohort.scale)
     factors = own.factors(scale)
     shared = _shared_means(prior, own, train, label) if len(options.conditions) == 1 else {}
-    means = own.means.mean(axis=0) + scale * _shrunk(prior, own, scale, factors, shared)
+    off_axes = privacy.off_axes if privacy.dial == "reference_axes" else 1.0
+    means = own.means.mean(axis=0) + scale * _shrunk(prior, own, scale, factors, shared, off_axes)
     share, identity, scores = 0.0, prior.identity_share, []
     z = divide(own.residuals, scale) / np.sqrt(factors)[own.codes, None]
     if privacy.dial == "none":
@@ -159,7 +183,7 @@ def fit_with_reference(
         "held_out_log_likelihood_per_gene": scores,
         "class_factors": factors[order].tolist(),
     }
-    return model
+    return model, matched.profiles
 
 
 def mixture(prior: Prior, own: np.ndarray, share: float) -> tuple[np.ndarray, float]:
@@ -221,9 +245,17 @@ def _shared_means(prior: Prior, own: Within, train: ad.AnnData, label: str) -> d
 
 
 def _shrunk(
-    prior: Prior, own: Within, scale: np.ndarray, factors: np.ndarray, shared: dict[int, np.ndarray]
+    prior: Prior,
+    own: Within,
+    scale: np.ndarray,
+    factors: np.ndarray,
+    shared: dict[int, np.ndarray],
+    off_axes: float = 1.0,
 ) -> np.ndarray:
     """Class means around the mean of all classes, per unit of scale, shrunk along the reference's axes.
+
+    ``off_axes`` multiplies what lies off them: these many directions tell less of a class than the axes do, and more of
+    who was in it.
 
     Empirical Bayes: a class is a draw from the spread of the reference's classes around the mean of the cohort's. A
     class that the reference has as well (``shared``) is drawn around the reference's mean instead; how far the means of
@@ -250,7 +282,7 @@ def _shrunk(
         along = away @ prior.axes
         weights, weight = _weight(between, error * prior.variance), _weight(np.array([rest]), error * prior.noise)
         off = away - prior.axes @ along
-        found[c] = prior_mean[c] + prior.axes @ (weights * along) + weight * off
+        found[c] = prior_mean[c] + prior.axes @ (weights * along) + off_axes * weight * off
     return found
 
 
@@ -266,7 +298,8 @@ def _fit_private(
     reference: ad.AnnData,
     label: str,
     privacy: PrivacyOptions,
-    rng: np.random.Generator | None,
+    rng: np.random.Generator,
+    sgd: bool,
 ) -> None:
     """Fill the model from the reference and from ``release``; nothing else of the cohort goes in."""
     if not reference.var_names.equals(train.var_names) or reference.uns["unit"] != train.uns["unit"]:
@@ -281,26 +314,29 @@ def _fit_private(
     between = prior.between[: privacy.axes]
     between = np.where(np.isinf(between), variance, between)
     centre = cohort.means.mean(axis=0)
-    # in this unit the squared noise over all genes is smallest, for a given length that vectors are clipped to
-    unit = (variance + between) ** 0.25
-    length = np.linalg.norm(divide(dense(reference) - centre, cohort.scale) @ axes / unit, axis=1)
-    clip = float(np.quantile(length, privacy.clip_quantile))
+
+    def along(values: np.ndarray) -> np.ndarray:
+        return divide(values - centre, cohort.scale) @ axes
+
+    expected = np.sqrt(np.sqrt(variance + between).sum())
+    length = np.linalg.norm(along(dense(reference)) / (variance + between) ** 0.25, axis=1)
+    clip = float(np.quantile(length, privacy.clip_quantile)) / expected
+    factors = cohort.factors(cohort.scale)
     known = np.arange(int(np.prod(model.conditions.sizes)))  # every combination: which ones occur is not public
     multiplier = noise_multiplier(privacy.epsilon, privacy.delta)
-    donors = train.obs.get("donor", train.obs_names.to_series()).astype(str).to_numpy()
+    rest = 1 - privacy.dp_sgd.share if sgd else 1.0
+    shares = np.array([MEAN_SHARE, 1 - MEAN_SHARE, 0]) * (1 - privacy.factor_share) + [0, 0, privacy.factor_share]
+    multipliers = split_noise(multiplier, *(rest * shares))
     found = release(
-        divide(dense(train) - centre, cohort.scale) @ axes / unit,
+        along(dense(train)),
         strata,
-        donors,
+        train.obs.get("donor", train.obs_names.to_series()).astype(str).to_numpy(),
         len(known),
-        clip,
-        variance / unit**2,
-        split_noise(multiplier, privacy.factor_share),
-        rng or np.random.default_rng(),
+        PublicPrior(variance, between, clip, float(factors.var(ddof=1)) if len(factors) > 1 else 0.0),
+        multipliers,
+        rng,
     )
-    error = (found.factors / found.counts)[:, None] * variance / unit**2 + np.square(found.errors)[:, None]
-    weights = (between / unit**2) / (between / unit**2 + error)
-    means = centre + cohort.scale * ((weights * found.means * unit) @ axes.T)
+    means = centre + cohort.scale * (found.means @ axes.T)
     counts = np.maximum(np.round(found.counts), 1).astype(np.int64)
     classes = Classes(known, np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
     identity = prior.identity_share
@@ -318,7 +354,7 @@ def _fit_private(
         ],
         "class_factors": found.factors.tolist(),
         "identity_share": identity,
-        "noise_multiplier": multiplier,
+        "noise_multipliers": list(multipliers),
         "clip": clip,
         "axes": len(variance),
     }

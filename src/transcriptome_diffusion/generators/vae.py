@@ -88,6 +88,11 @@ class Autoencoder(LatentNetwork):
         shape = (len(u), self.options.latent_dim)
         return self.terms(u, codes, torch.randn(shape, generator=generator, device=u.device))
 
+    def independent_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        """The loss of profiles that the preconditioner was not fitted to; see ``dp_sgd.PrivatelyTrainable``."""
+        u, codes = batch
+        return self.terms(u, codes, torch.randn((len(u), self.options.latent_dim), generator=generator))["loss"]
+
     def validation_loss(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """The mean of ``validation_repeats`` draws of z, the same at every call."""
         u, codes = (t.repeat(self.options.validation_repeats, 1) for t in batch)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from transcriptome_diffusion.metrics.biology import differential, gene_sets, summarise
-from transcriptome_diffusion.metrics.biology.coexpression import preservation
+from transcriptome_diffusion.metrics.biology.coexpression import preservation_of, within_correlation
 from transcriptome_diffusion.metrics.biology.findings import compare_findings
-from transcriptome_diffusion.metrics.copying import authenticity, copied, spread
-from transcriptome_diffusion.metrics.correlation import correlation_score, within_class_correlation
-from transcriptome_diffusion.metrics.distances import frechet, kernel_tests, marginal_agreement
+from transcriptome_diffusion.metrics.copying import ClassMoments, authenticity, copied, spread_of
+from transcriptome_diffusion.metrics.correlation import Correlations
+from transcriptome_diffusion.metrics.correlation import agreement as correlation_agreement
+from transcriptome_diffusion.metrics.distances import Margins, frechet, kernel_tests, marginal_agreement_of
 from transcriptome_diffusion.metrics.fidelity import (
     Memberships,
     fidelity_by_class,
     least_profiles,
-    memberships,
+    memberships_of,
     support,
 )
 from transcriptome_diffusion.metrics.fidelity import summarise as summarise_fidelity
@@ -31,7 +34,6 @@ from transcriptome_diffusion.metrics.reference import SpaceReference
 from transcriptome_diffusion.metrics.registry import require_registered, select
 from transcriptome_diffusion.metrics.statistics import (
     Interval,
-    bootstrap,
     bootstrap_mean,
     jackknife,
     matched_draws,
@@ -44,8 +46,6 @@ from transcriptome_diffusion.metrics.utility import classification_scores, predi
 COLUMNS = ["reference", "metric", "label", "draw", "value", "n", "low", "high", "note"]
 #: profiles of a tissue below which its accuracy is not given
 LEAST_OF_TISSUE = 5
-#: profiles whose pairs are measured once for all draws; more are measured anew for every draw
-MOST_POOLED = 4096
 
 NEIGHBOURS = select("fidelity:fidelity")
 DIFFERENTIAL = tuple(name for name in select("biology.differential:agreement") if not name.startswith("contrast_"))
@@ -78,6 +78,9 @@ def compare(
       seed), on landmarks also on them beside real training profiles (``..._augmented``), differential expression,
       markers, gene sets.
 
+    Of sets of more than ``reference.MOST`` profiles so many stand for all, except for copies, differential expression,
+    markers and gene sets; and of more genes, so many in the two correlations of pairs of genes.
+
     Returns:
         Single values with the columns ``COLUMNS``. ``label`` is empty for values over all tissues, else the tissue or
         contrast; ``n`` profiles on each side; ``low`` and ``high`` bound the mean over draws (95 %, bootstrap over
@@ -87,15 +90,15 @@ def compare(
         ValueError: if a tissue of the held-out donors was not generated, or has too few profiles to be compared.
     """
     table = Table()
-    for name, real, candidate in (
-        ("test", reference.test, against_test),
-        ("train", reference.train, against_train),
-    ):
-        _add_draws(table, name, real, candidate, reference, options, space)
-    _add_reverse_validation(table, against_test, reference, options, space)
+    sides = _Sides(reference)
+    first = sides.place(against_test)
+    second = first if against_train is against_test else sides.place(against_train)
+    _add_draws(table, "test", sides.real["test"], first, reference, options, space)
+    _add_draws(table, "train", sides.real["train"], second, reference, options, space)
+    _add_reverse_validation(table, first, sides, reference, options, space)
     _add_differential_expression(table, against_test, reference, options.contrast, space)
     _add_gene_sets(table, against_test, reference)
-    _add_copying(table, against_train, reference, options, space)
+    _add_copying(table, against_train, second, sides, reference, options, space)
     return table.frame()
 
 
@@ -170,11 +173,97 @@ class Table:
         ]
 
 
+class _Side:
+    """Profiles of a comparison, or some ``rows`` of them, with what several metrics need; each is found at first use.
+
+    Attributes:
+        whole: all profiles, with their values.
+        pool, places: where their distances are measured.
+        known: their labels, donors, coordinates and features.
+        genes: columns whose correlations are compared. modules: columns of the co-expression modules.
+    """
+
+    def __init__(
+        self, whole: ProfileSet, pool: Pool, places: np.ndarray, genes: np.ndarray, modules: np.ndarray | None
+    ) -> None:
+        self.whole, self.pool, self.places, self.genes, self.modules = whole, pool, places, genes, modules
+        self.rows, self.of = np.arange(len(whole.labels)), self
+        self.known = whole._replace(values=None)
+
+    def take(self, rows: np.ndarray) -> _Side:
+        """The profiles ``rows``; where these are all, the same object, which keeps what was found."""
+        rows = np.sort(rows)
+        if len(rows) == len(self.rows):
+            return self
+        part = copy(self)
+        for name in ("values", "moments", "margins", "correlations", "within", "of_modules"):
+            part.__dict__.pop(name, None)
+        part.rows, part.places, part.of = self.rows[rows], self.places[rows], self
+        part.known = self.known.take(rows)
+        return part
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        return self.whole.values if self.of is self else self.whole.values[self.rows]
+
+    @cached_property
+    def _correlated(self) -> np.ndarray:
+        return self.whole.values if len(self.genes) == self.whole.values.shape[1] else self.whole.values[:, self.genes]
+
+    @cached_property
+    def _of_modules(self) -> np.ndarray:
+        return self.whole.values[:, self.modules]
+
+    @cached_property
+    def moments(self) -> ClassMoments:
+        return ClassMoments.of(self.whole.values, self.whole.labels, self.rows)
+
+    @cached_property
+    def margins(self) -> Margins:
+        return Margins.of(self.values)
+
+    @cached_property
+    def correlations(self) -> Correlations:
+        return Correlations(self.of._correlated[self.rows])
+
+    @cached_property
+    def within(self) -> Correlations:
+        return Correlations.within(self.of._correlated[self.rows], self.known.labels)
+
+    @cached_property
+    def of_modules(self) -> np.ndarray:
+        """Correlations of the genes of the modules within classes."""
+        return within_correlation(self.of._of_modules[self.rows], self.known.labels)
+
+
+class _Sides:
+    """The sides of the comparisons in one space: the real sets, and what is compared with them, in one pool."""
+
+    def __init__(self, reference: SpaceReference) -> None:
+        self.reference = reference
+        self.columns = reference.correlated, None if reference.modules is None else reference.modules.genes
+        sizes = [len(part.labels) for part in reference.sampled.values()]
+        self.places = dict(zip(reference.sampled, np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]), strict=True))
+        self.real = {
+            split: _Side(part, reference.pool, self.places[split], *self.columns)
+            for split, part in reference.sampled.items()
+        }
+
+    def place(self, profiles: ProfileSet) -> _Side:
+        """Profiles as a side: one of the real ones, or measured against all of them now."""
+        for split, side in self.real.items():
+            if profiles is getattr(self.reference, split):
+                return side
+        kept, known = self.reference.sample(profiles), self.reference.pool
+        pool = Pool(kept.values, known=known)
+        return _Side(kept, pool, np.arange(len(known.values), len(pool.values)), *self.columns)
+
+
 def _add_draws(
     table: Table,
     name: str,
-    real: ProfileSet,
-    candidate: ProfileSet,
+    real: _Side,
+    candidate: _Side,
     reference: SpaceReference,
     options: EvaluationOptions,
     space: str,
@@ -182,50 +271,49 @@ def _add_draws(
     k = getattr(options.neighbours, space)
     members: list[tuple[Memberships, np.ndarray, np.ndarray]] = []
     sizes = (options.draws, options.seed, options.most_profiles)
-    draws = matched_draws(real.labels, candidate.labels, reference.test.labels, *sizes)
-    few = len(real.labels) + len(candidate.labels) <= MOST_POOLED
-    pool = Pool(np.concatenate([real.values, candidate.values])) if few else None
+    draws = matched_draws(real.known.labels, candidate.known.labels, reference.test.labels, *sizes)
     for draw, rows in enumerate(draws):
         ours, theirs = real.take(rows[0]), candidate.take(rows[1])
-        both, labelled = (ours.values, theirs.values), (ours.values, ours.labels, theirs.values, theirs.labels)
-        pair = Pair.of(*both) if pool is None else Pair(pool, rows[0], len(real.labels) + rows[1])
-        n, one = len(ours.labels), ONE_TISSUE if len(np.unique(ours.labels)) < 2 else ""
+        pair, strata = Pair(candidate.pool, ours.places, theirs.places), (ours.known.labels, theirs.known.labels)
+        n, one = len(strata[0]), ONE_TISSUE if len(np.unique(strata[0])) < 2 else ""
         if n >= (needed := least_profiles(k)):
-            members.append((memberships(*both, k, pair), ours.donors, theirs.donors))
+            members.append((memberships_of(*pair.bounds(), k), ours.known.donors, theirs.known.donors))
             table.add(name, summarise_fidelity(members[-1][0], k), n, draw)
         elif not draw:
             note = f"{n} profiles a side, fewer than {needed}: {k} neighbours say nothing there"
             table.add(name, dict.fromkeys(NEIGHBOURS, np.nan), n, note=note)
+        features = ours.known.features, theirs.known.features
         found = {
-            "correlation": correlation_score(*both),
-            "spread": spread(*labelled),
-            "frechet_pca": frechet(ours.coordinates, theirs.coordinates),
-            "frechet_classifier": np.nan if ours.features is None else frechet(ours.features, theirs.features),
+            "correlation": correlation_agreement(ours.correlations, theirs.correlations),
+            "spread": spread_of(ours.moments, theirs.moments),
+            "frechet_pca": frechet(ours.known.coordinates, theirs.known.coordinates),
+            "frechet_classifier": np.nan if features[0] is None else frechet(*features),
         }
         table.add(name, found, n, draw, note=one)
         if name == "train":
             continue
-        strata = ours.labels, theirs.labels
+        both, labelled = (ours.values, theirs.values), (ours.values, strata[0], theirs.values, strata[1])
         tests = kernel_tests(*both, strata=strata, permutations=99 if draw else 999, seed=options.seed, pair=pair)
         found = {
-            "within_class_correlation": within_class_correlation(*labelled),
-            **marginal_agreement(*labelled),
+            "within_class_correlation": correlation_agreement(ours.within, theirs.within),
+            **marginal_agreement_of(ours.margins, theirs.margins, ours.moments, theirs.moments),
             **support(*both, pair=pair),
             "mmd": tests["mmd"],
             "energy": tests["energy"],
         }
         if reference.modules is not None:
-            kept = preservation(reference.modules, theirs.values, theirs.labels, permutations=0)
+            kept = preservation_of(reference.modules, theirs.of_modules, permutations=0)
             found |= summarise(kept[list(MODULES)])
         table.add(name, found, n, draw, note=one)
         if space == "landmarks":
             whole = n == len(reference.test.labels)
-            findings = reference.test_findings if whole else reference.findings_of(ours)
-            found = compare_findings(findings, reference.findings_of(theirs))
+            findings = reference.test_findings if whole else reference.findings_of(ours.values, strata[0])
+            found = compare_findings(findings, reference.findings_of(theirs.values, strata[1]))
             table.add(name, found, n, draw, note=one or "too few profiles, edges or significant genes")
         if not draw:
             table.add(name, {"mmd_p": tests["mmd_p"], "energy_p": tests["energy_p"]}, n)
-            add_classifier_tests(table, ours, theirs, options, pair=pair)
+            first, second = (part.known._replace(values=part.values) for part in (ours, theirs))
+            add_classifier_tests(table, first, second, options, pair=pair)
             table.add_labels(fidelity_by_class(*labelled, k), "label", ("precision", "recall"))
     if members:
         table.bound(name, _bounds(members, k))
@@ -277,22 +365,31 @@ Predictions = tuple[np.ndarray, dict[str, list[np.ndarray]]]
 
 
 def _add_reverse_validation(
-    table: Table, candidate: ProfileSet, reference: SpaceReference, options: EvaluationOptions, space: str
+    table: Table,
+    candidate: _Side,
+    sides: _Sides,
+    reference: SpaceReference,
+    options: EvaluationOptions,
+    space: str,
 ) -> None:
     chosen = options.transcriptome_classifier if space == "transcriptome" else None
-    classifier, test = chosen or options.classifier, reference.test
-    if min(len(np.unique(part.labels)) for part in (candidate, test)) < 2:
+    classifier, train = chosen or options.classifier, candidate.whole
+    validation, test = reference.sampled["validation"], reference.sampled["test"]
+    if min(len(np.unique(part.labels)) for part in (train, test)) < 2:
         metrics = [m for m in CLASSIFICATION if space == "landmarks" or not m.endswith("_augmented")]
         table.add("test", dict.fromkeys(metrics, np.nan), len(test.labels), note=ONE_TISSUE)
         return
-    predicted = predict(candidate, reference.validation, test, classifier)
+    places = candidate.places, sides.places["validation"], sides.places["test"]
+    squares = [candidate.pool.squares[np.ix_(part, candidate.places)] for part in places]
+    predicted = predict(train, validation, test, classifier, squares)
     found = _classification(predicted, test)
     _add_classification(table, found, len(test.labels))
     if space == "landmarks":
         # the row `real` is train-on-real already
-        if candidate is not reference.train:
-            both = ProfileSet(*map(np.concatenate, zip(reference.train[:2], candidate[:2], strict=True)))
-            found = _classification(predict(both, reference.validation, test, classifier), test)
+        if candidate is not sides.real["train"]:
+            real = reference.sampled["train"]
+            both = ProfileSet(*map(np.concatenate, zip(real[:2], train[:2], strict=True)))
+            found = _classification(predict(both, validation, test, classifier), test)
         _add_classification(table, found, len(test.labels), "_augmented")
     right = _right(predicted[1]["mlp"], predicted[0], test.labels)
     for label in np.unique(test.labels):
@@ -321,18 +418,12 @@ def _right(runs: Sequence[np.ndarray], classes: np.ndarray, expected: np.ndarray
 def _classification(predicted: Predictions, test: ProfileSet) -> dict[str, tuple[list[float], Interval]]:
     """Every run's value of every score of every classifier, and the interval of the mean over runs."""
     classes, by_classifier = predicted
-    _, codes = np.unique(test.labels, return_inverse=True)
     found: dict[str, tuple[list[float], Interval]] = {}
     for classifier, runs in by_classifier.items():
         right = _right(runs, classes, test.labels)
-
-        def balanced(rows: np.ndarray, right: np.ndarray = right) -> float:
-            counts = np.bincount(codes[rows])
-            return float((np.bincount(codes[rows], right[rows]) / counts.clip(min=1))[counts > 0].mean())
-
         bounds = {
             "accuracy": bootstrap_mean([(right, test.donors)]),
-            "balanced_accuracy": bootstrap(balanced, len(right), test.donors),
+            "balanced_accuracy": bootstrap_mean([(right, test.donors)], classes=test.labels),
         }
         scores = [classification_scores(run, classes, test.labels) for run in runs]
         for metric in scores[0]:
@@ -419,13 +510,23 @@ def _add_gene_sets(table: Table, candidate: ProfileSet, reference: SpaceReferenc
 
 # ----------------------------------------------------------------------------------------------- copies
 def _add_copying(
-    table: Table, candidate: ProfileSet, reference: SpaceReference, options: EvaluationOptions, space: str
+    table: Table,
+    candidate: ProfileSet,
+    side: _Side,
+    sides: _Sides,
+    reference: SpaceReference,
+    options: EvaluationOptions,
+    space: str,
 ) -> None:
     most = None if space == "landmarks" else options.most_profiles
     test, some = (_thinned(len(part.labels), most, options.seed) for part in (reference.test, candidate))
     usual = reference.test_distances[test]
     if candidate is reference.test:
         distances, closest = usual, reference.test_nearest[test]
+    elif side.whole is candidate and reference.sampled["train"] is reference.train:
+        squares = side.pool.squares[np.ix_(side.places[some], sides.places["train"])]
+        closest = squares.argmin(axis=1)
+        distances = np.sqrt(squares[np.arange(len(closest)), closest])
     else:
         distances, closest = nearest(candidate.values[some], reference.train.values)
     found = {

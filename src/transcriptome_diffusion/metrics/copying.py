@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 
 from transcriptome_diffusion.metrics.neighbours import nearest_distances
@@ -38,6 +41,36 @@ def authenticity(to_train: np.ndarray, original: np.ndarray, apart: np.ndarray) 
     return float((to_train >= apart[original]).mean())
 
 
+@dataclass(frozen=True, eq=False)
+class ClassMoments:
+    """Means of the classes of a set of profiles, and their variation within classes.
+
+    Attributes:
+        names, sizes: the classes, sorted, and their profiles, (n_classes,).
+        means: (n_classes, n_genes) float64.
+        squares: of the deviations from the class mean, summed over profiles and genes, (n_classes,).
+    """
+
+    names: np.ndarray
+    sizes: np.ndarray
+    means: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None) -> Self:
+        """Of profiles (n, n_genes) and their classes (n,), or of some ``rows`` of both."""
+        rows = np.arange(len(labels)) if rows is None else rows
+        names, codes, sizes = np.unique(labels[rows], return_inverse=True, return_counts=True)
+        means, squares = np.empty((len(names), values.shape[1])), np.empty(len(names))
+        for i, of in enumerate(np.split(rows[np.argsort(codes, kind="stable")], sizes.cumsum()[:-1])):
+            part = values[of]
+            means[i] = part.mean(axis=0, dtype=np.float64)
+            part = part - means[i].astype(part.dtype)
+            # differences in the precision of the values, sums in float64
+            squares[i] = np.einsum("ij,ij->i", part, part).sum(dtype=np.float64)
+        return cls(names, sizes, means, squares)
+
+
 def spread(real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, synthetic_labels: np.ndarray) -> float:
     """Within-class variance of synthetic profiles relative to real ones, summed over genes.
 
@@ -52,19 +85,15 @@ def spread(real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, syn
     Raises:
         ValueError: if no class has two profiles in both sets, or real profiles do not vary.
     """
-    within_real = within_synthetic = 0.0
-    for label in np.unique(real_labels):
-        ours, theirs = real[real_labels == label], synthetic[synthetic_labels == label]
-        if min(len(ours), len(theirs)) < 2:
-            continue
-        within_real += _sum_of_squares(ours)
-        within_synthetic += (len(ours) - 1) / (len(theirs) - 1) * _sum_of_squares(theirs)
+    return spread_of(ClassMoments.of(real, real_labels), ClassMoments.of(synthetic, synthetic_labels))
+
+
+def spread_of(real: ClassMoments, synthetic: ClassMoments) -> float:
+    """``spread`` from the moments of both sets."""
+    _, ours, theirs = np.intersect1d(real.names, synthetic.names, return_indices=True)
+    n, m = real.sizes[ours], synthetic.sizes[theirs]
+    kept = np.minimum(n, m) > 1
+    within_real = real.squares[ours][kept].sum()
     if not within_real:
         raise ValueError("no class has two differing real profiles and two synthetic ones; spread is undefined.")
-    return within_synthetic / within_real
-
-
-def _sum_of_squares(values: np.ndarray) -> float:
-    """Of deviations from the mean of each column; differences in the precision of the values, sums in float64."""
-    centred = values - values.mean(axis=0, dtype=np.float64).astype(values.dtype)
-    return float(np.einsum("ij,ij->i", centred, centred).sum(dtype=np.float64))
+    return float((((n - 1) / np.maximum(m - 1, 1)) * synthetic.squares[theirs])[kept].sum() / within_real)

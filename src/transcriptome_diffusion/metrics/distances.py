@@ -7,22 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 import scipy.linalg
 
+from transcriptome_diffusion.metrics.bounded import blocks
+from transcriptome_diffusion.metrics.copying import ClassMoments
 from transcriptome_diffusion.metrics.neighbours import Pair
-from transcriptome_diffusion.metrics.statistics import class_means, wasserstein
+from transcriptome_diffusion.metrics.statistics import wasserstein_of_ordered
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: genes per block, in float64
 BLOCK = 1024
+#: values that are sorted at once
+SORTED = 2**19
 #: profiles a side beyond which the kernel tests draw a subset, as their matrices have the size of all pairs
 MOST = 2048
-#: bandwidths of the Gaussian kernels, in median distances
-BANDWIDTHS = (0.5, 1.0, 2.0)
+#: the widest bandwidth of the Gaussian kernels, in median distances, and how many there are, each half the one before
+WIDEST, BANDWIDTHS = 2.0, 3
 
 
 @one_thread_if_small
@@ -72,12 +75,8 @@ class PrincipalAxes:
     axes: np.ndarray  # (n_genes, components), orthonormal columns, float32
 
     @classmethod
-    def fit(cls, train: np.ndarray, components: int, iterations: int | Literal["auto"] = "auto") -> PrincipalAxes:
+    def fit(cls, train: np.ndarray, components: int) -> PrincipalAxes:
         """The leading axes, as many as asked for or as the profiles span.
-
-        Args:
-            iterations: power iterations where scikit-learn takes its randomised solver; each is two passes over the
-                profiles. One is enough for a subspace that holds what varies, whatever its single axes.
 
         Raises:
             ValueError: if there are fewer than two profiles.
@@ -87,7 +86,7 @@ class PrincipalAxes:
         if len(train) < 2:
             raise ValueError(f"principal axes need two or more training profiles, found {len(train)}.")
         components = min(components, len(train) - 1, train.shape[1])
-        fitted = PCA(components, iterated_power=iterations, random_state=0).fit(train)
+        fitted = PCA(components, random_state=0).fit(train)
         return cls(fitted.mean_, fitted.components_.T.astype(np.float32))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
@@ -133,25 +132,23 @@ def kernel_tests(
         pair = Pair.of(real[kept[0]], synthetic[kept[1]])
     else:
         pair = Pair(pair.pool, pair.ours[kept[0]], pair.theirs[kept[1]])
-    distance = pair.squares()
-    median = _median_above_diagonal(distance)
-    np.sqrt(distance, out=distance)
+    squares = pair.squares()
+    median = _median_above_diagonal(squares)
     if not median > 0:
         raise ValueError(f"the median squared distance between profiles is {median}; they have to vary and be finite.")
 
     classes = (
-        np.zeros(len(distance)) if strata is None else np.concatenate([s[k] for s, k in zip(strata, kept, strict=True)])
+        np.zeros(len(squares)) if strata is None else np.concatenate([s[k] for s, k in zip(strata, kept, strict=True)])
     )
-    is_real = np.zeros((permutations + 1, len(distance)))
+    is_real = np.zeros((permutations + 1, len(squares)))
     is_real[:, :n] = 1.0
     for label in np.unique(classes):
         of = np.flatnonzero(classes == label)
         is_real[1:, of] = rng.permuted(is_real[1:, of], axis=1)
     found: dict[str, float] = {}
-    for name, values in (
-        ("energy", -_between(distance, is_real)),
-        ("mmd", _between(_kernel(distance, median), is_real)),  # which overwrites the distances
-    ):
+    distance = np.sqrt(squares, dtype=np.float64)
+    energy = -_between(distance, is_real)
+    for name, values in (("energy", energy), ("mmd", _between(_kernel(squares, median, distance), is_real))):
         # equal relabellings must not differ by rounding
         reached = values[1:] >= values[0] - 1e-9 * np.abs(values).max()
         expected = 0.0 if strata is None else values[1:].mean()
@@ -175,14 +172,46 @@ def _median_above_diagonal(pairs: np.ndarray) -> float:
     return float(np.median(pairs[np.tri(len(pairs), k=-1, dtype=bool)]))
 
 
-def _kernel(distance: np.ndarray, median: float) -> np.ndarray:
-    """The mean of Gaussian kernels for distances (n, n), in their place; 0 on the diagonal."""
-    for start in range(0, len(distance), BLOCK):
-        rows = distance[start : start + BLOCK]
-        scaled = np.square(rows) / (-2 * median)
-        rows[:] = sum(np.exp(scaled / width**2) for width in BANDWIDTHS) / len(BANDWIDTHS)
-    np.fill_diagonal(distance, 0.0)
-    return distance
+def _kernel(squares: np.ndarray, median: float, out: np.ndarray) -> np.ndarray:
+    """The mean of Gaussian kernels for squared distances (n, n), written to ``out``; 0 on the diagonal."""
+    kernel = np.exp(squares / squares.dtype.type(-2 * median * WIDEST**2))
+    out[:] = kernel
+    for _ in range(BANDWIDTHS - 1):  # half the bandwidth: the fourth power
+        np.square(np.square(kernel, out=kernel), out=kernel)
+        out += kernel
+    out /= BANDWIDTHS
+    np.fill_diagonal(out, 0.0)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Margins:
+    """Every gene's own distribution in a set of profiles.
+
+    Attributes:
+        ordered: the values of each gene, ascending, (n_genes, n).
+        mean, sd: of each gene, (n_genes,); the deviation is exactly 0 for a constant gene.
+    """
+
+    ordered: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Margins:
+        """Of profiles (n, n_genes); sums are in their precision."""
+        n, genes = values.shape
+        ordered = np.empty((genes, n), dtype=np.result_type(values, np.float32))
+        mean, sd = np.empty((2, genes))
+        for chosen in blocks(genes, size=max(1, SORTED // n)):
+            part = ordered[chosen]
+            part[:] = values[:, chosen].T
+            part.sort(axis=1)
+            mean[chosen] = part.mean(axis=1)
+            centred = part - part.mean(axis=1, keepdims=True)
+            sd[chosen] = np.sqrt(np.einsum("ij,ij->i", centred, centred) / (n - 1))
+        sd[ordered[:, 0] == ordered[:, -1]] = 0.0
+        return cls(ordered, mean, sd)
 
 
 def marginals(real: np.ndarray, synthetic: np.ndarray) -> pd.DataFrame:
@@ -190,21 +219,23 @@ def marginals(real: np.ndarray, synthetic: np.ndarray) -> pd.DataFrame:
 
     ``wasserstein``: area between the two distribution functions, in training standard deviations; best 0, null
     about .8 / √n for a Gaussian gene at n profiles a side. ``mean_real``, ``mean_synthetic``, ``sd_real``,
-    ``sd_synthetic``. The numbers of profiles may differ. Memory is that of a block of genes.
+    ``sd_synthetic``. The numbers of profiles may differ. Takes memory for a copy of both sets.
 
     Raises:
         ValueError: if the widths differ, a side has fewer than two profiles, or values are not finite.
     """
     _require_pair(real, synthetic, 2)
-    columns = ("wasserstein", "mean_real", "mean_synthetic", "sd_real", "sd_synthetic")
-    found = {name: np.empty(real.shape[1]) for name in columns}
-    for genes in _blocks(real.shape[1]):
-        found["wasserstein"][genes] = wasserstein(real[:, genes], synthetic[:, genes])
-        for name, side in (("real", real), ("synthetic", synthetic)):
-            part = side[:, genes].astype(np.float64)
-            found[f"mean_{name}"][genes] = mean = part.mean(axis=0)
-            part -= mean
-            found[f"sd_{name}"][genes] = np.sqrt(np.einsum("ij,ij->j", part, part) / (len(part) - 1))
+    return _marginals(Margins.of(real), Margins.of(synthetic))
+
+
+def _marginals(real: Margins, synthetic: Margins) -> pd.DataFrame:
+    found = {
+        "wasserstein": wasserstein_of_ordered(real.ordered, synthetic.ordered),
+        "mean_real": real.mean,
+        "mean_synthetic": synthetic.mean,
+        "sd_real": real.sd,
+        "sd_synthetic": synthetic.sd,
+    }
     if not np.isfinite(found["wasserstein"]).all():
         raise ValueError(
             f"{int((~np.isfinite(found['wasserstein'])).sum())} genes hold NaN or infinite values; marginals need "
@@ -228,7 +259,17 @@ def marginal_agreement(
       profile, and below for worse. In this standardised space it is not carried by genes that are high everywhere,
       as the R² of expression means usually printed is. NaN with fewer than two classes in both sets.
     """
-    table = marginals(real, synthetic)
+    _require_pair(real, synthetic, 2)
+    sides = ((real, real_labels), (synthetic, synthetic_labels))
+    moments = (ClassMoments.of(values, labels) for values, labels in sides)
+    return marginal_agreement_of(Margins.of(real), Margins.of(synthetic), *moments)
+
+
+def marginal_agreement_of(
+    real: Margins, synthetic: Margins, real_moments: ClassMoments, synthetic_moments: ClassMoments
+) -> dict[str, float]:
+    """``marginal_agreement`` from what was found of both sets."""
+    table = _marginals(real, synthetic)
     varies = table["sd_real"] > 0
     ratio = table["sd_synthetic"][varies] / table["sd_real"][varies]
     return {
@@ -237,17 +278,15 @@ def marginal_agreement(
         "mean_error": float((table["mean_real"] - table["mean_synthetic"]).abs().mean()),
         "sd_ratio": float(ratio.median()),
         "sd_error": float(np.abs(np.log2(ratio.clip(1e-3, 1e3))).mean()),
-        "class_mean_r2": _class_mean_r2(real, real_labels, synthetic, synthetic_labels),
+        "class_mean_r2": _class_mean_r2(real_moments, synthetic_moments),
     }
 
 
-def _class_mean_r2(
-    real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, synthetic_labels: np.ndarray
-) -> float:
-    shared = np.intersect1d(real_labels, synthetic_labels)
+def _class_mean_r2(real: ClassMoments, synthetic: ClassMoments) -> float:
+    shared, rows, others = np.intersect1d(real.names, synthetic.names, return_indices=True)
     if len(shared) < 2:
         return float("nan")
-    ours, theirs = class_means(real, real_labels, shared), class_means(synthetic, synthetic_labels, shared)
+    ours, theirs = real.means[rows], synthetic.means[others]
     return float(1 - np.square(ours - theirs).sum() / np.square(ours - ours.mean(axis=0)).sum())
 
 

@@ -74,36 +74,37 @@ def summarise(found: Memberships, k: int) -> dict[str, float]:
 
 
 @one_thread_if_small
-def memberships(real: np.ndarray, synthetic: np.ndarray, k: int, pair: Pair | None = None) -> Memberships:
+def memberships(real: np.ndarray, synthetic: np.ndarray, k: int) -> Memberships:
     """Who lies in whose ball, and who has its nearest neighbour on which side; see ``fidelity``.
 
     Distances are products in float32, within a set once per pair; what lies within their error of a ball's
     radius or of another distance is computed again from float64 differences. Memory is some strips of
     ``BLOCK`` x n distances.
-
-    Args:
-        pair: the two sets, where their distances are measured already.
     """
     if real.ndim != 2 or synthetic.ndim != 2 or real.shape[1] != synthetic.shape[1]:
         raise ValueError(f"expected two arrays of equal width, found shapes {real.shape} and {synthetic.shape}.")
     require_neighbours(real, k)
     require_neighbours(synthetic, k)
-    if pair is None:
-        centre = real.mean(axis=0, dtype=np.float64)
-        ours, theirs = BoundedDistances(real, centre), BoundedDistances(synthetic, centre)
-    else:
-        ours, theirs = pair.bounds()
+    centre = real.mean(axis=0, dtype=np.float64)
+    return memberships_of(BoundedDistances(real, centre), BoundedDistances(synthetic, centre), k)
+
+
+@one_thread_if_small
+def memberships_of(ours: BoundedDistances, theirs: BoundedDistances, k: int) -> Memberships:
+    """``memberships`` of two sets of profiles with bounds of their distances, such as ``Pair.bounds``."""
+    require_neighbours(ours, k)
+    require_neighbours(theirs, k)
     within_ours, within_theirs = ours.smallest_bounds(k), theirs.smallest_bounds(k)
     # squared radii lie between these
     low_ours, low_theirs = within_ours[:, -1], within_theirs[:, -1]
     high_ours = low_ours + ours.slack + ours.slack.max()
     high_theirs = low_theirs + theirs.slack + theirs.slack.max()
 
-    balls_around = np.zeros(len(synthetic), dtype=np.int64)
-    recalled, covered = np.zeros((2, len(real)), dtype=bool)
-    to_theirs, to_ours = np.empty(len(real), np.float32), np.full(len(synthetic), np.inf, np.float32)
+    balls_around = np.zeros(len(theirs), dtype=np.int64)
+    recalled, covered = np.zeros((2, len(ours)), dtype=bool)
+    to_theirs, to_ours = np.empty(len(ours), np.float32), np.full(len(theirs), np.inf, np.float32)
     open_ours, open_theirs = [], []
-    for rows in blocks(len(real)):
+    for rows in blocks(len(ours)):
         bounds = ours.lower(rows, theirs)
         to_theirs[rows] = bounds.min(axis=1)
         np.minimum(to_ours, bounds.min(axis=0), out=to_ours)
@@ -112,7 +113,7 @@ def memberships(real: np.ndarray, synthetic: np.ndarray, k: int, pair: Pair | No
         upper = bounds[i, j] + (ours.slack[rows][i] + theirs.slack[j])
         i += rows.start
         sure = upper < low_ours[i]
-        balls_around += np.bincount(j[sure], minlength=len(synthetic))
+        balls_around += np.bincount(j[sure], minlength=len(theirs))
         covered[i[sure]] = True
         open_ours.append(np.stack([i[~sure], j[~sure]]))
 
@@ -127,7 +128,7 @@ def memberships(real: np.ndarray, synthetic: np.ndarray, k: int, pair: Pair | No
     i, j = np.concatenate(open_ours, axis=1)
     owners, owner = np.unique(i, return_inverse=True)
     inside = ours.exact(i, theirs, j) < ours.exact_kth(owners, ours, k)[owner]
-    balls_around += np.bincount(j[inside], minlength=len(synthetic))
+    balls_around += np.bincount(j[inside], minlength=len(theirs))
     covered[i[inside]] = True
 
     i, j = np.concatenate(open_theirs, axis=1)
@@ -156,8 +157,8 @@ def _apart(own: BoundedDistances, other: BoundedDistances, within: np.ndarray, a
 def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5, pair: Pair | None = None) -> dict[str, float]:
     """Alpha-precision and beta-recall, both integrated, of Alaa et al. (2022), arXiv:2102.08921.
 
-    Arrays as for ``fidelity``, and ``pair`` as for ``memberships``; the space itself serves as the paper's
-    embedding. The alpha-support of a set is the ball around its mean that holds a share alpha of it.
+    Arrays as for ``fidelity``, and ``pair`` where their distances are measured already; the space itself serves as the
+    paper's embedding. The alpha-support of a set is the ball around its mean that holds a share alpha of it.
 
     - ``alpha_precision``: 1 - 2 ∫ |P(a) - a| da, where P(a) is the share of synthetic profiles in the a-support
       of the real ones; best 1, null about 1 - .89 / √n by chance alone. 0 if all lie at the centre, or all outside.
@@ -173,11 +174,11 @@ def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5, pair: Pair | No
     require_neighbours(real, k)
     squares, n = (pair or Pair.of(real, synthetic)).squares(), len(real)
     ours, across = squares[:n, :n], squares[:n, n:]
-    mean_square = ours.mean() / 2  # of the real profiles' distances from their mean
-    outwards = np.sort(_from_centre(ours.mean(axis=1) - mean_square) * n / (n - 1))
-    inner_share = np.searchsorted(outwards, _from_centre(across.mean(axis=0) - mean_square)) / n
+    mean_square = ours.mean(dtype=np.float64) / 2  # of the real profiles' distances from their mean
+    outwards = np.sort(_from_centre(ours.mean(axis=1, dtype=np.float64) - mean_square) * n / (n - 1))
+    inner_share = np.searchsorted(outwards, _from_centre(across.mean(axis=0, dtype=np.float64) - mean_square)) / n
 
-    from_centre = squares[n:, n:].mean(axis=1)  # up to a constant, and in the order of the squares
+    from_centre = squares[n:, n:].mean(axis=1, dtype=np.float64)  # up to a constant, and in the order of the squares
     rank = np.empty(len(synthetic))
     rank[np.argsort(from_centre, kind="stable")] = np.arange(1, len(synthetic) + 1) / len(synthetic)
     np.fill_diagonal(ours, np.inf)

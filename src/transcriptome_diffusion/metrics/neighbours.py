@@ -17,6 +17,8 @@ BLOCK = 512
 NEAR = 0.01
 #: share of a block's pairs beyond which differences of each cost more than products in double precision
 MANY = 0.01
+#: profiles of a pool up to which its distances are kept in double precision
+DOUBLE = 2048
 
 
 def distance_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -46,31 +48,41 @@ def own_distance_blocks(values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]
 
 
 class _Pairs:
-    """Distances between the rows of two arrays."""
+    """Distances between the rows of two arrays; ``centre`` is a point near both, 0 where they are centred already."""
 
-    def __init__(self, a: np.ndarray, b: np.ndarray) -> None:
+    def __init__(self, a: np.ndarray, b: np.ndarray, centre: np.ndarray | None = None) -> None:
         if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
             raise ValueError(f"expected two arrays of equal width, found shapes {a.shape} and {b.shape}.")
         if not a.size or not b.size:
             raise ValueError(f"there are no neighbours in an empty array; the shapes are {a.shape} and {b.shape}.")
-        self.a, self.b, self.centre = a, b, b.mean(axis=0, dtype=np.float64)
-        self.a_norms = self._norms(a)
-        self.b_norms = self.a_norms if a is b else self._norms(b)
-        largest = max(self.a_norms.max(), self.b_norms.max())
-        if not np.isfinite(largest):
+        self.a, self.b = a, b
+        self.centre = b.mean(axis=0, dtype=np.float64) if centre is None else centre
+        self.precision: type[np.floating] = np.float64
+        if np.result_type(a, b, np.float32) == np.float32:
+            self.precision = np.float32
+        self._measure_norms()
+        if self.precision is np.float32 and not max(self.a_norms.max(), self.b_norms.max()) < 1e30:
+            self.precision = np.float64
+            self._measure_norms()
+        if not np.isfinite(self.a_norms).all() or not np.isfinite(self.b_norms).all():
             raise ValueError("distances need finite values; NaN or infinities were found.")
-        single = np.result_type(a, b, np.float32) == np.float32 and largest < 1e30
-        self.precision: type[np.floating] = np.float32 if single else np.float64
 
     def _centred(self, values: np.ndarray, precision: type[np.floating]) -> np.ndarray:
+        if not self.centre.any():
+            return values.astype(precision, copy=False)
         return np.subtract(values, self.centre.astype(precision), dtype=precision)
 
+    def _measure_norms(self) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.a_norms = self._norms(self.a)
+            self.b_norms = self.a_norms if self.a is self.b else self._norms(self.b)
+
     def _norms(self, values: np.ndarray) -> np.ndarray:
-        parts = (self._centred(values[rows], np.float64) for rows in blocks(len(values), size=BLOCK))
+        parts = (self._centred(values[rows], self.precision) for rows in blocks(len(values), size=BLOCK))
         return np.concatenate([np.einsum("ij,ij->i", part, part) for part in parts])
 
     def distances(self, rows: slice, start: int = 0) -> np.ndarray:
-        """From ``rows`` of the first array to all rows of the second from ``start`` on."""
+        """From ``rows`` of the first array to all rows of the second from ``start`` on, float64."""
         found = np.empty((rows.stop - rows.start, len(self.b) - start))
         self.squares(rows, start, found)
         return np.sqrt(found, out=found)
@@ -84,14 +96,19 @@ class _Pairs:
     def _squares(self, x: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         precision = x.dtype.type
         norms = self.a_norms[rows, None] + self.b_norms[columns]
-        found = norms - 2 * (x @ self._centred(self.b[columns], precision).T)
+        found = x @ self._centred(self.b[columns], precision).T
+        found = norms - np.multiply(found, 2, out=found)
         if precision is np.float64:
             # the error of a dot product of g terms is about sqrt(g) roundings
             found[found <= 8 * np.finfo(np.float64).eps * np.sqrt(x.shape[1]) * norms] = 0.0
             return found
         i, j = np.nonzero(found <= NEAR * norms)
         if len(i) > MANY * found.size:  # a collapsed generator, or few genes
-            return self._squares(self._centred(self.a[rows], np.float64), rows, columns)
+            x, y = (self._centred(side, np.float64) for side in (self.a[rows], self.b[columns]))
+            norms = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y)
+            found = norms - 2 * (x @ y.T)
+            found[found <= 8 * np.finfo(np.float64).eps * np.sqrt(x.shape[1]) * norms] = 0.0
+            return found
         found[i, j] = exact_squares(self.a, i + rows.start, self.b, j + columns.start)
         return found
 
@@ -99,24 +116,48 @@ class _Pairs:
 class Pool:
     """All pairs of some profiles (n, n_genes), measured once; subsets are then compared without their genes.
 
-    Takes memory for n² float64.
+    Takes memory for a copy of the profiles and n² values, of single precision where there are more than ``DOUBLE``.
 
     Attributes:
-        values: the profiles.
+        values: the profiles around ``centre``, in single precision if they have it.
         squares: squared distances as those of ``distance_blocks``, (n, n).
         errors: the true square of i and j lies within ``errors[i] + errors[j]`` of ``squares[i, j]``, (n,).
-
-    Raises:
-        ValueError: as ``distance_blocks``.
     """
 
-    def __init__(self, values: np.ndarray) -> None:
-        pairs = _Pairs(values, values)
-        self.values, self.squares = values, np.empty((len(values), len(values)))
-        for rows in blocks(len(values), size=BLOCK):
-            pairs.squares(rows, rows.start, self.squares[rows, rows.start :])
-            self.squares[rows.start :, rows] = self.squares[rows, rows.start :].T
-        self.errors = error_share(values.shape[1]) * pairs.a_norms
+    values: np.ndarray
+    squares: np.ndarray
+    errors: np.ndarray
+    centre: np.ndarray
+
+    def __init__(self, *parts: np.ndarray, known: Pool | None = None) -> None:
+        """Measure the rows of ``parts``.
+
+        Args:
+            known: a pool whose profiles come before these; its pairs are not measured again.
+
+        Raises:
+            ValueError: as ``distance_blocks``.
+        """
+        m = 0 if known is None else len(known.values)
+        # whole numbers, so that ties of values on a grid remain ties; 0 for most standardised genes
+        self.centre = np.rint(parts[0].mean(axis=0)) if known is None else known.centre
+        dtype = np.result_type(*parts, self.centre.dtype, np.float32)
+        self.values = np.empty((m + sum(map(len, parts)), len(self.centre)), dtype=dtype)
+        if known is not None:
+            self.values[:m] = known.values
+        ends = np.cumsum([m, *(len(part) for part in parts)])
+        for start, stop, part in zip(ends[:-1], ends[1:], parts, strict=True):
+            np.subtract(part, self.centre, out=self.values[start:stop])
+        pairs = _Pairs(self.values, self.values, np.zeros(1))
+        small = len(self.values) <= DOUBLE
+        self.squares = np.empty((len(self.values),) * 2, dtype=np.float64 if small else pairs.precision)
+        if known is not None:
+            self.squares[:m, :m] = known.squares
+        for rows in [*blocks(m, size=BLOCK), *blocks(len(self.values), m, BLOCK)]:
+            start = max(rows.start, m)
+            pairs.squares(rows, start, self.squares[rows, start:])
+            self.squares[start:, rows] = self.squares[rows, start:].T
+        self.errors = error_share(self.values.shape[1]) * pairs.a_norms
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +231,7 @@ def neighbour_distances(values: np.ndarray, k: int) -> np.ndarray:
     return np.sort(nearest, axis=1)
 
 
-def require_neighbours(values: np.ndarray, k: int) -> None:
+def require_neighbours(values: np.ndarray | BoundedDistances, k: int) -> None:
     """Raise a ValueError unless every row of ``values`` has ``k`` other rows."""
     if not 1 <= k < len(values):
         raise ValueError(

@@ -22,7 +22,7 @@ class ClassifierOptions(Options):
     hidden: list[PositiveInt] = Field(default=[256, 64], min_length=1, description="widths of the layers")
     dropout: float = Field(default=0.5, ge=0, lt=1)
     epochs: int = Field(default=100, ge=1, description="at most; validation decides")
-    patience: int = Field(default=10, ge=1, description="epochs without a better validation loss")
+    patience: int = Field(default=5, ge=1, description="epochs without a better validation loss")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0, lt=1)
@@ -97,6 +97,9 @@ class PaperProtocolOptions(Options):
     neighbours: int = Field(default=10, ge=1, description="k of precision, recall, density and coverage")
     drawings: int = Field(default=5, ge=1, description="of one training, from which mean and deviation are taken")
     classifiers: int = Field(default=15, ge=1, description="of reverse validation, each on a drawing of its own")
+    steps: list[PositiveInt] = Field(
+        default=[], description="of DDPM and DDIM, beside those of their own blocks; without reverse validation"
+    )
     most_apart: dict[Literal["max_abs", "standard"], PositiveInt] = Field(
         default={"max_abs": 2048, "standard": 4096},
         description="rows of adversarial accuracy, by scaling",

@@ -22,15 +22,18 @@ from transcriptome_diffusion.metrics.biology import differential, gene_sets
 from transcriptome_diffusion.metrics.biology.coexpression import Modules
 from transcriptome_diffusion.metrics.biology.findings import Findings
 from transcriptome_diffusion.metrics.distances import PrincipalAxes
-from transcriptome_diffusion.metrics.neighbours import nearest, neighbour_distances
+from transcriptome_diffusion.metrics.neighbours import Pool, nearest, neighbour_distances
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.registry import SPACES
+from transcriptome_diffusion.metrics.statistics import thinned_rows
 from transcriptome_diffusion.metrics.utility import MAX_INPUTS, Projection, TissueFeatures
 
 logger = logging.getLogger(__name__)
 
 KIND = "evaluation_reference"
+#: profiles of a set, and genes, that stand for all of larger ones where pairs of them are compared
+MOST = 4096
 SPLITS = ("train", "validation", "test")
 #: parts of a ``ProfileSet`` that are text, on disk numbers of their categories
 TEXTS = ("labels", "donors", "conditions")
@@ -134,6 +137,28 @@ class SpaceReference:
         values = self.scaler(_sound(profiles, self.genes))
         return _measured(values, profiles, self.axes, self.features, self.label, self.contrast)
 
+    def sample(self, profiles: ProfileSet) -> ProfileSet:
+        """At most ``MOST`` of the profiles, of every class its share; they stand for all where pairs are compared."""
+        if len(profiles.labels) <= MOST:
+            return profiles
+        return profiles.take(thinned_rows(profiles.labels, MOST))
+
+    @cached_property
+    def sampled(self) -> dict[str, ProfileSet]:
+        """``sample`` of the real profiles, by the names of ``SPLITS``."""
+        return {split: self.sample(getattr(self, split)) for split in SPLITS}
+
+    @cached_property
+    def pool(self) -> Pool:
+        """All pairs of the profiles in ``sampled``."""
+        return Pool(*(part.values for part in self.sampled.values()))
+
+    @cached_property
+    def correlated(self) -> np.ndarray:
+        """Columns of the genes whose correlations are compared: all, or ``MOST`` at random, the same for every set."""
+        genes = len(self.genes)
+        return np.arange(genes) if genes <= MOST else np.sort(np.random.default_rng(0).choice(genes, MOST, False))
+
     def groups_of(self, profiles: ProfileSet, labels: np.ndarray) -> differential.Groups:
         """Means and variances of the groups ``labels`` (n,) in the log unit."""
         return differential.Groups.of(profiles.values, labels).rescaled(self.scaler.scale)
@@ -150,14 +175,14 @@ class SpaceReference:
             return None
         return self.groups_of(self.test, differential.joint_labels(self.test.labels, self.test.conditions))
 
-    def findings_of(self, profiles: ProfileSet) -> Findings:
-        """Network, differences between classes and attributions of profiles."""
-        return Findings.of(profiles.values, profiles.labels, self.scaler.scale)
+    def findings_of(self, values: np.ndarray, labels: np.ndarray) -> Findings:
+        """Network, differences between classes and attributions of profiles (n, n_genes) and their classes (n,)."""
+        return Findings.of(values, labels, self.scaler.scale)
 
     @cached_property
     def test_findings(self) -> Findings:
         """``findings_of`` the test profiles."""
-        return self.findings_of(self.test)
+        return self.findings_of(self.test.values, self.test.labels)
 
     @cached_property
     def test_gene_set_scores(self) -> np.ndarray:

@@ -19,9 +19,10 @@ from transcriptome_diffusion.metrics.membership import NORMAL, loss_attack
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import halves
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
-from transcriptome_diffusion.metrics.reference import EvaluationReference, SpaceReference
+from transcriptome_diffusion.metrics.reference import MOST, EvaluationReference, SpaceReference
 from transcriptome_diffusion.metrics.refit import score_refit
 from transcriptome_diffusion.metrics.registry import NO_RECONSTRUCTOR, select
+from transcriptome_diffusion.metrics.statistics import thinned_rows
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +70,10 @@ def score_generator(
     """
     tables = _score_space(name, landmarks, reference, options, "landmarks")
     for reconstructor, load in transcriptomes.items():
+        gc.freeze()  # what is there now is not searched below, which would take a quarter of a second
         tables += _score_space(name, load(), reference, options, "transcriptome", reconstructor)
         gc.collect()  # an AnnData refers to itself; the next is loaded when this one is gone
+        gc.unfreeze()
     if not tables:
         logger.info("%s: no profiles, so no scores", name)
     return _together(tables)
@@ -105,6 +108,8 @@ def _score_space(
 
 
 def _score_run(part: ad.AnnData, reference: SpaceReference, options: EvaluationOptions, space: str) -> pd.DataFrame:
+    if space != "landmarks" and part.n_obs > MOST:
+        part = part[thinned_rows(part.obs[options.label].astype(str).to_numpy(), MOST)]
     profiles = reference.measure(part)
     found = compare(profiles, profiles, reference, options, space)
     if space != "landmarks":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.stats
 
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
@@ -91,7 +93,12 @@ def bootstrap(
 
 
 def bootstrap_mean(
-    sides: Sequence[tuple[np.ndarray, np.ndarray]], *, draws: int = 1000, level: float = 0.95, seed: int = 0
+    sides: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    classes: np.ndarray | None = None,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """``bootstrap`` of the mean over ``sides`` of each side's mean, whose units are drawn independently; much faster.
 
@@ -99,28 +106,53 @@ def bootstrap_mean(
 
     Args:
         sides: values (n,) and the unit (donor) of each, (n,); a unit's values may differ in number.
+        classes: of the values, (n,); the mean of a side is then that over classes of the mean of each class that was
+            drawn, such as the balanced accuracy.
 
     Raises:
         ValueError: if there is not one unit per value.
     """
-    rng = np.random.default_rng(seed)
     value, drawn, influences, least = 0.0, np.zeros(draws), [], LEAST
-    for values, clusters in sides:
+    for side, (values, clusters) in enumerate(sides):
         if len(values) != len(clusters):
             raise ValueError(f"expected the donor of each of {len(values)} rows, found {len(clusters)} donors.")
-        _, codes = np.unique(clusters, return_inverse=True)
-        sums, counts = np.bincount(codes, values), np.bincount(codes)
-        units, mean = len(sums), sums.sum() / counts.sum()
-        value += mean / len(sides)
+        codes, of = _codes(clusters), np.zeros(len(values), int) if classes is None else _codes(classes)
+        shape = codes.max() + 1, of.max() + 1
+        places = codes * shape[1] + of
+        sums, counts = (
+            np.bincount(places, weights, shape[0] * shape[1]).reshape(shape)
+            for weights in (values, np.ones(len(values)))
+        )
+        units, (whole_sum, whole_count) = shape[0], (sums.sum(axis=0), counts.sum(axis=0))
+        value += float(_mean_of_classes(whole_sum, whole_count)) / len(sides)
         least = min(least, units)
         if units > 1:
-            weights = rng.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
-            drawn += (weights @ sums) / (weights @ counts) / len(sides)
-            left_out = (sums.sum() - sums) / (counts.sum() - counts)
+            weights = _resampled(units, draws, seed, side)
+            drawn += _mean_of_classes(weights @ sums, weights @ counts) / len(sides)
+            left_out = _mean_of_classes(whole_sum - sums, whole_count - counts)
             influences.append((left_out.mean() - left_out) / len(sides))
     if least < LEAST:
         return Interval(value, np.nan, np.nan, _too_few(least))
     return _bca(value, drawn, np.concatenate(influences), level)
+
+
+def _codes(names: np.ndarray) -> np.ndarray:
+    """The place of each name among the different ones, (n,)."""
+    return np.asarray(pd.factorize(names)[0])
+
+
+def _mean_of_classes(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean over classes, the last axis, of sum / count, of those with a count."""
+    there = counts > 0.5
+    return np.divide(sums, counts, out=np.zeros_like(sums), where=there).sum(axis=-1) / there.sum(axis=-1)
+
+
+@functools.lru_cache(maxsize=4)
+def _resampled(units: int, draws: int, seed: int, side: int) -> np.ndarray:
+    """How often each unit is drawn when ``units`` are drawn with replacement, (draws, units) float64."""
+    drawn = np.random.default_rng([seed, side]).integers(units, size=(draws, units))
+    drawn += np.arange(draws)[:, None] * units
+    return np.bincount(drawn.ravel(), minlength=draws * units).reshape(draws, units).astype(np.float64)
 
 
 def share_interval(share: float, units: int, level: float = 0.95) -> Interval:
@@ -233,6 +265,18 @@ def matched_rows(sides: Sequence[np.ndarray], wanted: Mapping[Any, int], rng: np
     return [np.concatenate(taken) for taken in chosen]
 
 
+def thinned_rows(labels: np.ndarray, most: int) -> np.ndarray:
+    """Rows of at most ``most`` or so profiles, given by their labels (n,): of every class its share, at random.
+
+    All rows where there are no more; the same rows in every call.
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    names, counts = np.unique(labels, return_counts=True)
+    wanted = dict(zip(names, np.maximum(counts * most // len(labels), 1), strict=True))
+    return np.sort(matched_rows([labels], wanted, np.random.default_rng(0))[0])
+
+
 # --------------------------------------------------------------------------------- moments and distributions
 def class_means(values: np.ndarray, labels: np.ndarray, classes: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Mean profile of each of ``classes``, (n_classes, n_genes) float64."""
@@ -247,14 +291,21 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def wasserstein(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 distance between the columns of x (n, k) and y (m, k), (k,) float64.
+    """Wasserstein-1 distance between the columns of x (n, k) and y (m, k), (k,) float64."""
+    return wasserstein_of_ordered(np.sort(x.T, axis=1), np.sort(y.T, axis=1))
+
+
+def wasserstein_of_ordered(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """``wasserstein`` of the rows of x (k, n) and y (k, m), each ascending.
 
     The area between the two distribution functions. Both quantile functions are steps whose ends depend on n and m
-    alone, so that one set of steps serves all columns, unlike ``scipy.stats.wasserstein_distance``.
+    alone, so that one set of steps serves all rows, unlike ``scipy.stats.wasserstein_distance``.
     """
-    n, m = len(x), len(y)
+    n, m = x.shape[1], y.shape[1]
+    if n == m:
+        difference = x - y
+        return np.abs(difference, out=difference).mean(axis=1).astype(np.float64)
     ends = np.unique(np.concatenate([np.arange(n + 1) * m, np.arange(m + 1) * n]))  # in units of 1 / (n m): exact
     starts, widths = ends[:-1], np.diff(ends) / (n * m)
-    ours, theirs = (np.sort(side.T, axis=1) for side in (x, y))
-    gap = np.subtract(ours[:, starts // m], theirs[:, starts // n], dtype=np.float64)
+    gap = np.subtract(x[:, starts // m], y[:, starts // n], dtype=np.float64)
     return np.abs(gap, out=gap) @ widths

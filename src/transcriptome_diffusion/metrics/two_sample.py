@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 import scipy.stats
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from transcriptome_diffusion.metrics.distances import PrincipalAxes
 from transcriptome_diffusion.metrics.neighbours import Pair
+from transcriptome_diffusion.metrics.span import axes_in_span, products
 from transcriptome_diffusion.metrics.statistics import auc
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
@@ -24,7 +23,7 @@ LEAST = 25
 #: a synthetic profile this much nearer to a real one than real ones are to each other counts as its copy
 NEAR = 0.5
 #: bins of an input of the boosted trees
-BINS = 63
+BINS = 31
 
 #: something known of the rows of both sides, or not
 Known = tuple[np.ndarray, np.ndarray] | None
@@ -89,21 +88,19 @@ def classifier_tests(
         few = _undefined(f"{min(len(real), len(synthetic))} profiles, fewer than {LEAST}")
         return dict.fromkeys(classifiers, few)
     is_synthetic = np.repeat([0, 1], [len(real), len(synthetic)])
-    together = _together(real, synthetic, strata, donors, seed, pair)
-    inputs = _inputs(np.concatenate([real, synthetic]))
+    squares = (pair or Pair.of(real, synthetic)).squares()
+    together = _together(squares, len(real), strata, donors, seed)
+    inputs = np.concatenate([real, synthetic]) if real.shape[1] <= MAX_INPUTS else _components(squares)
     splits = list(_splits(is_synthetic, together, strata, folds, seed))
     fits = {"logistic": _logistic(logistic_c), "boosted": _boosted(seed)}
     seen = {name: _binned(inputs) if name == "boosted" else inputs for name in classifiers}
     return {name: _cross_validated(fits[name], seen[name], is_synthetic, splits) for name in classifiers}
 
 
-def _together(
-    real: np.ndarray, synthetic: np.ndarray, strata: Known, donors: Known, seed: int, pair: Pair | None = None
-) -> np.ndarray:
-    """One number per row, real rows first; rows that must not be split have the same."""
-    n, rng = len(real), np.random.default_rng(seed)
-    distances = np.sqrt((pair or Pair.of(real, synthetic)).squares())
-    apart = distances[:n, :n] + np.diag(np.full(n, np.inf))
+def _together(squares: np.ndarray, n: int, strata: Known, donors: Known, seed: int) -> np.ndarray:
+    """One number per row, real rows (the first n) first; rows that must not be split have the same."""
+    rng, distances = np.random.default_rng(seed), np.sqrt(squares)
+    apart = distances[:n, :n] + np.diag(np.full(n, np.inf, squares.dtype))
     typical = float(np.median(apart.min(axis=1)))
     is_real = np.arange(len(distances)) < n
     across = is_real[:, None] != is_real
@@ -132,16 +129,10 @@ def _together(
     return sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
-def _inputs(values: np.ndarray) -> np.ndarray:
-    if values.shape[1] <= MAX_INPUTS:
-        return values
-    if len(values) > 2 * MAX_INPUTS:
-        return PrincipalAxes.fit(values, MAX_INPUTS, iterations=1)(values)
-    centred = values - values.mean(axis=0, dtype=np.float64).astype(values.dtype)
-    gram = (centred @ centred.T).astype(np.float64)
-    n = len(values)
-    variances, vectors = scipy.linalg.eigh(gram, subset_by_index=(max(0, n - MAX_INPUTS), n - 1))
-    return vectors * np.sqrt(variances.clip(min=0))
+def _components(squares: np.ndarray) -> np.ndarray:
+    """Principal components of both sides together, from their squared distances (n, n)."""
+    variances, vectors = axes_in_span(products(squares, squares), MAX_INPUTS)
+    return vectors * np.sqrt(variances)
 
 
 def _binned(inputs: np.ndarray) -> np.ndarray:
@@ -218,7 +209,9 @@ def _cross_validated(
     areas, variances, null_variances = [], [], []
     for train, test in splits:
         # some hundred profiles: threads, also those of the trees, wait for each other more than they work
-        with threadpool_limits(1):
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.resetwarnings()  # scikit-learn sets all filters anew for every input that it bins: one is enough
+            warnings.simplefilter("default")
             scores = fit(inputs[train], labels[train])(inputs[test])
         area, variance = auc(scores, labels[test])
         positives = int(labels[test].sum())

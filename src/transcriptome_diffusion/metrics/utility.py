@@ -8,15 +8,14 @@ from itertools import pairwise
 from typing import Self
 
 import numpy as np
-import scipy.stats
 import torch
 from torch import Tensor, nn
 
 from transcriptome_diffusion.devices import resolve_device, torch_threads
-from transcriptome_diffusion.expression.covariance import leading_axes, principal_axes
 from transcriptome_diffusion.metrics.bounded import blocks
 from transcriptome_diffusion.metrics.options import ClassifierOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
+from transcriptome_diffusion.metrics.span import axes_in_span, products, random_basis
 from transcriptome_diffusion.metrics.statistics import auc
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
@@ -98,11 +97,19 @@ def reverse_validation(
 
 @one_thread_if_small
 def predict(
-    train: ProfileSet, validation: ProfileSet, test: ProfileSet, options: ClassifierOptions
+    train: ProfileSet,
+    validation: ProfileSet,
+    test: ProfileSet,
+    options: ClassifierOptions,
+    squares: Sequence[np.ndarray] | None = None,
 ) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
     """The predictions behind ``reverse_validation``: sorted classes, and (n_test, n_classes) probabilities per run.
 
     ``mlp`` has a run per seed, ``logistic`` one. For intervals over donors and accuracies per tissue.
+
+    Args:
+        squares: squared distances of the three sets to ``train``, (n, n_train) each, where they are measured already;
+            of many genes the classifiers' inputs are then found from these.
 
     Raises:
         ValueError: as ``reverse_validation``.
@@ -112,8 +119,11 @@ def predict(
     if len(classes) < 2:  # there is nothing to learn, and every answer is this class
         certain = np.ones((len(test.labels), len(classes)))
         return classes, {"mlp": [certain] * len(options.seeds), "logistic": [certain]}
-    project = _projection(train.values)
-    inputs, seen, unseen = (project(part.values) for part in (train, validation, test))
+    if squares is not None and _is_wide(train.values):
+        inputs, seen, unseen = _coordinates(squares)
+    else:
+        project = _projection(train.values)
+        inputs, seen, unseen = (project(part.values) for part in (train, validation, test))
     # validation profiles of classes that the classifier does not know cannot guide it
     known = np.isin(validation.labels, classes)
     seen, seen_codes = seen[known], np.searchsorted(classes, validation.labels[known])
@@ -322,23 +332,33 @@ def _network(widths: Sequence[int], dropout: float, layers: Sequence[Tensor]) ->
     return network.eval()
 
 
+def _is_wide(train: np.ndarray) -> bool:
+    return train.shape[1] > min(MAX_INPUTS, WIDE * len(train))
+
+
 def _projection(train: np.ndarray) -> Projection:
-    n, genes = train.shape
-    if genes <= min(MAX_INPUTS, WIDE * n):
+    if not _is_wide(train):
         return Projection()
-    centre = train.mean(axis=0, dtype=np.float64)
-    if n > 2 * MAX_INPUTS:  # in float32, and one pass is enough for a subspace
-        _, axes = leading_axes(train - centre.astype(train.dtype), MAX_INPUTS, iterations=1)
-    else:
-        axes = principal_axes(train - centre, MAX_INPUTS)[1][:, :MAX_INPUTS]
-    if not axes.shape[1]:  # all profiles are the same
+    centre = train.mean(axis=0, dtype=np.float64).astype(train.dtype)
+    centred = train - centre
+    variances, vectors = axes_in_span(centred @ centred.T, MAX_INPUTS)
+    if not len(variances):  # all profiles are the same
         return Projection()
-    axes = axes @ _random_basis(axes.shape[1]).astype(axes.dtype)
-    return Projection(centre.astype(train.dtype), axes.astype(train.dtype))
+    weights = (vectors / np.sqrt(variances)) @ random_basis(len(variances))
+    return Projection(centre, centred.T @ weights.astype(train.dtype))
 
 
-def _random_basis(size: int) -> np.ndarray:
-    return scipy.stats.ortho_group.rvs(size, random_state=0) if size > 1 else np.ones((size, size))
+def _coordinates(squares: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Of training, validation and test profiles what ``_projection`` gives, from their distances to the first."""
+    gram = products(squares[0], squares[0])
+    variances, vectors = axes_in_span(gram, MAX_INPUTS)
+    if not len(variances):
+        return [np.zeros((len(part), 1), dtype=np.float32) for part in squares]
+    basis = random_basis(len(variances))
+    weights = ((vectors / np.sqrt(variances)) @ basis).astype(gram.dtype)
+    others = [products(part, squares[0]) @ weights for part in squares[1:]]
+    parts = [(vectors * np.sqrt(variances)) @ basis, *others]
+    return [np.ascontiguousarray(part, dtype=np.float32) for part in parts]
 
 
 def _logistic(inputs: np.ndarray, codes: np.ndarray, unseen: np.ndarray, c: float) -> np.ndarray:

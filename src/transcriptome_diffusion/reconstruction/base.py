@@ -24,7 +24,7 @@ from transcriptome_diffusion.expression.profiles import (
 )
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.memory import require_memory
-from transcriptome_diffusion.reconstruction.residuals import ResidualModel, thin
+from transcriptome_diffusion.reconstruction.residuals import ResidualModel, spread_evenly
 from transcriptome_diffusion.reconstruction.ridge import Spectrum, decompose
 
 logger = logging.getLogger(__name__)
@@ -44,26 +44,18 @@ class PairedProfiles:
 
     Attributes:
         landmarks: (n, n_landmarks). expression: (n, n_genes), all genes.
-        donors, labels: (n,).
+        donors: (n,).
     """
 
     landmarks: np.ndarray
     expression: np.ndarray
     donors: np.ndarray
-    labels: np.ndarray
 
     @classmethod
-    def of(cls, landmarks: ad.AnnData, expression: ad.AnnData, label: str) -> Self:
-        """Without copies. Without a column of donors every profile is its own; without labels all have the same."""
+    def of(cls, landmarks: ad.AnnData, expression: ad.AnnData) -> Self:
+        """Without copies. Without a column of donors every profile is its own."""
         donors = expression.obs.get("donor", expression.obs_names.to_series()).astype(str).to_numpy()
-        return cls(dense(landmarks), dense(expression), donors, labels_of(expression, label))
-
-
-def labels_of(profiles: ad.AnnData, label: str) -> np.ndarray:
-    """The column ``label`` as strings, (n,); empty strings if there is no such column."""
-    if label in profiles.obs:
-        return profiles.obs[label].astype(str).to_numpy()
-    return np.full(profiles.n_obs, "", dtype=object)
+        return cls(dense(landmarks), dense(expression), donors)
 
 
 def decompose_landmarks(landmarks: ad.AnnData) -> Spectrum:
@@ -165,9 +157,7 @@ class Reconstructor(ABC):
         _require_pairs("", landmarks, expression, unit)
         needed = cls._memory_to_fit(expression, validation_expression, landmarks.n_vars, options)
         what = f"fitting reconstructor {cls.name!r} to {expression.n_obs} x {expression.n_vars} values"
-        require_memory(
-            what, needed, "Lower `residuals.profiles_per_label`, or raise `min_expressed_share` of the ingestion."
-        )
+        require_memory(what, needed, "Lower `residuals.profiles`, or raise `min_expressed_share` of the ingestion.")
         require_same_genes(validation_landmarks, landmarks.var_names, f"reconstructor {cls.name!r}")
         require_same_genes(validation_expression, expression.var_names, f"reconstructor {cls.name!r}")
         _require_pairs("validation ", validation_landmarks, validation_expression, unit)
@@ -177,9 +167,9 @@ class Reconstructor(ABC):
             unit=unit,
             settings=options.model_dump(mode="json"),
         )
-        label, targets = options.residuals.label, np.flatnonzero(model.targets)
-        training = PairedProfiles.of(landmarks, expression, label)
-        validation = PairedProfiles.of(validation_landmarks, validation_expression, label)
+        targets = np.flatnonzero(model.targets)
+        training = PairedProfiles.of(landmarks, expression)
+        validation = PairedProfiles.of(validation_landmarks, validation_expression)
         if (training.landmarks.max(axis=0) == training.landmarks.min(axis=0)).all():
             raise ValueError("no landmark gene varies among the training profiles; nothing can be learnt.")
         if not len(targets):
@@ -198,8 +188,8 @@ class Reconstructor(ABC):
     ) -> None:
         """Train, and learn how held-out profiles differ from their reconstructions."""
         training_residuals = self.train(training, validation, spectrum, options)
-        most, targets = options.residuals.profiles_per_label, np.flatnonzero(self.targets)
-        rows, held_out = thin(training.labels, most), thin(validation.labels, most)
+        most, targets = options.residuals.profiles, np.flatnonzero(self.targets)
+        rows, held_out = (spread_evenly(len(part.landmarks), most) for part in (training, validation))
         if training_residuals is None:
             rows = rows[:0]
         residuals = np.empty((len(rows) + len(held_out), len(targets)), dtype=np.float32)
@@ -209,8 +199,7 @@ class Reconstructor(ABC):
         others[:] = validation.expression[np.ix_(held_out, targets)]
         others -= self.outputs.undo(self.predict(landmarks))
         others /= self.outputs.scale
-        labels = np.concatenate([training.labels[rows], validation.labels[held_out]])
-        found = ResidualModel.fit(spectrum, training.donors, rows, landmarks, residuals, labels, options.residuals)
+        found = ResidualModel.fit(spectrum, training.donors, rows, landmarks, residuals, options.residuals)
         if found is not None:
             self.residuals, self.record["residuals"] = found
 
@@ -224,10 +213,8 @@ class Reconstructor(ABC):
         cls, expression: ad.AnnData, validation_expression: ad.AnnData, landmarks: int, options: Any
     ) -> float:
         """Bytes that ``fit`` takes at its peak: weights, spectrum, residuals, a block of targets."""
-        (n, genes), most = expression.shape, options.residuals.profiles_per_label
-        kept = sum(
-            len(thin(labels_of(part, options.residuals.label), most)) for part in (expression, validation_expression)
-        )
+        (n, genes), most = expression.shape, options.residuals.profiles
+        kept = min(n, most) + min(validation_expression.n_obs, most)
         precision = 4 if n > 2 * landmarks else 8
         weights, spectrum = (4 + precision) * landmarks * genes, 3 * 8 * n * landmarks
         return weights + spectrum + 4 * kept * genes + 2 * precision * n * min(genes, 2048)
@@ -240,8 +227,7 @@ class Reconstructor(ABC):
         Args:
             profiles: (n, n_landmarks) in the unit of training; any sample table, but see ``noise_seed``.
             noise_seed: None for the conditional mean, which varies less than real profiles do; with a seed,
-                residuals as held-out profiles have them are added to the targets, by the label that the options
-                name. Profiles of an unknown or missing label get residuals with the covariance of all labels.
+                residuals as held-out profiles have them are added to the targets.
 
         Raises:
             ValueError: if genes or unit are not those of training, values are not finite, or noise is asked of
@@ -267,14 +253,13 @@ class Reconstructor(ABC):
         landmarks = dense(profiles)
         values[:, self.genes.index.get_indexer(self.landmarks)] = landmarks
         targets = np.flatnonzero(self.targets)
-        labels = labels_of(profiles, self.settings["residuals"]["label"])
         rng = np.random.default_rng(noise_seed)
         for start in range(0, profiles.n_obs, BATCH):
             rows = slice(start, start + BATCH)
             standardised = self.inputs(landmarks[rows])
             predicted = self.predict(standardised)
             if noise_seed is not None and self.residuals is not None:
-                predicted += self.residuals.draw(standardised, labels[rows], rng)
+                predicted += self.residuals.draw(standardised, rng)
             values[rows, targets] = self.outputs.undo(predicted)
         whole = make_profiles(values, profiles.obs, self.genes, self.unit, profiles.uns.get("generator"))
         whole.uns["reconstructor"] = {"name": self.name, "settings": self.settings}
@@ -292,7 +277,6 @@ class Reconstructor(ABC):
             "genes": genes_to_json(self.genes),
             "settings": self.settings,
             "record": self.record,
-            "residuals": None,
         }
         tensors = {
             "input_mean": self.inputs.mean,
@@ -302,7 +286,6 @@ class Reconstructor(ABC):
             **{f"model.{name}": value for name, value in self.state().items()},
         }
         if self.residuals is not None:
-            description["residuals"] = {"label": self.residuals.label, "labels": list(self.residuals.labels)}
             tensors |= {f"residuals.{name}": value for name, value in self.residuals.state().items()}
         write_model(Path(folder), description, tensors)
 
@@ -323,8 +306,8 @@ class Reconstructor(ABC):
         )
         model.inputs = GeneScaler(tensors["input_mean"], tensors["input_scale"])
         model.outputs = GeneScaler(tensors["output_mean"], tensors["output_scale"])
-        if (description := found["residuals"]) is not None:
-            model.residuals = ResidualModel.restore(description, _named("residuals.", tensors))
+        if residuals := _named("residuals.", tensors):
+            model.residuals = ResidualModel(**residuals)
         model.restore(_named("model.", tensors))
         return model
 

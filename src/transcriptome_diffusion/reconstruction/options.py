@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
@@ -12,18 +12,16 @@ from transcriptome_diffusion.options import Options, TrainingOptions
 class ResidualOptions(Options):
     """The residual noise that a reconstruction can add."""
 
-    label: str = Field(default="tissue", description="column whose categories have residual correlations of their own")
-    pooling: float = Field(
-        default=60.0, ge=0, description="profiles at which a label's own residuals weigh as much as those of all labels"
-    )
+    renamed: ClassVar[dict[str, str]] = {"profiles_per_label": "profiles"}
+
     shrinkage: float = Field(
         default=0.5,
         ge=0,
         le=1,
         description="of the covariance of the residuals, as a share of Ledoit and Wolf's, which loses modules of genes",
     )
-    profiles_per_label: int = Field(
-        default=100, ge=2, description="at most, of training and of validation profiles; more cost memory"
+    profiles: int = Field(
+        default=2000, ge=3, description="at most, of training and of validation, that residuals are drawn from"
     )
 
 

@@ -137,7 +137,10 @@ def cost(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside(name: str, table: pd.DataFrame, cohort: str | None) -> pd.DataFrame:
-    """``table`` with the paper's values in the column ``published``; without a cohort of the paper, as it is.
+    """``table`` with the paper's values in the column ``published``; as it is, where there are none for it.
+
+    The paper's indicators stand beside those of its own protocol alone, and beside costs: no other table compares with
+    them. Values that the paper gives without a number of sampling steps stand beside every number of steps.
 
     Args:
         name: of the table, as above. cohort: ``gtex`` or ``tcga``; None where the data are another.
@@ -145,12 +148,17 @@ def beside(name: str, table: pd.DataFrame, cohort: str | None) -> pd.DataFrame:
     Raises:
         ValueError: if two published values fall on one row.
     """
-    if cohort is None:
+    known = published()
+    known = known[(known["table"] == name) & (known["cohort"] == cohort)].rename(columns={"value": "published"})
+    if known.empty:
         return table
     keys = [key for key in KEYS if key in table]
-    known = published()
-    known = known.loc[(known["table"] == name) & (known["cohort"] == cohort), [*keys, "value"]]
-    return table.merge(known.rename(columns={"value": "published"}), "left", keys, validate="many_to_one")
+    found = table.merge(known[[*keys, "published"]], "left", keys, validate="many_to_one")
+    if "steps" in keys:
+        keys.remove("steps")
+        known = known.loc[known["steps"].isna(), [*keys, "published"]]
+        found["published"] = found["published"].fillna(table.merge(known, "left", keys)["published"])
+    return found
 
 
 def published() -> pd.DataFrame:
@@ -160,11 +168,11 @@ def published() -> pd.DataFrame:
 
 
 # ------------------------------------------------------------------------------------------ the figures
-def steps_figure(table: pd.DataFrame, reference: str = "train") -> go.Figure:
+def steps_figure(table: pd.DataFrame, reference: str = "test") -> go.Figure:
     """The effect of more steps: recall, adversarial accuracy, Fréchet distance and seconds of each sampler by steps.
 
     Args:
-        table: of ``samplers``; published values are drawn as open markers.
+        table: of ``samplers``.
     """
     wanted = ("recall", "adversarial_accuracy", "frechet_classifier", "frechet_pca", "seconds_per_1000")
     table = table[table["reference"].isin([reference, NO_REFERENCE])]
@@ -174,21 +182,13 @@ def steps_figure(table: pd.DataFrame, reference: str = "train") -> go.Figure:
     for column, panel in enumerate(panels.values(), 1):
         place: dict[str, Any] = {"row": 1, "col": column}
         for i, (name, line) in enumerate(panel.dropna(subset="steps").groupby("generator", sort=False)):
-            look: dict[str, Any] = {"x": line["steps"].astype(int), "showlegend": column == 1, "legendgroup": str(name)}
-            colour = PALETTE[i]
             figure.add_trace(
                 go.Scatter(
-                    y=line["mean"], error_y={"array": line["sd"].fillna(0), "thickness": 1}, name=str(name),
-                    mode="lines+markers", line={"color": colour}, **look,
+                    x=line["steps"].astype(int), y=line["mean"],
+                    error_y={"array": line["sd"].fillna(0), "thickness": 1}, name=str(name),
+                    mode="lines+markers", line={"color": PALETTE[i]}, showlegend=column == 1, legendgroup=str(name),
                 ), **place,
             )  # fmt: skip
-            if "published" in line and line["published"].notna().any():
-                figure.add_trace(
-                    go.Scatter(
-                        y=line["published"], name=f"{name}, published", mode="markers",
-                        marker={"color": colour, "symbol": "circle-open", "size": 10}, **look,
-                    ), **place,
-                )  # fmt: skip
         for real in panel.loc[panel["generator"] == "real", "mean"]:
             figure.add_hline(real, line={"dash": "dash", "color": "#888"}, annotation_text="real", **place)
         figure.update_xaxes(type="log", title_text="steps", tickvals=sorted(set(panel["steps"].dropna())), **place)
@@ -218,7 +218,7 @@ def cost_figure(table: pd.DataFrame) -> go.Figure:
 
 
 # ------------------------------------------------------------------------------------------ the report
-AGAINST = {"train": "training profiles (the paper's protocol)", "test": "held-out donors"}
+AGAINST = {"train": "training profiles", "test": "held-out donors"}
 
 
 def build_report(
@@ -247,7 +247,11 @@ def build_report(
 def _blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Titled parts of a long table: by reference, with what has none in each; or by space; or the whole."""
     if "protocol" in table:
-        return [(SPACES[str(space)], part) for space, part in table.groupby("space", sort=False)]
+        # the scaling stands in the names of rows where it tells them apart
+        return [
+            (SPACES[str(space)], part if part["scaling"].nunique() > 1 else part.drop(columns="scaling"))
+            for space, part in table.groupby("space", sort=False)
+        ]
     if "reference" in table:
         return [
             (f"Against {words}", table[table["reference"].isin([side, NO_REFERENCE])])
@@ -271,7 +275,7 @@ def _wide(title: str, part: pd.DataFrame) -> dict[str, Any]:
         "rows": [
             {
                 "name": name,
-                "role": REFERENCE_ROWS.get(name, ""),
+                "role": REFERENCE_ROWS.get(name.partition(",")[0], ""),
                 "cells": [own.get(metric, empty) for metric in metrics],
             }
             for name, own in rows.items()

@@ -260,6 +260,12 @@ class Denoiser(nn.Module):
             codes = torch.where(dropped, self.no_label, codes)
         return self.loss(u, codes, level, noise)
 
+    def independent_loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        """The loss of profiles that the preconditioner was not fitted to; see ``dp_sgd.PrivatelyTrainable``."""
+        u, codes = batch
+        times = torch.cat([self.path.times(1, generator) for _ in u])  # stratified times depend on their number
+        return self.loss(u, codes, self.path.at(times), torch.randn(u.shape, generator=generator))
+
     def validation_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Loss at times drawn as in training; the same times and noise at every call."""
         u, codes = batch

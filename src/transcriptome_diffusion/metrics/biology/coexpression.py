@@ -122,7 +122,11 @@ def preservation(
             f"the modules name column {modules.genes.max()}, the profiles have {values.shape[1]} genes; score the "
             "genes that the modules were fitted on, in the same order."
         )
-    here = within_correlation(values[:, modules.genes], labels)
+    return preservation_of(modules, within_correlation(values[:, modules.genes], labels), permutations, seed)
+
+
+def preservation_of(modules: Modules, here: np.ndarray, permutations: int = 50, seed: int = 0) -> pd.DataFrame:
+    """``preservation`` from the correlations within classes of the clustered genes, as ``within_correlation``."""
     rng = np.random.default_rng(seed)
     rows = []
     for number, genes in enumerate(modules.members, 1):

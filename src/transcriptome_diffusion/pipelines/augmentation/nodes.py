@@ -101,11 +101,12 @@ class TrainClassifiers:
         found: dict[str, Any] = {name: None}
         if not reference:
             return found
-        gaussian = name == "class_gaussian"
+        if name != "class_gaussian" and not GENERATORS[name].trained:
+            return found
         for dial in augmentation.dials:
-            if dial != "dp" and (gaussian or (dial == "none" and GENERATORS[name].trained)):
+            if dial != "dp":
                 found[WITH_REFERENCE[dial].format(name)] = privacy.model_copy(update={"dial": dial})
-        budgets = augmentation.epsilons if gaussian and "dp" in augmentation.dials else []
+        budgets = augmentation.epsilons if "dp" in augmentation.dials else []
         for epsilon in budgets:
             found[WITH_REFERENCE["dp"].format(name, epsilon)] = privacy.model_copy(
                 update={"dial": "dp", "epsilon": epsilon}

@@ -14,9 +14,6 @@ from transcriptome_diffusion.reconstruction.options import MLPOptions, OLSOption
 
 logger = logging.getLogger(__name__)
 
-#: the tables of published values that are of this protocol; the medians of its classifiers stand for their mean
-PUBLISHED = ("landmarks", "reverse_validation", "reconstruction")
-
 
 def fit_reconstructors(
     landmarks: AnnData,
@@ -119,16 +116,9 @@ class Score:
 
 
 def collect(options: StudyOptions, *tables: DataFrame) -> DataFrame:
-    """The tables of all generators below each other, the paper's values beside them where the cohort is the paper's."""
+    """The tables of all generators below each other, the paper's values beside them where they are asked for."""
     import pandas as pd
 
-    from transcriptome_diffusion.reporting.study import published
+    from transcriptome_diffusion.reporting.study import beside
 
-    table = pd.concat(tables, ignore_index=True)
-    if options.published is None:
-        return table
-    known = published()
-    known = known[(known["cohort"] == options.published) & known["table"].isin(PUBLISHED)]
-    known = known.assign(metric=known["metric"].replace("accuracy_mlp", "accuracy"))
-    keys = ["generator", "space", "reconstructor", "reference", "metric"]
-    return table.merge(known[[*keys, "value"]].rename(columns={"value": "published"}), "left", keys, validate="m:1")
+    return beside("paper_protocol", pd.concat(tables, ignore_index=True), options.published)
