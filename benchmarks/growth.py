@@ -41,7 +41,7 @@ def ingestion(folder: Path) -> None:
     from transcriptome_diffusion.pipelines.feature_landmarks.nodes import select_landmarks
     from transcriptome_diffusion.pipelines.ingestion.nodes import filter_genes, prepare_cohort, split_samples
 
-    words = {tissue: [tissue] for tissue in TISSUES}
+    words = {tissue: [tissue] for tissue, samples in TISSUES.items() if samples > 80}
     raw = read_archs4(next(folder.glob("human_gene*.h5")), ARCHS4Options(words=words, most_per_class=None))
     options = IngestionOptions(label="tissue", min_samples_per_tissue=30)
     cohort = prepare_cohort(raw, options)

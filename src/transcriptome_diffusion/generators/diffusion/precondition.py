@@ -19,6 +19,8 @@ from transcriptome_diffusion.generators.options import CoordinateOptions
 from transcriptome_diffusion.generators.scaler import Scaler
 
 FOLDS = 5
+#: rows of which temporary arrays are made at once
+BLOCK = 4096
 
 
 class Posterior(NamedTuple):
@@ -119,6 +121,7 @@ class Preconditioner(nn.Module):
         # divided by the degrees of freedom: otherwise the variance of small classes is too small
         residual = design @ effects
         np.subtract(z, residual, out=residual)
+        del z  # of a large cohort every copy counts
         residual *= np.sqrt(n / max(n - int(degrees), 1))
         unit = residual.std(0)
         unit = np.where(unit > 1e-6 * unit.max(initial=1e-30), unit, 1.0)
@@ -130,7 +133,10 @@ class Preconditioner(nn.Module):
         _, axes = principal_axes(residual / np.exp(log_scale / 2)[:, None], MOST_AXES)
         rank = axes.shape[1]
         exponent, variance, noise_variance = held_out_spectrum(residual, log_scale, donors, rank)
-        u = residual @ axes / np.exp(np.outer(log_scale, exponent) / 2)
+        u, amplitude = residual @ axes, np.outer(log_scale, exponent)
+        amplitude /= 2
+        u /= np.exp(amplitude, out=amplitude)
+        del amplitude, residual
         training_variance = (u**2).mean(0)
         log_scale_unit = 0.5 * np.sqrt((exponent * variance).sum() + noise_variance * (genes - rank))
         first = (log_scale - design @ log_scale_effects) * log_scale_unit
@@ -337,14 +343,16 @@ def held_out_spectrum(
         outside[other] = off / max(genes - axes.shape[1], 1)
         squares[other, : min(rank, axes.shape[1])] = along[:, :rank]
     # a fold has fewer axes than all donors together: the variance off its axes stands for the axes it lacks
-    squares = np.where(np.isnan(squares), outside[:, None], squares)
+    np.copyto(squares, outside[:, None], where=np.isnan(squares))
     centred = log_scale - log_scale.mean()
+    blocks = [slice(start, start + BLOCK) for start in range(0, n, BLOCK)]
     exponents = np.ones(rank)
     if (scatter := float(centred @ centred)) > 0:
-        exponents = centred @ np.log(squares + 1e-12 * squares.max()) / scatter
+        least = 1e-12 * squares.max()
+        exponents = sum(centred[rows] @ np.log(squares[rows] + least) for rows in blocks) / scatter
     order = np.arange(rank + 1)
     exponents = IsotonicRegression(y_min=0, y_max=1).fit_transform(order[:-1], exponents)
-    variances = (squares / np.exp(np.outer(log_scale, exponents))).mean(0)
+    variances = sum((squares[rows] / np.exp(np.outer(log_scale[rows], exponents))).sum(0) for rows in blocks) / n
     falling = IsotonicRegression(increasing=False).fit_transform(
         order,
         np.append(variances, (outside / amplitude**2).mean()),
