@@ -314,6 +314,22 @@ def test_the_command_line_makes_all_genes(models, tmp_path, folder, transcriptom
     assert pd.read_csv(tmp_path / "new.csv").shape == (5, 2 + draw({"brain": 2, "liver": 2}, 0).n_vars)
 
 
+@pytest.mark.parametrize("dial", ["reference_axes", "dp"])
+def test_a_private_model_draws_all_genes_only_by_reconstructors_that_are_named(models, tmp_path, dial):
+    train, other = draw(SIZES, 0), draw(SIZES, 1)
+    privacy = {"dial": dial, "epsilon": 8.0, "delta": 1e-4}
+    own = (train[:, :GENES].copy(), other[:, :GENES].copy())
+    td.fit("class_gaussian", *own, reference=draw(SIZES, 2)[:, :GENES].copy(), privacy=privacy).save(
+        tmp_path / "private"
+    )
+    arguments = ["generate", "--model", str(tmp_path / "private"), "--total", "3", "--transcriptome", "ridge_noise"]
+    for named, refused in (([], True), (["--reconstructors", str(models / "reconstructors")], False)):
+        run = CliRunner().invoke(cli, [*arguments, *named, "--out", str(tmp_path / "new.h5ad")])
+        assert (f"fitted with `privacy.dial: {dial}`" in run.output) == refused
+        assert (run.exit_code != 0) == refused, run.output
+        assert (tmp_path / "new.h5ad").exists() != refused
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -97,7 +97,7 @@ def generate(
         how: dict[str, Any] = {}
         if sampler or steps:
             how["sampler"] = generation.sampler_of(generator, {"name": sampler} if sampler else {}, steps)
-        found = reconstructors or generation.reconstructors_of(model)
+        found = reconstructors or generation.reconstructors_of(model, generator, transcriptome)
         scale, more = generation.all_genes_and_counts(generator, transcriptome, found, scale, counts_of, library_size)
         generation.Request(generator, labels, seed, scale, how | more).write(out)
     except (ValueError, OSError, MemoryError) as error:

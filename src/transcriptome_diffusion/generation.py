@@ -74,8 +74,19 @@ def load_generator(folder: str | Path, transcriptome: bool = False, run: int = 1
     )
 
 
-def reconstructors_of(folder: Path) -> Path:
-    """Where a run leaves the reconstructors that go with a model: beside its folder, that of all trainings."""
+def reconstructors_of(folder: Path, model: Generator, transcriptome: str) -> Path:
+    """Where a run leaves the reconstructors that go with the ``model`` in ``folder``: beside all its trainings.
+
+    Raises:
+        ValueError: if they would give away what the model's privacy dial keeps back.
+    """
+    dial = model.record.get("privacy", {}).get("dial", "none")
+    if dial != "none" and transcriptome not in (LANDMARKS, DIRECT):
+        raise ValueError(
+            f"the model was fitted with `privacy.dial: {dial}`, and the reconstructors of a run learn from the cohort "
+            "without it. Draw landmark genes alone, or name the folder of reconstructors that were trained on a public "
+            "cohort."
+        )
     folder = folder.resolve()
     return (folder.parent if (folder / DESCRIPTION_FILE).exists() else folder).with_name("reconstructors")
 

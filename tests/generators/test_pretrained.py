@@ -123,6 +123,8 @@ def test_a_dial_without_a_reference_or_a_generator_that_does_not_know_it_is_refu
         td.fit("class_gaussian", *own, privacy="dp")
     with pytest.raises(ValueError, match=r"`space: gaussian` of the others, and `scaling: standard`"):
         td.fit("vae", *own, reference=reference, privacy="dp", space="genes")
+    with pytest.raises(ValueError, match=r"the paper's `network\.kind` or `architecture`"):
+        td.fit("ddim", *own, reference=reference, privacy="reference_axes", network={"kind": "paper"})
     with pytest.raises(ValueError, match="class_kde takes nothing from a reference"):
         fit(ClassKDE, *own, ClassKDEOptions(), reference, PrivacyOptions())
     two = VAEOptions(conditions=["tissue", "study"])

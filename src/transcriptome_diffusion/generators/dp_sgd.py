@@ -9,6 +9,7 @@ and more draws make their gradient less noisy at no cost to privacy (Dockhorn et
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transcriptome_diffusion.generators.differential_privacy import INSTALL
+from transcriptome_diffusion.generators.differential_privacy import INSTALL, noise_multiplier
 from transcriptome_diffusion.generators.privacy_options import DPSGDOptions
 
 logger = logging.getLogger(__name__)
@@ -40,16 +41,14 @@ class PrivatelyTrainable(Protocol):
         """
 
 
-def composed_epsilon(
-    others: tuple[float, ...], delta: float, noise_multiplier: float, sampling_rate: float, steps: int
-) -> float:
+def composed_epsilon(others: tuple[float, ...], delta: float, noise: float, sampling_rate: float, steps: int) -> float:
     """Epsilon of Gaussian mechanisms with the multipliers ``others`` and of DP-SGD, one after the other.
 
     By privacy loss distributions (Koskela et al. 2020, arXiv:1906.03049), as Google's ``dp-accounting`` computes them,
     for cohorts that differ by one donor who is there or not.
 
     Args:
-        noise_multiplier, sampling_rate, steps: of DP-SGD.
+        noise, sampling_rate, steps: multiplier of the noise of DP-SGD, probability of a donor, number of steps.
 
     Raises:
         ModuleNotFoundError: if that library is not installed.
@@ -62,7 +61,7 @@ def composed_epsilon(
     accountant = PLDAccountant(
         dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=SPACING
     )
-    step = dp_accounting.PoissonSampledDpEvent(sampling_rate, dp_accounting.GaussianDpEvent(noise_multiplier))
+    step = dp_accounting.PoissonSampledDpEvent(sampling_rate, dp_accounting.GaussianDpEvent(noise))
     events = [*map(dp_accounting.GaussianDpEvent, others), dp_accounting.SelfComposedDpEvent(step, steps)]
     return float(accountant.compose(dp_accounting.ComposedDpEvent(events)).get_epsilon(delta))
 
@@ -74,14 +73,14 @@ def sgd_noise(others: tuple[float, ...], epsilon: float, delta: float, sampling_
     Raises:
         ValueError: if the other mechanisms alone do not.
     """
+    if others and math.fsum(1 / other**2 for other in others) >= noise_multiplier(epsilon, delta) ** -2 * (1 - 1e-9):
+        raise ValueError(
+            f"no noise of DP-SGD keeps epsilon {epsilon:g}: class means alone, with the noise multipliers {others}, "
+            "leave nothing of it. Raise `dp_sgd.share`."
+        )
     low, high = 0.0, 1.0
     while composed_epsilon(others, delta, high, sampling_rate, steps) > epsilon:
         low, high = high, 2 * high
-        if high > 1e4:
-            raise ValueError(
-                f"no noise of DP-SGD keeps epsilon {epsilon:g}: the class means alone, with the noise multipliers "
-                f"{others}, leave nothing of it. Raise `dp_sgd.share`."
-            )
     while high - low > TOLERANCE * high:
         middle = (low + high) / 2
         if middle < 0.3 or composed_epsilon(others, delta, middle, sampling_rate, steps) > epsilon:
@@ -209,7 +208,7 @@ def fine_tune(
     network: Any,
     trained: list[nn.Parameter],
     profiles: Donors,
-    noise_multiplier: float,
+    noise: float,
     clip: float,
     expected: float,
     options: DPSGDOptions,
@@ -222,6 +221,7 @@ def fine_tune(
 
     Args:
         network: a ``PrivatelyTrainable``. trained: those of its parameters that change.
+        noise: its multiplier, as ``sgd_noise`` gives it.
         clip: length that a donor's gradient is clipped to; from public profiles. expected: donors in a batch, from
             public or noisy numbers.
         rng: of sampling and of noise; must not be known to others.
@@ -231,7 +231,7 @@ def fine_tune(
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     optimizer = DPOptimizer(
         torch.optim.Adam(trained, lr=options.learning_rate),
-        noise_multiplier=noise_multiplier,
+        noise_multiplier=noise,
         max_grad_norm=clip,
         expected_batch_size=expected,
         generator=generator,

@@ -95,12 +95,16 @@ def _transferred(
 
     Scales and class factors are the Gaussian's as well. With ``dp`` and a share for it, DP-SGD fine-tunes the network.
     """
-    if not options.preconditioned or not options.scaling.endswith("standard") or options.scaling.startswith("linear"):
+    of_paper = "paper" in (getattr(options, "architecture", ""), getattr(getattr(options, "network", None), "kind", ""))
+    if not options.preconditioned or options.scaling != "standard" or of_paper:
         raise ValueError(
             f"{cls.name} with `privacy.dial: {privacy.dial}` takes class means apart from what varies around them: set "
-            "`prediction: residual` of a denoiser or `space: gaussian` of the others, and `scaling: standard`."
+            "`prediction: residual` of a denoiser or `space: gaussian` of the others, and `scaling: standard`; and not "
+            "the paper's `network.kind` or `architecture`, whose layers grow with the number of classes."
         )
     sgd = privacy.dial == "dp" and privacy.dp_sgd.share > 0
+    if sgd and hasattr(options, "critic"):
+        raise ValueError(f"{cls.name} is trained against a critic, which DP-SGD does not know; set `dp_sgd.share: 0`.")
     shared = ClassGaussianOptions(
         conditions=options.conditions, seed=options.seed, lower_bound=options.lower_bound, marginal_map=False
     )
@@ -206,10 +210,6 @@ def _fine_tune(
 
     options, others = privacy.dp_sgd, tuple(gaussian.record["noise_multipliers"])
     module, _ = _network(model)
-    if module is None:
-        raise ValueError(
-            f"{model.name} is trained against a critic, which DP-SGD does not know; set `dp_sgd.share: 0`."
-        )
     learnt = module.network if hasattr(module, "network") else module
     dp_sgd.refuse_unsupported(learnt, model.name)
     multiplier = dp_sgd.sgd_noise(others, privacy.epsilon, privacy.delta, options.sampling_rate, options.steps)

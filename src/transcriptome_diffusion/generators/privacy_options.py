@@ -18,11 +18,11 @@ class DPSGDOptions(Options):
         default=0.0, ge=0, lt=1, description="of the squared signal that goes to it; 0: the network sees no donor"
     )
     trained: Literal["labels", "all"] = Field(
-        default="labels", description="what changes: the embeddings of the classes, or all weights"
+        default="all", description="what changes: the embeddings of the classes, or all weights"
     )
     steps: int = Field(default=100, ge=1)
     sampling_rate: float = Field(default=0.25, gt=0, le=1, description="probability of a donor to be in a batch")
-    draws: int = Field(default=8, ge=1, description="of a profile, a time and noise, for a donor's gradient in a step")
+    draws: int = Field(default=2, ge=1, description="of a profile, a time and noise, for a donor's gradient in a step")
     learning_rate: float = Field(default=3e-3, gt=0, lt=1)
     clip_quantile: float = Field(
         default=0.5, gt=0, le=1, description="of the reference's donors, whose gradients' length others are clipped to"
