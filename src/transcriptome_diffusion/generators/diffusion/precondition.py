@@ -255,10 +255,10 @@ def fit_coordinates(
 def memory_to_fit(profiles: int, genes: int) -> float:
     """Bytes that ``Preconditioner.fit`` takes at its peak beside the profiles.
 
-    As measured: four copies of the profiles in float64 (residuals, and those of a fold), and the axes five times.
+    As measured: four copies of the profiles in float64 (residuals, and those of a fold), and the axes twice.
     """
     rank = min(profiles, genes)
-    return (33.0 * profiles + 37.0 * (rank if rank <= 2 * MOST_AXES else MOST_AXES)) * genes
+    return (33.0 * profiles + 15.0 * (rank if rank <= 2 * MOST_AXES else MOST_AXES)) * genes
 
 
 def count_components(preconditioner: Preconditioner, profiles: int, options: CoordinateOptions) -> int:
