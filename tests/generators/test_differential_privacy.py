@@ -180,11 +180,6 @@ def test_class_factors_are_recovered_without_the_noise_of_the_means_and_shrunk_w
 
 # ------------------------------------------------------------------------------------------------ the model
 @pytest.fixture(scope="module")
-def reference():
-    return cohort({f"t{i}": 30 for i in range(6)}, 0, "r")
-
-
-@pytest.fixture(scope="module")
 def own():
     return cohort({"t10": 15, "t11": 15}, 1, "d"), cohort({"t10": 6, "t11": 6}, 2, "v")
 

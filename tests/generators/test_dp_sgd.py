@@ -160,16 +160,6 @@ def test_neighbouring_cohorts_cannot_be_told_better_than_epsilon_and_without_noi
 
 
 # ------------------------------------------------------------------------------------------------ the network
-@pytest.fixture(scope="module")
-def reference():
-    return cohort({f"t{i}": 30 for i in range(6)}, 0, "r")
-
-
-@pytest.fixture(scope="module")
-def own():
-    return cohort({"t10": 8, "t1": 8}, 1, "d"), cohort({"t10": 4, "t1": 4}, 2, "v")
-
-
 def private(own, reference, share=0.3, **sgd):
     privacy = {"dial": "dp", "epsilon": 6, "axes": 10, "dp_sgd": {"share": share, "steps": 6, "draws": 2, **sgd}}
     return td.fit("ddim", *own, reference=reference, privacy=privacy, **SMALL["ddim"])

@@ -25,16 +25,6 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def reference():
-    return cohort({f"t{i}": 30 for i in range(6)}, 0, "r")
-
-
-@pytest.fixture(scope="module")
-def own():
-    return cohort({"t10": 8, "t1": 8}, 1, "d"), cohort({"t10": 4, "t1": 4}, 2, "v")
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_a_network_with_a_reference_varies_as_the_reference_around_the_cohorts_means(name, own, reference, tmp_path):
     train, validation = own

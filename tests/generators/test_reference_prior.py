@@ -50,11 +50,6 @@ def cohort(classes: dict[str, int], seed: int, prefix: str, scale: float | np.nd
 
 
 @pytest.fixture(scope="module")
-def reference():
-    return cohort({f"t{i}": 30 for i in range(6)}, 0, "r")
-
-
-@pytest.fixture(scope="module")
 def own():
     return cohort({"t10": 12, "t11": 12}, 1, "d"), cohort({"t10": 6, "t11": 6}, 2, "v")
 

@@ -58,6 +58,11 @@ def dense(profiles: ad.AnnData) -> np.ndarray:
     return values.toarray() if hasattr(values, "toarray") else np.asarray(values)
 
 
+def donors_of(profiles: ad.AnnData) -> np.ndarray:
+    """The donor of every profile as text, (n_samples,); without a column of donors every profile is its own."""
+    return profiles.obs.get("donor", profiles.obs_names.to_series()).astype(str).to_numpy()
+
+
 def blocks_of(profiles: ad.AnnData) -> Iterator[tuple[slice, np.ndarray]]:
     """Rows of ``profiles`` and their values, some hundred at a time; of a view only so many are copied at once."""
     for start in range(0, profiles.n_obs, BLOCK):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from transcriptome_diffusion.expression.profiles import dense, make_profiles
+from transcriptome_diffusion.expression.profiles import dense, donors_of, make_profiles
 from transcriptome_diffusion.expression.reference import Within, match_reference
 from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.class_gaussian import ClassGaussian
@@ -115,7 +115,7 @@ def _transferred(
     cohort = Within.of(dense(public), public.obs[label].astype(str).to_numpy())
     residuals = make_profiles(
         standard_residuals(cohort).astype(np.float32),
-        pd.DataFrame({label: cohort.names[cohort.codes], "donor": _donors(public)}, index=public.obs_names),
+        pd.DataFrame({label: cohort.names[cohort.codes], "donor": donors_of(public)}, index=public.obs_names),
         train.var,
         str(train.uns["unit"]),
     )
@@ -132,10 +132,6 @@ def _transferred(
     if sgd:
         _fine_tune(model, network, train, residuals, gaussian, privacy, rng)
     return model
-
-
-def _donors(profiles: ad.AnnData) -> np.ndarray:
-    return profiles.obs.get("donor", profiles.obs_names.to_series()).astype(str).to_numpy()
 
 
 def _public_network(cls: type[Generator], residuals: ad.AnnData, options: Any) -> Generator:
@@ -218,7 +214,7 @@ def _fine_tune(
         codes = torch.from_numpy(fitted.conditions.to_codes(profiles.obs))
         with torch.no_grad():
             u = _network(fitted)[1].to_coordinates(torch.from_numpy(dense(profiles)), codes)
-        return dp_sgd.Donors(u, codes, _donors(profiles))
+        return dp_sgd.Donors(u, codes, donors_of(profiles))
 
     def trained(of: Any) -> list[torch.nn.Parameter]:
         named = of.named_parameters()
@@ -296,9 +292,8 @@ def _joined(train: ad.AnnData, reference: ad.AnnData, label: str) -> ad.AnnData:
     """One set of profiles; classes of the reference that the cohort has as well are its own there."""
     tables = []
     for part, prefix in ((train, ""), (reference, "reference ")):
-        donors = part.obs.get("donor", part.obs_names.to_series()).astype(str)
         names = prefix + part.obs[label].astype(str)
-        table = {label: names.to_numpy(), "donor": (prefix + donors).to_numpy()}
+        table = {label: names.to_numpy(), "donor": [prefix + donor for donor in donors_of(part)]}
         tables.append(pd.DataFrame(table, index=prefix + part.obs_names.astype(str)))
     values = np.concatenate([dense(train), dense(reference)])
     return make_profiles(values, pd.concat(tables), train.var, str(train.uns["unit"]))

@@ -15,7 +15,7 @@ import anndata as ad
 import numpy as np
 
 from transcriptome_diffusion.expression.covariance import ledoit_wolf, principal_axes
-from transcriptome_diffusion.expression.profiles import dense
+from transcriptome_diffusion.expression.profiles import dense, donors_of
 from transcriptome_diffusion.expression.reference import (
     Within,
     divide,
@@ -167,8 +167,7 @@ def fit_and_match(
     share, identity, scores = 0.0, prior.identity_share, []
     z = divide(own.residuals, scale) / np.sqrt(factors)[own.codes, None]
     if privacy.dial == "none":
-        donors = train.obs.get("donor", train.obs_names.to_series()).astype(str).to_numpy()
-        found = _scores(z, donors, prior, privacy.own_shares)
+        found = _scores(z, donors_of(train), prior, privacy.own_shares)
         best, at = np.unravel_index(int(np.argmax(found)), found.shape)
         share, identity = privacy.own_shares[best], IDENTITY_SHARES[at]
         scores = [[a, float(row.max())] for a, row in zip(privacy.own_shares, found, strict=True)]
@@ -330,7 +329,7 @@ def _fit_private(
     found = release(
         along(dense(train)),
         strata,
-        train.obs.get("donor", train.obs_names.to_series()).astype(str).to_numpy(),
+        donors_of(train),
         len(known),
         PublicPrior(variance, between, clip, float(factors.var(ddof=1)) if len(factors) > 1 else 0.0),
         multipliers,

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from transcriptome_diffusion.artefacts import TENSOR_FILE, ArtefactError, read_description, write_model
-from transcriptome_diffusion.expression.profiles import dense, find_unsound, require_same_genes
+from transcriptome_diffusion.expression.profiles import dense, donors_of, find_unsound, require_same_genes
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.memory import SMALLER, require_memory
 from transcriptome_diffusion.metrics.biology import differential, gene_sets
@@ -401,7 +401,7 @@ def _measured(
     return ProfileSet(
         values,
         _text(profiles, label),
-        obs.get("donor", profiles.obs_names.to_series()).astype(str).to_numpy(),
+        donors_of(profiles),
         axes(values),
         features(values) if features is not None else None,
         _text(profiles, contrast) if contrast is not None and contrast in obs else None,

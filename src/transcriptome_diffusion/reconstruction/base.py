@@ -16,6 +16,7 @@ import pandas as pd
 from transcriptome_diffusion.artefacts import read_model, write_model
 from transcriptome_diffusion.expression.profiles import (
     dense,
+    donors_of,
     find_unsound,
     genes_from_json,
     genes_to_json,
@@ -53,9 +54,8 @@ class PairedProfiles:
 
     @classmethod
     def of(cls, landmarks: ad.AnnData, expression: ad.AnnData) -> Self:
-        """Without copies. Without a column of donors every profile is its own."""
-        donors = expression.obs.get("donor", expression.obs_names.to_series()).astype(str).to_numpy()
-        return cls(dense(landmarks), dense(expression), donors)
+        """Without copies."""
+        return cls(dense(landmarks), dense(expression), donors_of(expression))
 
 
 def decompose_landmarks(landmarks: ad.AnnData) -> Spectrum:
