@@ -154,9 +154,14 @@ class Pool:
         if known is not None:
             self.squares[:m, :m] = known.squares
         for rows in [*blocks(m, size=BLOCK), *blocks(len(self.values), m, BLOCK)]:
-            start = max(rows.start, m)
+            start, after = max(rows.start, m), max(rows.stop, m)
             pairs.squares(rows, start, self.squares[rows, start:])
-            self.squares[start:, rows] = self.squares[rows, start:].T
+            self.squares[after:, rows] = self.squares[rows, after:].T
+            if (
+                start < after
+            ):  # with several threads a product of a matrix with itself is not symmetric to the last digit
+                own = self.squares[rows, rows]
+                np.copyto(own, own.T, where=np.tri(len(own), k=-1, dtype=bool))
         self.errors = error_share(self.values.shape[1]) * pairs.a_norms
 
 
