@@ -352,9 +352,10 @@ def test_a_run_that_is_killed_goes_on_and_leaves_nothing_over(unfinished, finish
     have_same_results(unfinished, finished)
 
 
-def test_a_dask_cluster_that_loses_a_worker_makes_the_same_scorecard(unfinished, finished, monkeypatch):
+def test_a_dask_cluster_that_loses_a_worker_makes_the_same_scorecard(unfinished, finished, monkeypatch, forkserver):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("distributed.process.get_mp_context", lambda: forkserver)
+    monkeypatch.setattr("distributed.nanny.get_mp_context", lambda: forkserver)
     with (
         distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
