@@ -26,7 +26,7 @@ from transcriptome_diffusion.pipelines.reconstruction.nodes import Reconstruct
 from transcriptome_diffusion.pipelines.study.nodes import compare_steps
 
 if TYPE_CHECKING:
-    from transcriptome_diffusion.training_cost import Work
+    from transcriptome_diffusion.training_cost import Layers, Work
 
 #: genes and classes that are assumed until the cohort is read; the number of classes hardly matters
 GENES, CLASSES = {"landmarks": 978, "transcriptome": 20_000}, 25
@@ -121,7 +121,7 @@ class RunCost:
 
     def trainings(self, sizes: Sizes) -> Iterator[Work]:
         """Those of every model and space that are due."""
-        from transcriptome_diffusion.training_cost import training_work
+        from transcriptome_diffusion.training_cost import work_of_training
 
         for node in self.nodes:
             if not isinstance(func := node.func, Fit):
@@ -134,8 +134,8 @@ class RunCost:
                 memory += 4.0 * sizes.both * sum(sizes.genes.values())  # what the node has read
                 title = f"{func.model} on {space}" + (f" ({there} more are there already)" if there else "")
                 rows = sizes.both if options.train_on == "train_and_validation" else sizes.train
-                network = count_parameters(cls, genes, sizes.classes, options)
-                yield training_work(title, options.training, rows, *network, self.runs - there, memory)
+                layers = count_layers(cls, genes, sizes.classes, options)
+                yield work_of_training(title, self.runs - there, options.training, rows, *layers, memory)
 
     def draws(self, sizes: Sizes) -> Iterator[Work]:
         """By the samplers of the denoiser; other generators evaluate their network once for a profile."""
@@ -145,12 +145,13 @@ class RunCost:
         for node in self.nodes:
             for space, count in self._evaluations(node, sizes):
                 evaluations[space] += count
-        spec = trained_models()[model_name("ddpm")]
+        cls = trained_models()[model_name("ddpm")].load_class()
         for space, options in self.options.get(model_name("ddpm"), {}).items():
-            parameters, *_ = count_parameters(spec.load_class(), sizes.genes[space], sizes.classes, options)
-            title = f"draws by DDPM and DDIM on {space}, {evaluations[space]:.2g} evaluations of one profile"
-            rows = min(self.batch_size, sizes.both)
-            yield Work(title, 2.0 * parameters * evaluations[space], parameters, rows)
+            whole, *_ = count_layers(cls, sizes.genes[space], sizes.classes, options)
+            times, rows = evaluations[space], min(self.batch_size, sizes.both)
+            title = f"draws by DDPM and DDIM on {space}, {times:.2g} evaluations of one profile"
+            # a third of what a step of training makes of them
+            yield Work(title, 1, whole, rows, 2.0 * whole.parameters * times, whole.numbers * times / 3, times / rows)
 
     def _evaluations(self, node: Node, sizes: Sizes) -> Iterator[tuple[str, int]]:
         """Of the denoiser for a profile, by space."""
@@ -175,7 +176,7 @@ class RunCost:
 
     def classifiers(self, sizes: Sizes) -> Iterator[Work]:
         """Of the paper's protocol: of every generator and of real profiles, and for every way to all genes."""
-        from transcriptome_diffusion.training_cost import PER_WEIGHT, Work
+        from transcriptome_diffusion.training_cost import PER_WEIGHT, Layers, Work
 
         landmarks = whole = 0
         for node in self.nodes:
@@ -191,21 +192,30 @@ class RunCost:
             found.append(("transcriptome", own.classifier, (whole + 1) * own.classifiers))
         for space, options, count in found:
             widths = [sizes.genes[space], *options.hidden, sizes.classes]
-            weights = sum(a * b for a, b in pairwise(widths))
-            needed = PER_WEIGHT * weights * FITTED * sizes.both * options.epochs
-            yield Work(f"tissue classifiers on {space}", needed, weights, options.batch_size, runs=count)
+            network = Layers(sum(a * b for a, b in pairwise(widths)), sum(a + b for a, b in pairwise(widths)))
+            seen = FITTED * sizes.both * options.epochs
+            steps, needed = seen / options.batch_size, PER_WEIGHT * network.parameters * seen
+            numbers = network.numbers * seen + network.parameters * steps
+            yield Work(f"tissue classifiers on {space}", count, network, options.batch_size, needed, numbers, steps)
 
 
-def count_parameters(cls: Any, genes: int, classes: int, options: Any) -> tuple[int, int, int]:
-    """Parameters of an untrained network, those of them that are a critic's, and the critic's steps; none is allocated.
+def count_layers(cls: Any, genes: int, classes: int, options: Any) -> tuple[Layers, Layers, int]:
+    """An untrained network, the critic in it, and the critic's steps; nothing is allocated.
 
     Args:
         cls: of the generator. genes: that it models, as they are. classes: of every condition.
     """
     import torch
+    from torch import nn
 
     from transcriptome_diffusion.generators.diffusion.network import build_network
     from transcriptome_diffusion.generators.latent import Coordinates
+    from transcriptome_diffusion.training_cost import Layers
+
+    def layers(part: nn.Module) -> Layers:
+        dense = [layer for layer in part.modules() if isinstance(layer, nn.Linear)]
+        numbers = sum(layer.in_features + layer.out_features for layer in dense)
+        return Layers(sum(p.numel() for p in part.parameters()), numbers)
 
     categories = [classes] * len(options.conditions)
     with torch.device("meta"):
@@ -213,6 +223,5 @@ def count_parameters(cls: Any, genes: int, classes: int, options: Any) -> tuple[
             network = cls.to_train(Coordinates(genes, None), categories, options)
         else:
             network = build_network(genes, genes, categories, options.network)
-    critic = getattr(network, "critic", None)
-    parameters, theirs = (sum(p.numel() for p in part.parameters()) if part else 0 for part in (network, critic))
-    return parameters, theirs, getattr(network, "critic_steps", 0)
+    critic = layers(network.critic) if hasattr(network, "critic") else Layers()
+    return layers(network), critic, getattr(network, "critic_steps", 0)
