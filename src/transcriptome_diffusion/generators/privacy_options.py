@@ -55,3 +55,12 @@ class PrivacyOptions(Options):
         default=0.1, gt=0, lt=1, description="for dp: of the squared signal that goes to the class factors"
     )
     dp_sgd: DPSGDOptions = Field(default=DPSGDOptions(), description="for dp and networks")
+
+
+class PrivateModelOptions(PrivacyOptions):
+    """The dial, and which generator the ``privacy`` pipeline fits with it."""
+
+    generator: Literal["class_gaussian", "vae", "wgan_gp", "flow_matching", "ddpm", "ddim"] = Field(
+        default="class_gaussian",
+        description="what the privacy pipeline fits: the class Gaussian, or a network with its own block of parameters",
+    )
