@@ -15,6 +15,7 @@ from transcriptome_diffusion.generators.vae import VAE
 
 #: draws of a VAE's latent noise over which the loss of a profile is averaged
 DRAWS = 32
+NAMES = ("loss_attack", "loss_attack_relative")
 
 
 def profile_losses(
@@ -22,9 +23,10 @@ def profile_losses(
 ) -> dict[str, tuple[np.ndarray, tuple[float, ...]]]:
     """The losses of every profile that an attack can use, by the name of the attack, and the times they are taken at.
 
-    A denoiser has its training loss at ``LOSS_TIMES``, and the same less the loss of a network whose output is zero
-    (``per_profile_loss``). A VAE has the bound that it is trained on. The class Gaussian has the negative log density,
-    up to a constant of the class. Other generators have none: the critic of a WGAN-GP is not kept.
+    A denoiser has its training loss at ``LOSS_TIMES``, a VAE the bound that it is trained on; ``loss_attack_relative``
+    is the same less the loss of a network whose output is zero, which says how hard a profile is for anybody (Watson et
+    al. 2022, arXiv:2111.08440). The class Gaussian has the negative log density, up to a constant of the class. Other
+    generators have none: the critic of a WGAN-GP is not kept.
 
     Args:
         profiles: (n, n_genes) of classes that the model knows, in its unit. seed: of noise, the same for all profiles.
@@ -36,28 +38,30 @@ def profile_losses(
         ValueError: if genes differ or a class is unknown.
     """
     if isinstance(model, DenoisingGenerator):
-        kinds = {"loss_attack": False, "loss_attack_relative": True}
         return {
             name: (model.per_profile_loss(profiles, seed, LOSS_TIMES, relative=relative).astype(float), LOSS_TIMES)
-            for name, relative in kinds.items()
+            for name, relative in zip(NAMES, (False, True), strict=True)
         }
     require_same_genes(profiles, model.genes.index, model.name)
     if isinstance(model, VAE):
-        return {"loss_attack": (_bound(model, profiles, seed)[:, None], (0.0,))}
+        return {name: (losses, (0.0,)) for name, losses in zip(NAMES, _bounds(model, profiles, seed), strict=True)}
     if isinstance(model, ClassGaussian):
         return {"loss_attack": (_density(model, profiles)[:, None], (0.0,))}
     return {}
 
 
 @torch.no_grad()
-def _bound(model: VAE, profiles: ad.AnnData, seed: int) -> np.ndarray:
-    """The loss of every profile (n,), with the same latent noise for all."""
+def _bounds(model: VAE, profiles: ad.AnnData, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of every profile, with the same latent noise for all, and what it gains on an output of zero; (n, 1)."""
     network, codes = model.network.eval(), torch.from_numpy(model.conditions.to_codes(profiles.obs))
     u = network.coordinates.to_coordinates(torch.from_numpy(dense(profiles)), codes)
     generator = torch.Generator().manual_seed(seed)
     epsilon = torch.randn((DRAWS, network.options.latent_dim), generator=generator)
     rows = zip(u.split(1), codes.split(1), strict=True)
-    return np.array([network.terms(x.expand(DRAWS, -1), c.expand(DRAWS, -1), epsilon)["loss"].item() for x, c in rows])
+    losses = [network.terms(x.expand(DRAWS, -1), c.expand(DRAWS, -1), epsilon)["loss"].item() for x, c in rows]
+    of_zero = u.square().mean(dim=1, keepdim=True).numpy() * (1 if network.options.loss == "means" else 0.5)
+    bounds = np.array(losses)[:, None]
+    return bounds, bounds - of_zero
 
 
 def _density(model: ClassGaussian, profiles: ad.AnnData) -> np.ndarray:
