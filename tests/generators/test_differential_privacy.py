@@ -158,6 +158,25 @@ def test_released_means_are_normal_around_the_clipped_means_with_the_deviation_o
     assert np.std(scores) == pytest.approx(1.0, abs=0.12)
 
 
+def test_units_are_those_with_the_smallest_posterior_variance_for_vectors_of_one_expected_length():
+    rng = np.random.default_rng(0)
+    within, unknown = np.exp(rng.normal(size=(2, 12)))
+    for noise in (1e-4, 0.05, 1.0):
+        unit = dp._unit(within, unknown, np.array([noise]), 2.0)
+        assert np.sum((within + unknown) / unit**2) == pytest.approx(1 / 4)
+
+        def error(u, noise=noise):
+            return np.sum(1 / (1 / unknown + 1 / (noise * u) ** 2))
+
+        for _ in range(50):
+            other = unit * np.exp(0.3 * rng.normal(size=12))
+            other *= 2 * np.sqrt(np.sum((within + unknown) / other**2))
+            assert error(other) > error(unit) - 1e-12
+    free = dp._unit(within, unknown, np.array([1e-4]), 2.0) / (within + unknown) ** 0.25
+    assert free == pytest.approx(free[0], rel=1e-3)
+    assert dp._unit(within, unknown, np.array([1.0]), 2.0).max() > 1e5  # some are left out
+
+
 def test_the_second_look_at_the_means_has_less_noise_than_the_first_would_with_all_of_the_budget():
     rng = np.random.default_rng(2)
     values, codes, donors = rng.normal(size=(30, 40)) + 4 * rng.normal(size=40), np.zeros(30, int), np.arange(30)
