@@ -184,7 +184,7 @@ def test_of_large_sets_some_profiles_and_some_pairs_of_genes_stand_for_all(monke
     large = SpaceReference.fit(PARTS, GENE_SETS, OPTIONS)
     assert [len(part.labels) for part in large.sampled.values()] == [59, 59, 58]
     assert len(large.pool.values) == 176
-    assert len(large.correlated) == 60
+    assert len(large.compared) == 60
     table = compare(large.train, large.test, large, OPTIONS.model_copy(update={"draws": 2}), "landmarks")
     assert set(table["metric"]) == set(ceiling["metric"])
     n = table[table["label"] == ""].groupby("metric")["n"].max()
