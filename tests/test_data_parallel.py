@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from multiprocessing import active_children
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ from torch import Tensor, nn
 from transcriptome_diffusion import data_parallel
 from transcriptome_diffusion.data_parallel import ALONE, RANK_STEP, Group, launch
 from transcriptome_diffusion.options import TrainingOptions
+
+
+@pytest.fixture(autouse=True)
+def imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes come from one that has imported what they need, instead of importing it each, for seconds."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, "transcriptome_diffusion.training"])
+    monkeypatch.setattr(data_parallel, "get_context", lambda _: context)
 
 
 class Line(nn.Module):

@@ -44,10 +44,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 @pytest.fixture(scope="module")
 def finished(project, tmp_path_factory):
-    """A copy of the project in which `kedro run --env test` has succeeded."""
+    """A copy of the project in which `kedro run --env test` has succeeded.
+
+    In one process, as two would import everything once more; a test below ends with several, and the same scorecard.
+    """
     copy = copied(project, tmp_path_factory.mktemp("run") / "project", "notebooks")
     before = (copy / "pyproject.toml").read_text()
-    run = kedro(copy, "run", "--env", "test")
+    run = kedro(copy, "run", "--env", "test", "--params", "workers=1", OMP_NUM_THREADS="1")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     assert (copy / "pyproject.toml").read_text() == before  # telemetry would have written its id here
     return copy
@@ -238,7 +241,7 @@ def test_a_run_ends_with_the_scorecard_and_where_the_report_is(finished):
 def test_tags_choose_generators_which_kedros_runner_of_several_processes_scores_alike(finished, results, tmp_path):
     """`kedro run --tags vae,class_kde` fits, draws, reconstructs and scores these after the stages before, no others.
 
-    The run of all other tests has the project's own runner; what both write is the same to the byte.
+    The run of all other tests has one process; what both write is the same to the byte.
     """
     copy = tmp_path / "project"
     shutil.copytree(finished, copy)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -37,6 +37,7 @@ from transcriptome_diffusion.artefacts import replaced_when_whole
 from transcriptome_diffusion.checkpoints import Checkpoints, TrainingDivergedError
 from transcriptome_diffusion.data_parallel import ALONE, RANK_STEP, Group, launch
 from transcriptome_diffusion.devices import autocasts, multiplies_bfloat16, resolve_device, seeded, torch_threads
+from transcriptome_diffusion.gradients import Batch, GradientGraphs, Terms, gradients
 from transcriptome_diffusion.options import TrainingOptions
 from transcriptome_diffusion.training_cost import announce
 
@@ -46,9 +47,6 @@ logger = logging.getLogger(__name__)
 MONITORED = "validation_loss"
 #: networks with fewer parameters gain neither from a second thread nor from bfloat16 on a CPU
 SMALL_NETWORK = 1_000_000
-
-Batch = tuple[Tensor, ...]
-Terms = dict[str, Tensor]
 
 
 class Trainable(Protocol):
@@ -64,7 +62,6 @@ class Trainable(Protocol):
         """Loss of held-out rows, always with the same random numbers, so that two calls can be compared."""
 
 
-@runtime_checkable
 class Adversarial(Trainable, Protocol):
     """A model that trains against a critic; ``training_loss`` is that of everything but the critic."""
 
@@ -77,6 +74,11 @@ class Adversarial(Trainable, Protocol):
 
     def trouble(self, means: dict[str, float]) -> str | None:
         """What is wrong, if the means of the terms since the last validation are those of a broken critic."""
+
+
+def is_adversarial(model: Any) -> bool:
+    """Whether the model is ``Adversarial``; ``isinstance`` does not see submodules from Python 3.12 on."""
+    return hasattr(model, "critic_loss")
 
 
 def named(loss: Tensor | Terms) -> Terms:
@@ -314,7 +316,7 @@ class FitModule(L.LightningModule):
         self.group = group
         self.automatic_optimization, self.strict_loading = False, False  # a checkpoint has no constants
         self.model, self.options = model, options
-        self.adversarial = isinstance(model, Adversarial)
+        self.adversarial = is_adversarial(model)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.collected: defaultdict[str, list[Tensor]] = defaultdict(list)
         self.training_means: dict[str, float] = {}
@@ -330,9 +332,8 @@ class FitModule(L.LightningModule):
                 self.critic_step(batch)
             if not same and (index + 1) % self.model.critic_steps:
                 return
-        terms = named(self.model.training_loss(batch, self.generator))
-        optimizer.zero_grad()
-        terms["loss"].backward()  # bfloat16 needs no scaled loss, so Lightning's manual_backward only takes time
+        # bfloat16 needs no scaled loss, so Lightning's manual_backward only takes time
+        terms = self.model_gradients(batch)
         optimizer.step()  # Lightning calls on_before_optimizer_step
         self.collect(terms)
         schedules: Any = self.lr_schedulers()
@@ -342,9 +343,7 @@ class FitModule(L.LightningModule):
     def critic_step(self, batch: Batch) -> None:
         # Lightning counts the steps of its own optimizers, so the critic's is a plain one
         optimizer = self.trainer.optimizers[1]
-        terms = named(self.model.critic_loss(batch, self.generator))
-        optimizer.zero_grad()
-        terms["loss"].backward()
+        terms = self.critic_gradients(batch)
         self.on_before_optimizer_step(optimizer)
         optimizer.step()
         self.collect({"critic_loss" if name == "loss" else name: value for name, value in terms.items()})
@@ -360,7 +359,7 @@ class FitModule(L.LightningModule):
 
     def collect(self, terms: Terms) -> None:
         for name, value in terms.items():
-            self.collected[name].append(value.detach())
+            self.collected[name].append(value)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self.validation_means = {name: float(v) for name, v in named(self.model.validation_loss(batch)).items()}
@@ -419,6 +418,22 @@ class FitModule(L.LightningModule):
             signal.signal(signal.SIGTERM, ask)
         for (_, put), state in zip(self.random_states, self.restored, strict=bool(self.restored)):
             put(state)
+        self.model_gradients = self.gradients_of(self.model.training_loss, self.model)
+        if self.adversarial:
+            self.critic_gradients = self.gradients_of(self.model.critic_loss, self.model.critic)
+
+    def gradients_of(
+        self, loss: Callable[[Batch, torch.Generator], Tensor | Terms], module: nn.Module
+    ) -> Callable[[Batch], Terms]:
+        """What computes the terms of a loss and the gradients of all parameters of ``module``."""
+
+        def terms(batch: Batch) -> Terms:
+            return named(loss(batch, self.generator))
+
+        learnt = [p for p in module.parameters() if p.requires_grad]
+        if self.generator.device.type == "cuda" and not self.adversarial:  # not tried with the gradient of a gradient
+            return GradientGraphs(terms, learnt, self.generator)
+        return partial(gradients, terms, learnt)
 
     @property
     def random_states(self) -> list[tuple[Callable[[], Tensor], Callable[[Tensor], Any]]]:
@@ -733,7 +748,7 @@ def _fit(
     own_seed = seed + RANK_STEP * group.rank
     parameters = sum(p.numel() for p in model.parameters())
     options = for_small_networks(options, parameters, device)
-    adversarial = isinstance(model, Adversarial)
+    adversarial = is_adversarial(model)
     batches_per_step = model.critic_steps if adversarial and options.critic_batches == "new" else 1
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())

@@ -85,7 +85,7 @@ def test_an_unknown_spacing_is_refused() -> None:
 def test_antithetic_times_come_in_pairs(count: int) -> None:
     alpha_bar = schedules.alpha_bar(ScheduleOptions(timesteps=10))
     generator = torch.Generator().manual_seed(0)
-    t = schedules.training_times(count, alpha_bar, TimesOptions(kind="antithetic"), generator)
+    t = schedules.training_times(count, schedules.log_snr(alpha_bar), TimesOptions(kind="antithetic"), generator)
     half = (count + 1) // 2
     assert len(t) == count
     assert (t[:half][: count - half] + t[half:] == 11).all()
@@ -95,7 +95,7 @@ def test_antithetic_times_come_in_pairs(count: int) -> None:
 def test_training_times_cover_every_time_equally(kind: str) -> None:
     alpha_bar = schedules.alpha_bar(ScheduleOptions(timesteps=10))
     generator = torch.Generator().manual_seed(1)
-    t = schedules.training_times(40_000, alpha_bar, TimesOptions(kind=kind), generator)
+    t = schedules.training_times(40_000, schedules.log_snr(alpha_bar), TimesOptions(kind=kind), generator)
     shares = torch.bincount(t, minlength=11)[1:] / len(t)
     assert t.min() == 1
     assert t.max() == 10
@@ -106,7 +106,7 @@ def test_training_times_cover_every_time_equally(kind: str) -> None:
 def test_training_times_follow_the_normal_in_log_snr() -> None:
     alpha_bar = schedules.alpha_bar(ScheduleOptions())
     options = TimesOptions(kind="log_snr", mean=-1.0, deviation=1.5)
-    t = schedules.training_times(20_000, alpha_bar, options, torch.Generator().manual_seed(2))
+    t = schedules.training_times(20_000, schedules.log_snr(alpha_bar), options, torch.Generator().manual_seed(2))
     assert t.min() >= 1
     assert t.max() <= 1000
     log_snr = torch.log(alpha_bar / (1 - alpha_bar))[t]
@@ -119,7 +119,7 @@ def test_even_a_small_batch_has_one_time_in_each_stratum() -> None:
     alpha_bar = schedules.alpha_bar(ScheduleOptions())
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
-        t = schedules.training_times(4, alpha_bar, TimesOptions(), generator)
+        t = schedules.training_times(4, schedules.log_snr(alpha_bar), TimesOptions(), generator)
         log_snr = torch.log(alpha_bar / (1 - alpha_bar))[t]
         place = torch.special.ndtr((log_snr + 1.5) / 2.0)
         assert (place * 4).long().tolist() == [0, 1, 2, 3]

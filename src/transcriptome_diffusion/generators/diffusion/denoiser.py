@@ -51,6 +51,7 @@ class NoiseSchedule(nn.Module):
     alpha_bar: Tensor
     signal: Tensor
     noise: Tensor
+    log_snr: Tensor
 
     def __init__(self, schedule: ScheduleOptions, times: TimesOptions) -> None:
         super().__init__()
@@ -58,9 +59,10 @@ class NoiseSchedule(nn.Module):
         self.alpha_bar = schedules.alpha_bar(schedule)
         self.register_buffer("signal", self.alpha_bar.sqrt().float(), persistent=False)
         self.register_buffer("noise", (1 - self.alpha_bar).sqrt().float(), persistent=False)
+        self.register_buffer("log_snr", schedules.log_snr(self.alpha_bar), persistent=False)
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
-        return schedules.training_times(count, self.alpha_bar, self.options, generator)
+        return schedules.training_times(count, self.log_snr.to(generator.device), self.options, generator)
 
     def along(self, shares: Tensor) -> Tensor:
         last = len(self.alpha_bar) - 1

@@ -78,19 +78,23 @@ def sampling_times(schedule: Tensor, steps: int, spacing: str) -> list[int]:
     return [*dict.fromkeys(times.round().long().tolist()), 0]
 
 
-def training_times(count: int, schedule: Tensor, options: TimesOptions, generator: torch.Generator) -> Tensor:
+def log_snr(schedule: Tensor) -> Tensor:
+    """log(alpha_bar / (1 - alpha_bar)) at times T down to 1, so that it rises; (T,) float32."""
+    return torch.log(schedule[1:] / (1 - schedule[1:])).flip(0).float().contiguous()
+
+
+def training_times(count: int, log_snr: Tensor, options: TimesOptions, generator: torch.Generator) -> Tensor:
     """Random times from 1 to T, (count,) int64.
 
     For ``log_snr``, log(alpha_bar / (1 - alpha_bar)) is normal, one draw from each of ``count`` equally likely strata
     (Karras et al. 2022, arXiv:2206.00364; Kingma et al. 2021, arXiv:2107.00630). ``antithetic`` times come in pairs
-    t and T + 1 - t.
+    t and T + 1 - t. The argument ``log_snr`` is that of the function of this name.
     """
-    last, device = len(schedule) - 1, generator.device
+    last, device = len(log_snr), generator.device
     if options.kind == "log_snr":
         shift = torch.rand(1, generator=generator, device=device)
         place = (torch.arange(count, device=device) + shift) / count
         wanted = options.mean + options.deviation * torch.special.ndtri(place.clamp(1e-4, 1 - 1e-4))
-        log_snr = torch.log(schedule[1:] / (1 - schedule[1:])).flip(0).float().contiguous().to(device)
         return (last - torch.searchsorted(log_snr, wanted)).clamp(1, last)
     half = count if options.kind == "uniform" else (count + 1) // 2
     t = torch.randint(1, last + 1, (half,), generator=generator, device=device)
