@@ -15,7 +15,7 @@ from transcriptome_diffusion.cohorts.readers import READERS
 from transcriptome_diffusion.experiments.options import AugmentationOptions, StudyOptions, TuningOptions
 from transcriptome_diffusion.expression.options import IngestionOptions, LandmarkOptions, SplitOptions
 from transcriptome_diffusion.generators.options import GenerationOptions, SamplerOptions, SamplingOptions
-from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
+from transcriptome_diffusion.generators.privacy_options import PrivateModelOptions
 from transcriptome_diffusion.generators.registry import GENERATORS, trained_models
 from transcriptome_diffusion.metrics.options import EvaluationOptions, PaperProtocolOptions
 from transcriptome_diffusion.metrics.registry import METRICS, Metric
@@ -34,7 +34,7 @@ BLOCKS: dict[str, type[BaseModel]] = {
     "augmentation": AugmentationOptions,
     "study": StudyOptions,
     "paper_protocol": PaperProtocolOptions,
-    "privacy": PrivacyOptions,
+    "privacy": PrivateModelOptions,
     "download": DownloadOptions,
 }
 #: files of `conf/base` whose settings are single values, explained by their comments

@@ -14,11 +14,14 @@ from kedro.framework.startup import bootstrap_project
 from command_line import copied, kedro_here
 from transcriptome_diffusion.experiments.options import AugmentationOptions
 from transcriptome_diffusion.generation import load_generator
-from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
+from transcriptome_diffusion.generators.options import SamplerOptions
+from transcriptome_diffusion.generators.privacy_options import PrivacyOptions, PrivateModelOptions
 from transcriptome_diffusion.generators.registry import GENERATORS
 from transcriptome_diffusion.pipelines.augmentation.nodes import TrainClassifiers, refuse_unknown, train_references
+from transcriptome_diffusion.pipelines.privacy.nodes import choose
 
 HELD_OUT = {"expression_test", "landmarks_test"}
+PARAMS = "privacy.dial=dp,privacy.generator=ddim"
 #: the experiment's evaluation node: the only one that may see held-out donors, as it fits nothing
 EVALUATION = "augmentation.evaluate"
 
@@ -92,11 +95,25 @@ def test_with_a_reference_every_generator_runs_with_the_dials_it_knows():
     assert (found.dial, found.epsilon) == ("dp", 8)
 
 
+def test_the_private_model_is_the_generator_that_is_named_with_its_own_settings_and_sampler():
+    blocks = [GENERATORS[name].options() for name in ("class_gaussian", "vae", "wgan_gp", "flow_matching", "ddpm")]
+    samplers = [SamplerOptions(name=name, steps=7) for name in ("ddpm", "ddim")]
+    for name, spec in GENERATORS.items():
+        if name in ("class_kde", "class_bootstrap"):
+            with pytest.raises(ValueError, match="generator"):
+                PrivateModelOptions(generator=name)
+            continue
+        chosen = choose(PrivateModelOptions(generator=name), *blocks, *samplers)
+        assert type(chosen) is spec.options
+        if spec.sampler:
+            assert (chosen.sampler.name, chosen.sampler.steps) == (name, 7)
+
+
 @pytest.mark.slow
 def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     copy = copied(project, tmp_path / "project")
     pipelines = "ingestion,feature_landmarks,augmentation,privacy"
-    run = kedro_here(copy, "run", "--env", "test", "--pipelines", pipelines, "--params", "privacy.dial=dp")
+    run = kedro_here(copy, "run", "--env", "test", "--pipelines", pipelines, "--params", PARAMS)
     assert run.returncode == 0, run.stdout[-3000:]
     assert "vae: takes no part" in run.stdout
 
@@ -128,7 +145,7 @@ def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     assert lines == list(dict.fromkeys(table["method"]))[1:] * 2
 
     quality = pd.read_csv(reporting / "augmentation_quality.csv", dtype={"n_per_tissue": str})
-    budgets = {f"{name}+dp_{epsilon}" for name in models for epsilon in (1, 4, 8, 16)}
+    budgets = {f"{name}+dp_{epsilon}" for name in models for epsilon in (1, 8)}
     assert set(quality["method"]) == with_reference | budgets | {"class_gaussian", "ddim"}
     wide = quality[quality["n_per_tissue"] == "all"].pivot_table(index="method", columns="metric", values="value")
     assert wide.at["class_gaussian", "attack_auc"] > 0.8 > wide.at["class_gaussian+reference_axes", "attack_auc"]
@@ -143,4 +160,14 @@ def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     assert model.sample(dict.fromkeys(train["tissue"].unique(), 3), seed=1).n_obs == 12
     assert "(8, 1e-05)-differentially private" in (reporting / "privacy" / "sentence.md").read_text()
     attacks = pd.read_csv(reporting / "privacy" / "attacks.csv")
-    assert set(attacks["released"]) == {60, 150, 300, 600, 10 * len(train)}
+    assert set(attacks["released"].dropna()) == {60, 150, 300, 600, 10 * len(train)}
+    on_model = attacks[attacks["released"].isna()].set_index("attack")["auc"]
+    assert set(on_model.index) == {"loss_attack", "loss_attack_relative"}
+    frontier = pd.read_csv(reporting / "privacy" / "frontier.csv").set_index("method")
+    dials = ("", "+reference", "+reference_axes", *(f"+dp_{epsilon}" for epsilon in (1, 4, 8, 16)))
+    assert list(frontier.index) == [f"ddim{dial}" for dial in dials]
+    assert frontier.at["ddim", "attack_auc"] > 0.8 > frontier.at["ddim+reference_axes", "attack_auc"]
+    assert json.loads((reporting / "privacy" / "frontier.json").read_text())["data"]
+    page = (reporting / "privacy" / "report.html").read_text()
+    assert "(8, 1e-05)-differentially private" in page
+    assert "<td>ddim+dp_16</td>" in page

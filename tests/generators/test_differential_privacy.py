@@ -10,9 +10,11 @@ from scipy.stats import kstest, norm
 from test_reference_prior import GENES, OPTIONS, cohort
 
 from transcriptome_diffusion.expression.profiles import dense, make_profiles
+from transcriptome_diffusion.expression.reference import Within
 from transcriptome_diffusion.generators import differential_privacy as dp
+from transcriptome_diffusion.generators import reference_prior
 from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
-from transcriptome_diffusion.generators.reference_prior import fit_with_reference
+from transcriptome_diffusion.generators.reference_prior import Prior, fit_with_reference
 
 DP = PrivacyOptions(dial="dp", epsilon=8.0, axes=20)
 
@@ -147,13 +149,32 @@ def test_released_means_are_normal_around_the_clipped_means_with_the_deviation_o
     codes, donors = np.zeros(400, int), np.arange(400)
     # a prior so wide that it shrinks nothing: two measurements of one mean
     found = [release(values, codes, donors, 1, (30.0, 20.0, 1.0), rng, 0.01, 1e4, 4.0) for _ in range(300)]
-    unit = dp._unit(np.full(3, 1e4 + 0.01), 4.0)
+    unit = 4.0 * np.sqrt(3 * (1e4 + 0.01 + 0.01 / dp.PLANNED_DONORS))
     first = 30.0 * np.sqrt(1 + dp.COUNT_WEIGHT**2) * unit / 400
-    second = 20.0 * dp._unit(0.01 + 1 / (1 / first**2 + 1 / (1e4 + 0.01 / 400)), 4.0) / 400
+    second = 20.0 * 4.0 * np.sqrt(3 * (0.01 + 1 / (1 / first**2 + 1 / (1e4 + 0.01 / 400)))) / 400
     deviation = np.sqrt(1 / (1 / first**2 + 1 / second**2))
     scores = np.array([(one.means[0] - values.mean(axis=0)) / deviation for one in found])
     assert kstest(scores[:, 1], "norm").pvalue > 0.01
     assert np.std(scores) == pytest.approx(1.0, abs=0.12)
+
+
+def test_units_are_those_with_the_smallest_posterior_variance_for_vectors_of_one_expected_length():
+    rng = np.random.default_rng(0)
+    within, unknown = np.exp(rng.normal(size=(2, 12)))
+    for noise in (1e-4, 0.05, 1.0):
+        unit = dp._unit(within, unknown, np.array([noise]), 2.0)
+        assert np.sum((within + unknown) / unit**2) == pytest.approx(1 / 4)
+
+        def error(u, noise=noise):
+            return np.sum(1 / (1 / unknown + 1 / (noise * u) ** 2))
+
+        for _ in range(50):
+            other = unit * np.exp(0.3 * rng.normal(size=12))
+            other *= 2 * np.sqrt(np.sum((within + unknown) / other**2))
+            assert error(other) > error(unit) - 1e-12
+    free = dp._unit(within, unknown, np.array([1e-4]), 2.0) / (within + unknown) ** 0.25
+    assert free == pytest.approx(free[0], rel=1e-3)
+    assert dp._unit(within, unknown, np.array([1.0]), 2.0).max() > 1e5  # some are left out
 
 
 def test_the_second_look_at_the_means_has_less_noise_than_the_first_would_with_all_of_the_budget():
@@ -230,6 +251,25 @@ def test_means_come_nearer_with_more_budget_and_more_donors(reference):
 
     assert error(16, 40) < error(1, 40)
     assert error(4, 150) < error(4, 15)
+
+
+def test_with_as_many_axes_as_genes_means_are_released_in_all_directions(reference, monkeypatch):
+    monkeypatch.setattr(reference_prior, "MOST_ROWS", 4)
+    train, off = cohort({"t10": 60, "t11": 60}, 1, "d"), []
+    for axes in (4, GENES):
+        privacy = PrivacyOptions(dial="dp", epsilon=8.0, axes=axes)
+        model = fit_with_reference(train, train[:4], OPTIONS, reference, privacy, np.random.default_rng(5))
+        assert model.record["axes"] == axes
+        truth = np.stack([dense(train)[:60].mean(axis=0), dense(train)[60:].mean(axis=0)])
+        off.append(np.square(model.means - truth).mean())
+    assert off[1] < 0.5 * off[0]
+    labels = reference.obs["tissue"].to_numpy()
+    prior = Prior.of(Within.of(dense(reference), labels))
+    directions, variance, between = reference_prior._directions(prior, GENES)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(GENES), atol=1e-6)
+    np.testing.assert_array_equal(directions[:, :4], prior.axes)
+    assert variance[4:] == pytest.approx(prior.noise)
+    assert between[4:] == pytest.approx(prior.between_rest)
 
 
 def test_a_reference_without_a_gene_or_in_another_unit_is_refused(own, reference):

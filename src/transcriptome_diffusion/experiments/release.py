@@ -12,10 +12,18 @@ import pandas as pd
 from transcriptome_diffusion.artefacts import replaced_when_whole
 from transcriptome_diffusion.experiments.learning_curves import axes_of, profile_set
 from transcriptome_diffusion.expression.covariance import ledoit_wolf, within_class_residuals
-from transcriptome_diffusion.expression.profiles import dense, require_same_genes
+from transcriptome_diffusion.expression.profiles import dense, donors_of, require_same_genes
 from transcriptome_diffusion.expression.scaling import GeneScaler
 from transcriptome_diffusion.generators.base import Generator
-from transcriptome_diffusion.metrics.membership import Estimate, attack, gaussian_ratio, kernel_ratio, known_axes_ratio
+from transcriptome_diffusion.generators.white_box import profile_losses
+from transcriptome_diffusion.metrics.membership import (
+    Estimate,
+    attack,
+    gaussian_ratio,
+    kernel_ratio,
+    known_axes_ratio,
+    loss_attack,
+)
 from transcriptome_diffusion.metrics.membership import auc as area
 from transcriptome_diffusion.metrics.neighbours import nearest_distances
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
@@ -32,7 +40,8 @@ class PrivacyReport(NamedTuple):
 
     Attributes:
         attacks: a row per number of released profiles and attack: ``released``, ``attack``, ``auc``, ``auc_low``,
-            ``auc_high``, ``tpr_10`` (true-positive rate at 10 % false positives), ``tpr_1``, ``note``.
+            ``auc_high``, ``tpr_10`` (true-positive rate at 10 % false positives), ``tpr_1``, ``note``. ``released`` is
+            missing for attacks on the model itself.
         by_class: a row per class at the largest number: ``class``, ``profiles`` in training, ``auc`` of the strongest
             attack and ``note`` where there are too few donors for a number.
         at_risk: the records with the largest leverage: ``record``, the row of the training profiles counted from 1,
@@ -96,21 +105,12 @@ def privacy_report(
         for name, (ours, theirs) in _scores(synthetic, members, held_out, others, axes).items():
             found = attack(name, ours, members, theirs, held_out, seed)
             auc = found[f"{name}_auc"]
-            rows.append(
-                {
-                    "released": number,
-                    "attack": name,
-                    "auc": auc.value,
-                    "auc_low": auc.low,
-                    "auc_high": auc.high,
-                    "tpr_10": found[f"{name}_tpr_10"].value,
-                    "tpr_1": found[f"{name}_tpr_1"].value,
-                    "note": auc.note,
-                }
-            )
+            rows.append({"released": number, "attack": name, **_cells(name, found)})
             if number == max(numbers) and auc.value > best:
                 strongest, best = (name, ours, theirs, auc), auc.value
-    attacks = pd.DataFrame(rows)
+    on_model = white_box(model, train, test, label, seed)
+    rows += [{"released": None, "attack": name, **_cells(name, found)} for name, found in on_model.items()]
+    attacks = pd.DataFrame(rows).astype({"released": "Int64"})
     if strongest is None:
         empty = pd.DataFrame()
         return PrivacyReport(attacks, empty, empty, f"No attack could be made: {attacks['note'].iloc[0]}.")
@@ -128,8 +128,39 @@ def privacy_report(
     at_risk = pd.DataFrame(
         {"record": np.arange(1, len(ours) + 1), "leverage": leverage(members), "recognised": centred}
     ).nlargest(RECORDS, "leverage")
-    sentence = _sentence(model, name, auc, max(numbers), len(np.unique(others.donors)))
+    sentence = _sentence(model, name, auc, max(numbers), len(np.unique(others.donors)), on_model)
     return PrivacyReport(attacks, pd.DataFrame(by_class), at_risk.reset_index(drop=True), sentence)
+
+
+def white_box(
+    model: Generator, train: ad.AnnData, test: ad.AnnData, label: str, seed: int = 0
+) -> dict[str, dict[str, Estimate]]:
+    """Attacks by somebody who has the model itself: on the losses of profiles, with held-out donors as the null.
+
+    Args:
+        train: what the model was trained on. test: profiles of other donors. label: the classes of both.
+
+    Returns:
+        By attack what ``membership.attack`` returns; nothing for a generator that has no loss of single profiles.
+    """
+    known = test[test.obs[label].astype(str).isin(train.obs[label].astype(str)).to_numpy()]
+    losses = [profile_losses(model, part, seed) for part in (train, known)]
+    found = {}
+    for name in losses[0]:
+        members, others = (
+            ProfileSet(own[name][0], part.obs[label].astype(str).to_numpy(), donors_of(part))
+            for own, part in zip(losses, (train, known), strict=True)
+        )
+        table, _ = loss_attack(lambda values: values, members, others, losses[0][name][1], seed, name)
+        found[name] = {str(metric): Estimate(*cells) for metric, *cells in table.itertuples(index=False)}
+    return found
+
+
+def _cells(name: str, found: dict[str, Estimate]) -> dict[str, float | str]:
+    """The columns of one attack, from its estimates by metric."""
+    auc = found[f"{name}_auc"]
+    rates = {rate: found[f"{name}_{rate}"].value for rate in ("tpr_10", "tpr_1")}
+    return {"auc": auc.value, "auc_low": auc.low, "auc_high": auc.high, **rates, "note": auc.note}
 
 
 def leverage(records: ProfileSet) -> np.ndarray:
@@ -171,12 +202,22 @@ def _proportional(train: ad.AnnData, model: Generator, number: int) -> pd.DataFr
     return ordered.reset_index(drop=True)
 
 
-def _sentence(model: Generator, name: str, auc: Estimate, released: int, donors: int) -> str:
+def _sentence(
+    model: Generator,
+    name: str,
+    auc: Estimate,
+    released: int,
+    donors: int,
+    on_model: dict[str, dict[str, Estimate]],
+) -> str:
     text = (
         f"Of {released} released profiles, an attacker who also has profiles of {donors} other donors tells training "
         f"donors from others with an AUC of {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}; .5 is guessing) by the "
         f"strongest attack tried, {name}. Other attacks may find more."
     )
+    if on_model:
+        best, by = max((found[f"{name}_auc"], name) for name, found in on_model.items())
+        text += f" Who has the model itself reaches {best.value:.2f} ({best.low:.2f} to {best.high:.2f}) by {by}."
     privacy = model.record.get("privacy", {})
     if privacy.get("dial") == "dp":
         text += (

@@ -16,6 +16,8 @@ import numpy as np
 
 #: weight of a donor's count next to the length that their vector is clipped to
 COUNT_WEIGHT = 0.5
+#: donors of a class that the first step is planned for, as their numbers are not public
+PLANNED_DONORS = 25
 #: where a donor's mean square is clipped, in units of what is expected
 LARGEST_SQUARE = 2.0
 #: bounds of a class factor
@@ -127,9 +129,9 @@ def release(
        them: sensitivity 1. Biswas et al. (2020), arXiv:2006.06618, estimate a mean in such steps;
     3. sums of each donor's mean square around that mean: sensitivity 1.
 
-    Vectors are in a unit in which they are clipped to the length 1. Along an axis of variance v the unit is v^¼: then
-    the squared noise, summed over axes, is smallest. An estimate is the posterior mean under ``prior``. Noise is
-    float64 from ``rng``, which does not close the side channel of floating-point numbers (Mironov 2012,
+    Vectors are in a unit in which they are clipped to the length 1. The unit of every axis is that with which the
+    posterior variances of the means, summed over axes, are smallest. An estimate is the posterior mean under ``prior``.
+    Noise is float64 from ``rng``, which does not close the side channel of floating-point numbers (Mironov 2012,
     doi:10.1145/2382196.2382264).
 
     Args:
@@ -143,7 +145,7 @@ def release(
         sums, weights = donor_sums(vectors, codes, donors, n_classes, clip)
         return sums + rng.normal(0, deviation, sums.shape), weights
 
-    unit = _unit(prior.within + prior.between, prior.clip)
+    unit = planned_unit(prior.within, prior.between, first, prior.clip)
     deviation = first * math.sqrt(1 + COUNT_WEIGHT**2)
     sums, weights = noisy(values / unit, 1.0, deviation)
     counts = np.maximum(weights + rng.normal(0, deviation / COUNT_WEIGHT, n_classes), 1.0)[:, None]
@@ -154,7 +156,7 @@ def release(
     posterior = 1 / (1 / spread + precision)
     centres = posterior * known
 
-    unit = _unit(prior.within + posterior, prior.clip)
+    unit = _unit(prior.within, posterior, second / counts, prior.clip)
     sums, _ = noisy((values - centres[codes]) / unit[codes], 1.0, second)
     precision = np.square(counts / (second * unit))
     known += precision * (centres + sums / counts * unit)
@@ -176,9 +178,33 @@ def release(
     return PrivateMeans(shrunk * means, counts[:, 0], factors)
 
 
-def _unit(variance: np.ndarray, clip: float) -> np.ndarray:
-    """The unit of every axis, in which a vector of that variance has the expected length 1 / ``clip``."""
-    return variance**0.25 * clip * np.sqrt(np.sqrt(variance).sum(axis=-1, keepdims=True))
+def planned_unit(within: np.ndarray, between: np.ndarray, multiplier: float, clip: float) -> np.ndarray:
+    """The unit of every axis (k,) in the first step, for classes of ``PLANNED_DONORS``; public."""
+    deviation = multiplier * math.sqrt(1 + COUNT_WEIGHT**2)
+    return _unit(within, between + within / PLANNED_DONORS, np.array([deviation / PLANNED_DONORS]), clip)
+
+
+def _unit(within: np.ndarray, unknown: np.ndarray, noise: np.ndarray, clip: float) -> np.ndarray:
+    """The unit of every axis, in which a donor's vector has the expected length 1 / ``clip``, (..., k).
+
+    With unit u along an axis the noise on a mean has the deviation ``noise`` u. The units are those with which the
+    posterior variances 1 / (1 / unknown + 1 / (noise u)²) have the smallest sum. Where the noise is small that is u =
+    v^¼ for vectors of variance v; axes along which nothing could be learned through it are left out (a unit so large
+    that nothing is measured), which leaves less noise on the others: reverse water-filling, Cover and Thomas (2006),
+    section 10.3.
+
+    Args:
+        within: variance of donors around the mean, (k,). unknown: prior variance of the mean, (..., k).
+        noise: deviation, per unit, of the noise on a mean, (..., 1).
+    """
+    root = np.sqrt(within + unknown)
+    least = np.square(noise) / unknown * root  # the level from which on an axis is measured
+    order = np.argsort(least, axis=-1)
+    ordered, roots = np.take_along_axis(least, order, -1), np.take_along_axis(root, order, -1)
+    levels = (clip**-2 + np.cumsum(ordered * roots, axis=-1)) / np.cumsum(roots, axis=-1)
+    last = np.maximum((levels > ordered).sum(axis=-1, keepdims=True) - 1, 0)
+    weights = np.maximum((np.take_along_axis(levels, last, -1) - least) / root, 0)
+    return 1 / np.sqrt(np.maximum(weights, 1e-12 * weights.max(axis=-1, keepdims=True)))
 
 
 def statement(epsilon: float, delta: float, released: str = "") -> dict[str, Any]:
@@ -192,6 +218,6 @@ def statement(epsilon: float, delta: float, released: str = "") -> dict[str, Any
         "protected": "one donor with all of their profiles: whether they are in the training cohort",
         "neighbours": "cohorts that differ by one donor, who is there or not",
         "public": "the reference cohort, the genes, the unit, the names of the classes, and the settings",
-        "released": "class means along axes of the reference, numbers of donors and class factors, all with noise"
+        "released": "class means, numbers of donors and class factors, all with noise"
         + (f"; {released}" if released else ""),
     }

@@ -44,14 +44,28 @@ class PrivacyOptions(Options):
     )
     epsilon: float = Field(default=8.0, gt=0, description="for dp: of all that is released of the cohort")
     delta: float = Field(default=1e-5, gt=0, lt=1, description="for dp: below one over the number of donors")
-    axes: int = Field(default=256, ge=1, description="for dp: axes of the reference along which means are released")
+    axes: int = Field(
+        default=1000,
+        ge=1,
+        description="for dp: axes of the reference along which means are released; with at least the number of genes "
+        "all directions",
+    )
     off_axes: float = Field(
         default=0.75, ge=0, le=1, description="for reference_axes: share kept of class means off the reference's axes"
     )
     clip_quantile: float = Field(
-        default=0.5, gt=0, lt=1, description="for dp: of the reference's profiles, whose length donors are clipped to"
+        default=0.1, gt=0, lt=1, description="for dp: of the reference's profiles, whose length donors are clipped to"
     )
     factor_share: float = Field(
-        default=0.1, gt=0, lt=1, description="for dp: of the squared signal that goes to the class factors"
+        default=0.05, gt=0, lt=1, description="for dp: of the squared signal that goes to the class factors"
     )
     dp_sgd: DPSGDOptions = Field(default=DPSGDOptions(), description="for dp and networks")
+
+
+class PrivateModelOptions(PrivacyOptions):
+    """The dial, and which generator the ``privacy`` pipeline fits with it."""
+
+    generator: Literal["class_gaussian", "vae", "wgan_gp", "flow_matching", "ddpm", "ddim"] = Field(
+        default="class_gaussian",
+        description="what the privacy pipeline fits: the class Gaussian, or a network with its own block of parameters",
+    )

@@ -29,6 +29,7 @@ from transcriptome_diffusion.generators.classes import Classes
 from transcriptome_diffusion.generators.differential_privacy import (
     PublicPrior,
     noise_multiplier,
+    planned_unit,
     release,
     split_noise,
     statement,
@@ -290,6 +291,27 @@ def _weight(between: np.ndarray, error: Any) -> np.ndarray:
     return np.where(np.isinf(between), 1.0, 1 / (1 + error / np.maximum(between, 1e-300)))
 
 
+def _directions(prior: Prior, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Directions along which ``dp`` releases class means, and the variance within and between classes along each.
+
+    The first ``count`` axes of the reference; with a ``count`` of at least the genes also all directions off its axes,
+    by a basis that does not matter, since variance is even there. Means of classes that the reference lacks lie off its
+    axes as well, and a model that leaves them at the reference's centre there is far from every real profile.
+
+    Returns:
+        (n_genes, n), (n,), (n,).
+    """
+    genes, rank = prior.axes.shape
+    axes, variance, between = prior.axes[:, :count], prior.variance[:count], prior.between[:count]
+    if count >= genes > rank:
+        more = np.random.default_rng(0).standard_normal((genes, genes - rank))
+        basis, _ = np.linalg.qr(np.concatenate([axes, more], axis=1))
+        axes = np.concatenate([axes, basis[:, rank:]], axis=1)
+        variance = np.concatenate([variance, np.full(genes - rank, prior.noise)])
+        between = np.concatenate([between, np.full(genes - rank, prior.between_rest)])
+    return axes, variance, np.where(np.isinf(between), variance, between)
+
+
 def _fit_private(
     model: ClassGaussian,
     train: ad.AnnData,
@@ -309,23 +331,20 @@ def _fit_private(
         )
     cohort = Within.of(dense(reference), reference.obs[label].astype(str).to_numpy())
     prior = Prior.of(cohort)
-    axes, variance = prior.axes[:, : privacy.axes], prior.variance[: privacy.axes]
-    between = prior.between[: privacy.axes]
-    between = np.where(np.isinf(between), variance, between)
+    axes, variance, between = _directions(prior, privacy.axes)
     centre = cohort.means.mean(axis=0)
 
     def along(values: np.ndarray) -> np.ndarray:
         return divide(values - centre, cohort.scale) @ axes
 
-    expected = np.sqrt(np.sqrt(variance + between).sum())
-    length = np.linalg.norm(along(dense(reference)) / (variance + between) ** 0.25, axis=1)
-    clip = float(np.quantile(length, privacy.clip_quantile)) / expected
     factors = cohort.factors(cohort.scale)
     known = np.arange(int(np.prod(model.conditions.sizes)))  # every combination: which ones occur is not public
     multiplier = noise_multiplier(privacy.epsilon, privacy.delta)
     rest = 1 - privacy.dp_sgd.share if sgd else 1.0
     shares = np.array([MEAN_SHARE, 1 - MEAN_SHARE, 0]) * (1 - privacy.factor_share) + [0, 0, privacy.factor_share]
     multipliers = split_noise(multiplier, *(rest * shares))
+    length = np.linalg.norm(along(dense(reference)) / planned_unit(variance, between, multipliers[0], 1.0), axis=1)
+    clip = float(np.quantile(length, privacy.clip_quantile))
     found = release(
         along(dense(train)),
         strata,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from transcriptome_diffusion.reporting.page import number, plain_table, render
 from transcriptome_diffusion.reporting.style import PALETTE, finish, rounded
 
 #: what the frontier shows against the attack, with its value for synthetic profiles nobody could tell from real ones
@@ -86,4 +89,33 @@ def frontier_figure(quality: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title_text="AUC of the stronger attack", col=1)
     return finish(
         figure, "Membership against quality; dashed: nothing is found", 430, legend={"orientation": "h", "y": -0.25}
+    )
+
+
+def privacy_page(
+    sentence: str, tables: Mapping[str, pd.DataFrame], figure: go.Figure, facts: Mapping[str, object]
+) -> str:
+    """The report before a release as one HTML file that opens without a network.
+
+    Args:
+        sentence: for the model card. tables: ``frontier`` of ``learning_curves``, and ``attacks``, ``by_class`` and
+            ``at_risk`` of ``release.PrivacyReport``. figure: of ``frontier_figure``. facts: shown at the top.
+    """
+    wide = tables["frontier"]
+    metrics = [name for name in wide if f"{name}_sd" in wide]
+    texts = {
+        name: [
+            number(mean) if np.isnan(sd) else f"{number(mean)} ±{number(sd)}"
+            for mean, sd in zip(wide[name], wide[f"{name}_sd"], strict=True)
+        ]
+        for name in metrics
+    }
+    return render(
+        "privacy.html",
+        title="Before a release",
+        facts=facts,
+        sentence=sentence,
+        frontier=plain_table(pd.DataFrame({"method": wide["method"], **texts})),
+        figure=figure,
+        **{name: plain_table(tables[name]) for name in ("attacks", "by_class", "at_risk")},
     )

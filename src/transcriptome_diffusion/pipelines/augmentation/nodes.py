@@ -7,7 +7,7 @@ from typing import Any
 
 from transcriptome_diffusion.experiments.options import AugmentationOptions
 from transcriptome_diffusion.generators.options import SamplerOptions, SamplingOptions
-from transcriptome_diffusion.generators.privacy_options import PrivacyOptions
+from transcriptome_diffusion.generators.privacy_options import PrivateModelOptions
 from transcriptome_diffusion.generators.registry import GENERATORS
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.pipelines.shared import AnnData, DataFrame, Figure
@@ -56,7 +56,7 @@ class TrainClassifiers:
             "options": spec.options,
             "augmentation": AugmentationOptions,
             "evaluation": EvaluationOptions,
-            "privacy": PrivacyOptions,
+            "privacy": PrivateModelOptions,
             "sampling": SamplingOptions,
             "sampler": SamplerOptions,
         }

@@ -23,17 +23,29 @@ def create_pipeline(**_: Any) -> Pipeline:
         "reference",
         name="prepare_reference",
     )
-    fit = Node(
-        nodes.fit,
-        ["landmarks_train", "landmarks_validation", "reference", "params:class_gaussian", "params:privacy"],
-        "model",
-        name="fit",
+    choose = Node(
+        nodes.choose,
+        [
+            "params:privacy",
+            *(f"params:{block}" for block in ("class_gaussian", "vae", "wgan_gp", "flow_matching", "denoiser")),
+            *(f"params:{sampler}" for sampler in ("ddpm", "ddim")),
+        ],
+        "options",
+        name="choose_generator",
+    )
+    real = ["landmarks_train", "landmarks_validation"]
+    fit = Node(nodes.fit, [*real, "reference", "options", "params:privacy"], "model", name="fit")
+    draw = Node(
+        nodes.draw,
+        [*real, "reference", "options", "params:privacy", "params:augmentation", "params:evaluation"],
+        "drawn",
+        name="draw_with_every_dial",
     )
     report = Node(
         nodes.report,
-        ["model", "landmarks_train", "landmarks_validation", "landmarks_test", "reference", "params:sampling"],
-        ["attacks", "by_class", "at_risk", "sentence"],
+        ["model", "drawn", *real, "landmarks_test", "reference", "params:sampling", "params:evaluation"],
+        ["attacks", "by_class", "at_risk", "sentence", "frontier", "figure_frontier", "page"],
         name="report",
     )
-    whole = Pipeline([prepare, fit, report])
+    whole = Pipeline([prepare, choose, fit, draw, report])
     return boxed([whole], "privacy", internal=whole.all_outputs())
