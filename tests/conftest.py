@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # before numpy and torch are there, and for the command lines that tests start: a worker is one core's
@@ -21,6 +23,22 @@ LONGEST = ("test_end_to_end.py", "test_own_cohort.py", "test_augmentation_pipeli
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+#: imported by the process of which those of the fixture are copies
+PREPARED = [
+    *("distributed", "transcriptome_diffusion.datasets", "transcriptome_diffusion.training"),
+    *("transcriptome_diffusion.generators.vae", "transcriptome_diffusion.metrics.scores"),
+]
+
+
+@pytest.fixture
+def forkserver(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A context of processes that have imported what trains and scores, which takes seconds; with one thread each."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PREPARED)
+    return context
 
 
 @pytest.fixture(scope="session")

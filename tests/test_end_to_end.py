@@ -12,7 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anndata as ad
@@ -20,7 +23,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from nbclient import NotebookClient
+from threadpoolctl import threadpool_limits
 
 from command_line import copied, kedro, kedro_here
 from transcriptome_diffusion.expression.units import to_linear
@@ -39,10 +44,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 @pytest.fixture(scope="module")
 def finished(project, tmp_path_factory):
-    """A copy of the project in which `kedro run --env test` has succeeded."""
+    """A copy of the project in which `kedro run --env test` has succeeded.
+
+    In one process, as two would import everything once more; a test below ends with several, and the same scorecard.
+    """
     copy = copied(project, tmp_path_factory.mktemp("run") / "project", "notebooks")
     before = (copy / "pyproject.toml").read_text()
-    run = kedro(copy, "run", "--env", "test")
+    run = kedro(copy, "run", "--env", "test", "--params", "workers=1", OMP_NUM_THREADS="1")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     assert (copy / "pyproject.toml").read_text() == before  # telemetry would have written its id here
     return copy
@@ -233,7 +241,7 @@ def test_a_run_ends_with_the_scorecard_and_where_the_report_is(finished):
 def test_tags_choose_generators_which_kedros_runner_of_several_processes_scores_alike(finished, results, tmp_path):
     """`kedro run --tags vae,class_kde` fits, draws, reconstructs and scores these after the stages before, no others.
 
-    The run of all other tests has the project's own runner; what both write is the same to the byte.
+    The run of all other tests has one process; what both write is the same to the byte.
     """
     copy = tmp_path / "project"
     shutil.copytree(finished, copy)
@@ -318,6 +326,18 @@ def kill_at(run: subprocess.Popen[str], words: str, seconds: float, kill) -> Non
     assert run.wait() < 0
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As a worker has it: sums of several threads differ in the last digit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def have_same_results(project: Path, finished: Path) -> None:
     card = Path("data/test/08_reporting/scorecard.csv")
     assert (project / card).read_bytes() == (finished / card).read_bytes()
@@ -329,31 +349,38 @@ def test_a_run_that_is_killed_goes_on_and_leaves_nothing_over(unfinished, finish
     alone = (*to_scorecard, "--params", "workers=1")
     kill_at(start(unfinished, *alone), "fit_vae(", 0.3, lambda pid: os.killpg(pid, signal.SIGKILL))
     kill_at(start(unfinished, *to_scorecard), "score_vae(", 0.3, lambda pid: os.kill(pid, signal.SIGTERM))
-    # a process of its own with one thread, as a worker has: sums of several threads differ in the last digit
-    run = kedro(unfinished, *to_scorecard, OMP_NUM_THREADS="1")
-    assert run.returncode == 0, run.stderr[-2000:]
+    with one_thread():
+        run = kedro_here(unfinished, *to_scorecard)
+    assert run.returncode == 0, run.stdout[-2000:]
     have_same_results(unfinished, finished)
 
 
-def test_a_dask_cluster_that_loses_a_worker_makes_the_same_scorecard(unfinished, finished, monkeypatch):
+def test_a_dask_cluster_that_loses_a_worker_makes_the_same_scorecard(unfinished, finished, monkeypatch, forkserver):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("distributed.process.get_mp_context", lambda: forkserver)
+    monkeypatch.setattr("distributed.nanny.get_mp_context", lambda: forkserver)
     with (
         distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
+        pids, killed = client.run(os.getpid), list[int]()
+
+        def kill_the_first_that_trains() -> None:
+            while not killed:
+                time.sleep(0.05)
+                for worker, keys in client.processing().items():
+                    if any(".fit" in str(key) for key in keys):
+                        time.sleep(0.3)
+                        killed.append(pids[worker])
+                        os.kill(pids[worker], signal.SIGKILL)
+                        break
+
+        threading.Thread(target=kill_the_first_that_trains, daemon=True).start()
         where = f"address={cluster.scheduler_address}"
         runner = ("--runner", "transcriptome_diffusion.runners.DaskRunner", "--runner-params", where)
-        run = start(unfinished, *ONLY_MISSING, "--to-nodes", "evaluation.summarise", *runner)
-        pids = client.run(os.getpid)
-        busy: list[str] = []
-        while not busy and run.poll() is None:
-            time.sleep(0.05)
-            busy = [worker for worker, keys in client.processing().items() if any(".fit" in str(key) for key in keys)]
-        time.sleep(0.3)
-        os.kill(pids[busy[0]], signal.SIGKILL)
-        said, _ = run.communicate()
-    assert run.returncode == 0, said[-3000:]
+        run = kedro_here(unfinished, *ONLY_MISSING, "--to-nodes", "evaluation.summarise", *runner)
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert killed
     have_same_results(unfinished, finished)
 
 

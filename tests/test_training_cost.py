@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,17 @@ from transcriptome_diffusion import training_cost
 from transcriptome_diffusion.generators.latent import Coordinates
 from transcriptome_diffusion.generators.options import WGANGPOptions
 from transcriptome_diffusion.generators.wgan_gp import WGANGP
-from transcriptome_diffusion.training_cost import announce, duration, measure_rate, operations
+from transcriptome_diffusion.options import TrainingOptions
+from transcriptome_diffusion.training_cost import (
+    Layers,
+    announce,
+    announce_run,
+    duration,
+    measure_pass,
+    measure_rate,
+    operations,
+    work_of_training,
+)
 
 CPU = torch.device("cpu")
 
@@ -57,7 +68,10 @@ def test_steps_of_a_critic_are_counted_with_the_gradient_of_their_penalty() -> N
 
 def test_the_rate_is_of_products_that_were_made() -> None:
     # a processor makes between ten million and a thousand million million operations a second
-    assert 1e7 < measure_rate(10_000, 64, CPU, bfloat16=False) < 1e15
+    before = torch.get_float32_matmul_precision()
+    assert 1e7 < measure_rate(10_000, 64, CPU, bfloat16=True) < 1e15
+    assert torch.get_float32_matmul_precision() == before
+    assert 1e-12 < measure_pass(CPU) < 1e-6
 
 
 def test_a_large_training_is_announced_with_time_and_memory(
@@ -77,6 +91,45 @@ def test_a_small_training_is_not(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger=training_cost.__name__):
         announce("vae", 400_000, 128, 1500, CPU, bfloat16=False)
     assert not caplog.records
+
+
+def test_an_estimate_is_that_of_products_of_what_lies_between_them_and_of_calls(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_cost, "measure_rate", lambda *_: 1e10)
+    monkeypatch.setattr(training_cost, "measure_pass", lambda _: 1e-9)
+    network = Layers(parameters=1000, numbers=300)
+    options = TrainingOptions(batch_size=10, max_epochs=100, partial_batches=True)
+    work = work_of_training("vae", 3, options, 25, network, Layers(), 0, memory=2e9)
+    assert "300 steps of 10 profiles" in work.title  # 25 profiles are two batches and a rest
+    assert work.operations == operations(1000, 10, 300)
+    assert work.numbers == 300 * (10 * 300 + 1000)
+    seconds = 3 * (6 * 1000 * 10 * 300 / 1e10 + 10 * 300 * 4000 * 1e-9 + 2e-3 * 300)
+    assert work.seconds(CPU, 1e-9) == pytest.approx(seconds)
+    done = replace(work, runs=0, memory=0.0)
+    long = replace(work, title="wgan_gp: slow", calls=1e6)
+    with caplog.at_level(logging.INFO, logger=training_cost.__name__):
+        announce_run([done], "10 profiles")
+        assert not caplog.records
+        announce_run([done, work, long], "10 profiles")
+    (record,) = caplog.records
+    head, first, second, memory, _ = record.getMessage().split("\n")
+    assert head.endswith("one after another, with 10 profiles:")
+    assert first == f"  3 x {work.title}: 1 s to 3 s"
+    assert second == "  3 x wgan_gp: slow: 63 min to 2.7 h"
+    assert memory == "Memory of trainings: up to 2.0 GB, for vae."
+
+
+def test_a_critics_new_batches_make_fewer_steps_and_its_passes_are_counted() -> None:
+    whole, critic = Layers(1000, 300), Layers(400, 100)
+    same, new = (
+        work_of_training(
+            "", 1, TrainingOptions(batch_size=10, max_epochs=10, critic_batches=batches), 20, whole, critic, 5, 0.0
+        )
+        for batches in ("same", "new")
+    )
+    assert (same.calls, new.calls) == (20 * 11, 4 * 11)
+    assert same.operations == operations(1000, 10, 20, 400, 5)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from transcriptome_diffusion.cohorts import archs4
+from transcriptome_diffusion.cohorts import archs4, progress
 from transcriptome_diffusion.cohorts.archs4 import classes_by_words, group_series
 from transcriptome_diffusion.cohorts.options import ARCHS4Options
 from transcriptome_diffusion.cohorts.readers import read_cohort
@@ -91,11 +91,16 @@ def test_landmarks_are_cpm_of_the_whole_library(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 3, 8, 100])
-def test_the_size_of_a_block_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+def test_the_size_of_a_block_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, block: int
+) -> None:
     path = write(tmp_path / "human.h5")
     whole = read(path)
     monkeypatch.setattr(archs4, "BLOCK_VALUES", block * len(ENSEMBL))
-    np.testing.assert_array_equal(read(path).X, whole.X)
+    monkeypatch.setattr(progress, "LOG_EVERY", -1)
+    with caplog.at_level("INFO"):
+        np.testing.assert_array_equal(read(path).X, whole.X)
+    assert "human.h5: 97 % of 0.00 GB read" in caplog.messages
 
 
 def test_a_table_of_the_users_names_classes_and_covariates(tmp_path: Path) -> None:

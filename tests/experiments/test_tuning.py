@@ -455,7 +455,8 @@ def test_workers_share_one_study_to_the_trial(kind, storage, tmp_path, request):
         barrier: Any = threading.Barrier(2)
         other: Any = threading.Thread(target=work, args=(tmp_path, barrier, storage))
     else:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])  # imported once for all tests with a process
         barrier = context.Barrier(2)
         other = context.Process(target=work, args=(tmp_path, barrier, storage))
     other.start()

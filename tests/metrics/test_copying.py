@@ -31,7 +31,8 @@ def test_a_higher_percentile_counts_more_as_copies():
 
 
 def authentic(synthetic, train):
-    return authenticity(*nearest(synthetic, train), neighbour_distances(train, 1)[:, 0])
+    distances, closest = nearest(synthetic, train)
+    return authenticity(distances, neighbour_distances(train, 1)[closest, 0])
 
 
 def test_authenticity_has_its_null_in_one_gene():

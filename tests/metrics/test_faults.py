@@ -66,7 +66,8 @@ BLIND = {
 
 
 def authentic(values, real):
-    return authenticity(*nearest(values, real), neighbour_distances(real, 1)[:, 0])
+    distances, closest = nearest(values, real)
+    return authenticity(distances, neighbour_distances(real, 1)[closest, 0])
 
 
 def indicators(values, real=TEST):

@@ -10,8 +10,9 @@ from populations import SIZES, draw
 from transcriptome_diffusion import memory
 from transcriptome_diffusion.memory import NotEnoughMemoryError
 from transcriptome_diffusion.metrics import reference as references
-from transcriptome_diffusion.metrics.comparisons import COLUMNS, compare
+from transcriptome_diffusion.metrics.comparisons import COLUMNS, compare, compare_records
 from transcriptome_diffusion.metrics.expected import ADVERSARIAL
+from transcriptome_diffusion.metrics.neighbours import neighbour_distances
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import EvaluationReference, SpaceReference
@@ -188,9 +189,16 @@ def test_of_large_sets_some_profiles_and_some_pairs_of_genes_stand_for_all(monke
     table = compare(large.train, large.test, large, OPTIONS.model_copy(update={"draws": 2}), "landmarks")
     assert set(table["metric"]) == set(ceiling["metric"])
     n = table[table["label"] == ""].groupby("metric")["n"].max()
-    assert n["copying"] == len(large.test.labels)
+    assert n["copying"] == 58
     assert n["precision"] <= 58
     assert n["accuracy_mlp"] == 58
+    rows = np.array([5, 0, 5])
+    np.testing.assert_allclose(large.apart(rows), neighbour_distances(large.train.values, 1)[rows, 0], rtol=1e-5)
+    copies = compare(large.train, large.train, large, FAST, "landmarks").set_index("metric")
+    assert (copies.at["copying", "n"], copies.at["copying", "value"], copies.at["authenticity", "value"]) == (59, 1, 0)
+    attacked = compare_records(large.train, large.train, large, 0).set_index("metric")
+    assert attacked.at["gan_leaks_auc", "n"] == 58
+    assert attacked.at["gan_leaks_auc", "value"] > 0.9
 
 
 # --------------------------------------------------------------------------------- whole tables

@@ -235,6 +235,28 @@ def test_the_papers_environments_carry_its_numbers_without_any_parameter_given(v
         assert (classifier.epochs, len(classifier.seeds), classifier.weight_decay) == (150, 15, 0)
     assert block["runs"] == 5
 
+    protocol = block["paper_protocol"]
+    assert (protocol.neighbours, protocol.drawings, protocol.classifiers) == (10, 5, 15)
+    assert protocol.most_apart == {"max_abs": 2048, "standard": 4096}
+    assert protocol.steps == [50, 100, 1000]
+    whole = protocol.transcriptome
+    assert (whole.neighbours, whole.rows, whole.classifiers) == (50, 2048, 15)
+    for classifier, name, optimizer in (
+        (protocol.classifier, "landmark classifier", "adam"),
+        (whole.classifier, "classifier of all genes", "adam" if environment == "gtex_paper" else "sgd"),
+    ):
+        assert (classifier.hidden, classifier.dropout, classifier.learning_rate) == paper[name][:3]
+        assert (classifier.batch_size, classifier.optimizer) == (paper[name][3], optimizer)
+        assert (classifier.epochs, classifier.patience, classifier.label_smoothing) == (150, 50, 0.1)
+        assert classifier.momentum == (0.5 if optimizer == "sgd" else 0)
+
+
+def test_the_papers_tcga_has_samples_with_age_and_sex_and_no_cohort_twice(configured):
+    options = configured("tcga_paper")["catalog"]["raw_cohort"]["options"]
+    assert options["packaging"] == "firehose"
+    assert options["require"] == ["age", "sex"]
+    assert options["unions"] == "leave_out"
+
 
 @pytest.mark.parametrize("environment", PAPER)
 def test_a_paper_preset_can_be_made_smaller(validated, environment):

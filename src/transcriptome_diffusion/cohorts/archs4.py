@@ -245,12 +245,12 @@ def _read_values(
     )
     values = np.empty((len(places), len(genes)), dtype=np.float32)
     libraries = np.empty(len(places))
-    with Progress(path.name, matrix.shape[1], "samples passed") as progress:
+    with Progress(path.name, matrix.nbytes, "read") as progress:
         for rows, start, stop in _blocks(places, block, matrix.chunks):
             part = matrix[:, start:stop][:, places[rows] - start]
             libraries[rows] = part.sum(axis=0, dtype=np.float64)
             values[rows] = part[genes].T
-            progress(stop)
+            progress(stop * (matrix.nbytes // matrix.shape[1]))
     return values, libraries
 
 

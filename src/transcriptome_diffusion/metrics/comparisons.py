@@ -73,13 +73,13 @@ def compare(
       ``fidelity.least_profiles`` are left empty. On landmarks, against test, also ``findings.compare_findings``.
     - On the first of these subsets: permutation p-values and classifier two-sample tests.
     - On all profiles, in the transcriptome on at most ``options.most_profiles``: copying and authenticity, towards
-      train.
+      all of train.
     - On all profiles: reverse validation (train on them, choose on validation, test on test; a draw is a classifier
       seed), on landmarks also on them beside real training profiles (``..._augmented``), differential expression,
       markers, gene sets.
 
-    Of sets of more than ``reference.MOST`` profiles so many stand for all, except for copies, differential expression,
-    markers and gene sets; and of more genes, so many in the two correlations of pairs of genes.
+    Of sets of more than ``reference.MOST`` profiles so many stand for all, except for differential expression, markers
+    and gene sets; and of more genes, so many in the two correlations of pairs of genes.
 
     Returns:
         Single values with the columns ``COLUMNS``. ``label`` is empty for values over all tissues, else the tissue or
@@ -98,17 +98,21 @@ def compare(
     _add_reverse_validation(table, first, sides, reference, options, space)
     _add_differential_expression(table, against_test, reference, options.contrast, space)
     _add_gene_sets(table, against_test, reference)
-    _add_copying(table, against_train, second, sides, reference, options, space)
+    _add_copying(table, second, sides, reference, options, space)
     return table.frame()
 
 
 def compare_records(synthetic: ProfileSet, members: ProfileSet, reference: SpaceReference, seed: int) -> pd.DataFrame:
     """Privacy: distances to closest records and membership attacks on the training profiles ``members``.
 
+    Of sets of real profiles larger than ``reference.MOST`` so many stand for all, so that the cost grows with the
+    number of synthetic profiles and not with its square.
+
     Returns:
         Rows as those of ``compare``, with the reference ``train``.
     """
-    found = privacy(synthetic.values, synthetic.labels, members, reference.test, reference.validation, seed)
+    others, known = (reference.sampled[split] for split in ("test", "validation"))
+    found = privacy(synthetic.values, synthetic.labels, sample(members), others, known, seed)
     table = Table()
     table.extend(found, "train")
     return table.frame()
@@ -511,7 +515,6 @@ def _add_gene_sets(table: Table, candidate: ProfileSet, reference: SpaceReferenc
 # ----------------------------------------------------------------------------------------------- copies
 def _add_copying(
     table: Table,
-    candidate: ProfileSet,
     side: _Side,
     sides: _Sides,
     reference: SpaceReference,
@@ -519,18 +522,19 @@ def _add_copying(
     space: str,
 ) -> None:
     most = None if space == "landmarks" else options.most_profiles
-    test, some = (_thinned(len(part.labels), most, options.seed) for part in (reference.test, candidate))
+    candidate, held_out = side.whole, reference.sampled["test"]
+    test, some = (_thinned(len(part.labels), most, options.seed) for part in (held_out, candidate))
     usual = reference.test_distances[test]
-    if candidate is reference.test:
+    if candidate is held_out:
         distances, closest = usual, reference.test_nearest[test]
-    elif side.whole is candidate and reference.sampled["train"] is reference.train:
+    elif reference.sampled["train"] is reference.train:
         squares = side.pool.squares[np.ix_(side.places[some], sides.places["train"])]
         closest = squares.argmin(axis=1)
         distances = np.sqrt(squares[np.arange(len(closest)), closest])
     else:
         distances, closest = nearest(candidate.values[some], reference.train.values)
     found = {
-        "authenticity": authenticity(distances, closest, reference.train_distances),
+        "authenticity": authenticity(distances, reference.apart(closest)),
         "copying": copied(distances, usual),
     }
     units = len(np.unique(candidate.donors[some]))

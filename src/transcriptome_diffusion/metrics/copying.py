@@ -28,17 +28,17 @@ def copied(to_train: np.ndarray, usual: np.ndarray, percentile: float = 1.0) -> 
     return float((to_train < np.percentile(usual, percentile)).mean())
 
 
-def authenticity(to_train: np.ndarray, original: np.ndarray, apart: np.ndarray) -> float:
+def authenticity(to_train: np.ndarray, apart: np.ndarray) -> float:
     """Share of profiles that are no nearer to their nearest training profile than that is to its own nearest.
 
     0 for copies, null 1/3 in one gene and rising with their number; shrunken profiles lower it as well, since they
     lie nearer to all others. Alaa et al. (2022), arXiv:2102.08921.
 
     Args:
-        to_train, original: of each profile, the distance to its nearest training profile and which that is, (n,).
-        apart: of each training profile, the distance to its nearest other one, (n_train,).
+        to_train: of each profile, the distance to its nearest training profile, (n,).
+        apart: the distance of that training profile to its nearest other one, (n,).
     """
-    return float((to_train >= apart[original]).mean())
+    return float((to_train >= apart).mean())
 
 
 @dataclass(frozen=True, eq=False)

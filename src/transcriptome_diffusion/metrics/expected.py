@@ -45,10 +45,11 @@ def expected_scores(scored: pd.DataFrame, reference: SpaceReference, options: Ev
         A row per reference and metric, with the columns of ``scored``.
     """
     test, train = reference.test, reference.train
-    near_own = train.labels[reference.test_nearest] == test.labels
+    labels = reference.sampled["test"].labels
+    near_own = train.labels[reference.test_nearest] == labels
     side, _ = next(matched(test, train, test, 1, options.seed, options.most_profiles))
     classes, sizes = np.unique(side.labels, return_counts=True)
-    own = np.array([near_own[test.labels == label].mean() for label in classes])
+    own = np.array([near_own[labels == label].mean() for label in classes])
     values = {name: metric.null for name, metric in METRICS.items()}
     values |= dict.fromkeys(ADVERSARIAL, expected_adversarial_accuracy(sizes, own))
     found = scored[(scored["label"] == "") & scored["value"].notna()].drop_duplicates(["reference", "metric"])

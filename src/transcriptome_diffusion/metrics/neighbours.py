@@ -246,6 +246,16 @@ def require_neighbours(values: np.ndarray | BoundedDistances, k: int) -> None:
 
 
 @one_thread_if_small
+def distances_to_others(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Distances from some ``rows`` (k,) of an array to the nearest other row of it, (k,)."""
+    found = np.empty(len(rows))
+    for block, distances in distance_blocks(values[rows], values):
+        distances[np.arange(len(distances)), rows[block]] = np.inf
+        found[block] = distances.min(axis=1)
+    return found
+
+
+@one_thread_if_small
 def nearest(queries: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distances from each row of ``queries`` to its nearest row of ``reference``, and which rows these are."""
     distances, indices = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)

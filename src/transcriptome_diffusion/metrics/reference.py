@@ -22,7 +22,7 @@ from transcriptome_diffusion.metrics.biology import differential, gene_sets
 from transcriptome_diffusion.metrics.biology.coexpression import Modules
 from transcriptome_diffusion.metrics.biology.findings import Findings
 from transcriptome_diffusion.metrics.distances import PrincipalAxes
-from transcriptome_diffusion.metrics.neighbours import Pool, nearest, neighbour_distances
+from transcriptome_diffusion.metrics.neighbours import Pool, distances_to_others, nearest, neighbour_distances
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.registry import SPACES
@@ -54,9 +54,10 @@ class SpaceReference:
         modules: co-expression modules, or None where training profiles have none.
         gene_sets: columns of the genes of each gene set; empty where the user supplies none.
         train, validation, test: real profiles of different donors.
-        train_distances: of each training profile to the nearest other one, (n_train,).
-        test_distances, test_nearest: of each test profile, the distance to the nearest training profile, and which
-            that is, (n_test,).
+        train_distances: of each training profile to the nearest other one, (n_train,); None of more than ``MOST``,
+            see ``apart``.
+        test_distances, test_nearest: of each test profile in ``sampled``, the distance to the nearest training
+            profile, and which that is, (n,).
         label, contrast: columns of ``obs`` that hold the class and the condition; None for no condition.
     """
 
@@ -69,7 +70,7 @@ class SpaceReference:
     train: ProfileSet
     validation: ProfileSet
     test: ProfileSet
-    train_distances: np.ndarray
+    train_distances: np.ndarray | None
     test_distances: np.ndarray
     test_nearest: np.ndarray
     label: str
@@ -112,7 +113,8 @@ class SpaceReference:
             split: _measured(part.values, profiles[split], axes, features, label, contrast)
             for split, part in parts.items()
         }
-        test_distances, test_nearest = nearest(parts["test"].values, parts["train"].values)
+        values = parts["train"].values
+        test_distances, test_nearest = nearest(sample(parts["test"]).values, values)
         return cls(
             genes=train.var_names,
             scaler=scaler,
@@ -121,7 +123,7 @@ class SpaceReference:
             modules=modules,
             gene_sets=columns,
             **measured,
-            train_distances=neighbour_distances(parts["train"].values, 1)[:, 0],
+            train_distances=neighbour_distances(values, 1)[:, 0] if len(values) <= MOST else None,
             test_distances=test_distances,
             test_nearest=test_nearest,
             label=label,
@@ -136,6 +138,13 @@ class SpaceReference:
         """
         values = self.scaler(_sound(profiles, self.genes))
         return _measured(values, profiles, self.axes, self.features, self.label, self.contrast)
+
+    def apart(self, rows: np.ndarray) -> np.ndarray:
+        """Of some training profiles (n,), the distance of each to the nearest other training profile, (n,)."""
+        if self.train_distances is not None:
+            return self.train_distances[rows]
+        found, places = np.unique(rows, return_inverse=True)
+        return distances_to_others(self.train.values, found)[places]
 
     @cached_property
     def sampled(self) -> dict[str, ProfileSet]:
@@ -199,10 +208,11 @@ class SpaceReference:
             "scaler.scale": self.scaler.scale,
             "axes.centre": self.axes.centre,
             "axes.axes": self.axes.axes,
-            "train_distances": self.train_distances,
             "test_distances": self.test_distances,
             "test_nearest": self.test_nearest,
         }
+        if self.train_distances is not None:
+            tensors["train_distances"] = self.train_distances
         if self.features is not None:
             projection = self.features.projection
             if projection.axes is not None and projection.centre is not None:
@@ -256,7 +266,7 @@ class SpaceReference:
             modules=modules,
             gene_sets=dict(zip(sets, _split("gene_sets", tensors), strict=True)) if sets else {},
             **splits,
-            train_distances=tensors["train_distances"],
+            train_distances=tensors.get("train_distances"),
             test_distances=tensors["test_distances"],
             test_nearest=tensors["test_nearest"],
             label=found["label"],

@@ -43,11 +43,18 @@ class Fit:
         """The trainings that are due; each is done when it is saved."""
         from transcriptome_diffusion.generators.runs import trainings
 
-        data = {"landmarks": (train, validation, options)}
-        users = [spec for name, spec in GENERATORS.items() if model_name(name) == self.model]
-        if any(DIRECT in spec.reconstructors(detail) for spec in users):
-            data["transcriptome"] = (whole_train, whole_validation, whole_options)
+        given = {
+            "landmarks": (train, validation, options),
+            "transcriptome": (whole_train, whole_validation, whole_options),
+        }
+        data = {space: given[space] for space in self.spaces(detail)}
         return list(trainings(trained_models()[self.model].load_class(), data, runs, resume))
+
+    def spaces(self, detail: str) -> tuple[str, ...]:
+        """What the model is trained on: the landmarks and, where a generator draws all genes from it, these."""
+        users = [spec for name, spec in GENERATORS.items() if model_name(name) == self.model]
+        direct = any(DIRECT in spec.reconstructors(detail) for spec in users)
+        return ("landmarks", "transcriptome") if direct else ("landmarks",)
 
 
 def fit_node(model: str, name: str) -> Node:

@@ -18,7 +18,7 @@ class ResidualOptions(Options):
         default=0.5,
         ge=0,
         le=1,
-        description="of the covariance of the residuals, as a share of Ledoit and Wolf's, which loses modules of genes",
+        description="of correlations of residuals between blocks of genes, as a share of Ledoit and Wolf's",
     )
     profiles: int = Field(
         default=2000, ge=3, description="at most, of training and of validation, that residuals are drawn from"

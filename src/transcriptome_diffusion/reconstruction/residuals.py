@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
-from scipy.stats import norm
+from scipy.sparse import csr_array
 
-from transcriptome_diffusion.expression.covariance import ledoit_wolf
+from transcriptome_diffusion.expression.covariance import leading_axes, ledoit_wolf
 from transcriptome_diffusion.reconstruction.options import ResidualOptions
 from transcriptome_diffusion.reconstruction.ridge import Spectrum, hat_factor, leave_donors_out
 
@@ -19,8 +20,9 @@ logger = logging.getLogger(__name__)
 PENALTIES = [10 ** (e / 2) for e in range(-4, 3)]
 #: residuals that a draw mixes
 MIXED = 3
-#: targets per block of a draw; only a block of the stored residuals is ever held in float32
-BLOCK = 2048
+#: principal axes of the residuals whose genes make up the blocks, each with those of either sign; and profiles per axis
+AXES = 100
+PROFILES_PER_AXIS = 5
 #: a mean square below this is zero
 TINY = 1e-12
 
@@ -29,31 +31,36 @@ TINY = 1e-12
 class ResidualModel:
     """Residuals of held-out donors: large where landmarks are unusual, and correlated as in real profiles.
 
-    A residual is ``exp(log_scale / 2) * gene_scale * (sqrt(1 - s) sum_j w_j r_j + sqrt(s m) e)``:
+    A residual is ``exp(log_scale / 2) * gene_scale * (sqrt(1 - s) mixture + sqrt(s) mixture of its block)``:
 
     - The log scale of a profile is the logarithm of its mean squared residual over all targets. It differs between
       profiles by a factor of ten, and the landmarks predict nearly all of that: it is linear in the logarithm of
       the profile's leverage. Leverage here is the mean square of what ridge regression of the training landmarks
       *on themselves* leaves of the profile (the predictive variance of Bayesian regression has the same form).
-    - r_j are the residuals of ``MIXED`` held-out profiles, drawn at random, divided by both scales and centred. The
-      weights w are uniform on the simplex (Rubin's Bayesian bootstrap 1981, doi:10.1214/aos/1176345338) before they are
-      scaled to a sum of squares of 1, so that the covariance is that of the profiles. A mixture of few residuals has
-      the shapes of real ones; classifiers recognise normal draws of the same covariance sooner.
-    - e is standard normal. s and m shrink the covariance towards m I, by a share of what Ledoit and Wolf's formula asks
-      for.
+    - A mixture is ``sum_j w_j r_j`` over the residuals r_j of ``MIXED`` held-out profiles, drawn at random, divided by
+      both scales and centred. The weights w are uniform on the simplex (Rubin's Bayesian bootstrap 1981,
+      doi:10.1214/aos/1176345338) before they are scaled to a sum of squares of 1, so that the covariance is that of the
+      profiles. A mixture of few residuals has the shapes of real ones; classifiers recognise normal draws of the same
+      covariance sooner.
+    - The first mixture is one of whole residuals. For the second, targets are divided into blocks that vary together
+      (``blocks_of``), and every block draws profiles and weights of its own. The covariance is that of the residuals,
+      shrunk by s towards its blocks: correlations within a block stay as they are, those across are uncertain and are
+      multiplied by 1 - s. s is a share of what Ledoit and Wolf's formula asks for.
 
     Attributes:
         leverage: (n_landmarks, n_landmarks), maps standardised landmarks to what ridge leaves of them.
         line: intercept and slope of the log scale on log leverage, and the lowest and highest log leverage seen.
         gene_scale: (n_targets,), root mean square of the residuals over their profiles' scales.
-        samples: (n_samples, n_targets) float16, residuals divided by both scales, centred.
-        weights: (2,), sqrt(1 - s) and sqrt(s m).
+        samples: (n_samples, n_targets) float16, residuals divided by both scales, centred; block after block.
+        blocks: (n_targets,) int16, the block of each target, from 0.
+        weights: (2,), sqrt(1 - s) and sqrt(s).
     """
 
     leverage: np.ndarray
     line: np.ndarray
     gene_scale: np.ndarray
     samples: np.ndarray
+    blocks: np.ndarray
     weights: np.ndarray
 
     @classmethod
@@ -86,14 +93,15 @@ class ResidualModel:
         residuals -= residuals.mean(axis=0)
         gene_scale = np.sqrt(np.einsum("ij,ij->j", residuals, residuals) / n)
         residuals /= np.where(gene_scale > 0, gene_scale, 1)
-        shrinkage, variance = ledoit_wolf(residuals)
-        shrinkage *= options.shrinkage
+        shrinkage = options.shrinkage * ledoit_wolf(residuals)[0]
+        blocks = blocks_of(residuals)
         model = cls(
             leverage=leverage.astype(np.float32),
             line=np.array([intercept, slope, log_leverage.min(), log_leverage.max()]),
             gene_scale=gene_scale,
-            samples=residuals.astype(np.float16),
-            weights=np.sqrt([1 - shrinkage, shrinkage * variance]).astype(np.float32),
+            samples=residuals.astype(np.float16)[:, np.argsort(blocks, kind="stable")],
+            blocks=blocks,
+            weights=np.sqrt([1 - shrinkage, shrinkage]).astype(np.float32),
         )
         record = {
             "profiles": n,
@@ -112,18 +120,19 @@ class ResidualModel:
         intercept, slope, lowest, highest = self.line
         log_leverage = np.log(np.square(landmarks @ self.leverage).mean(axis=1, dtype=np.float64) + TINY)
         log_scale = intercept + slope * log_leverage.clip(lowest, highest)
-        n_samples, targets = self.samples.shape
-        noise = rng.standard_normal((len(landmarks), targets + 2 * MIXED), dtype=np.float32)
-        uniform = norm.cdf(noise[:, targets:].astype(np.float64)).clip(max=1 - 1e-9)
-        rows = (n_samples * uniform[:, :MIXED]).astype(np.int64)
-        weights = -np.log1p(-uniform[:, MIXED:])
-        weights *= self.weights[0] / np.linalg.norm(weights, axis=1, keepdims=True)
-        drawn = noise[:, :targets]
-        drawn *= self.weights[1]
-        for j in range(MIXED):
-            for start in range(0, targets, BLOCK):
-                block = slice(start, start + BLOCK)
-                drawn[:, block] += weights[:, j, None].astype(np.float32) * self.samples[rows[:, j], block]
+        order = np.argsort(self.blocks, kind="stable")
+        ends = np.cumsum(np.bincount(self.blocks)).tolist()
+        (n_samples, targets), n = self.samples.shape, len(landmarks)
+        uniform = rng.random((n, 1 + len(ends), 2, MIXED))
+        rows = (n_samples * uniform[:, :, 0]).astype(np.int32)
+        weights = -np.log1p(-uniform[:, :, 1])
+        weights /= np.linalg.norm(weights, axis=2, keepdims=True)
+        weights *= np.where(np.arange(1 + len(ends))[:, None] == 0, *self.weights)
+        mixed, steps = np.empty((n, targets), dtype=np.float32), np.arange(n + 1) * 2 * MIXED
+        for block, (start, end) in enumerate(pairwise([0, *ends]), 1):
+            both = weights[:, [0, block]].astype(np.float32).ravel(), rows[:, [0, block]].ravel(), steps
+            mixed[:, start:end] = csr_array(both, (n, n_samples)) @ self.samples[:, start:end].astype(np.float32)
+        drawn = mixed.take(np.argsort(order), axis=1)
         drawn *= self.gene_scale
         drawn *= np.exp(log_scale / 2)[:, None].astype(np.float32)
         return drawn
@@ -131,6 +140,20 @@ class ResidualModel:
     def state(self) -> dict[str, np.ndarray]:
         """Every array, named as the attribute."""
         return dict(vars(self))
+
+
+def blocks_of(residuals: np.ndarray) -> np.ndarray:
+    """Block of each target, (n_targets,) int16 from 0, for centred residuals (n, n_targets).
+
+    Targets belong together that load most on the same principal axis, with the same sign.
+    """
+    squares, axes = leading_axes(residuals, max(min(AXES, len(residuals) // PROFILES_PER_AXIS), 1), iterations=1)
+    if not len(squares):  # residuals that are all 0
+        return np.zeros(residuals.shape[1], dtype=np.int16)
+    loadings = axes * np.sqrt(squares)
+    axis = np.abs(loadings).argmax(axis=1)
+    positive = np.take_along_axis(loadings, axis[:, None], axis=1)[:, 0] > 0
+    return np.unique(2 * axis + positive, return_inverse=True)[1].astype(np.int16)
 
 
 def spread_evenly(count: int, most: int) -> np.ndarray:

@@ -276,7 +276,7 @@ class DenoisingGenerator(Generator):
             def visit(time: float, signal: float, x_t: Tensor) -> None:
                 for share in at:
                     if share not in visited or abs(time - share) < abs(visited[share][0] - share):
-                        visited[share] = time, signal, x_t
+                        visited[share] = time, signal, x_t.clone()  # which the sampler goes on with
 
             def estimate_x0(x_t: Tensor, times: Tensor) -> Tensor:
                 level = denoiser.path.at(times)

@@ -212,10 +212,13 @@ class Preconditioner(nn.Module):
     def denoise(self, u_t: Tensor, a: Tensor, s: Tensor) -> Posterior:
         """The distribution of u_0 given u_t = a u_0 + s eps; u_t is (n, width), a and s are (n, 1) or (1, 1)."""
         share = self.variance / torch.addcmul(s**2, a**2, self.variance)
-        shrunk = share * u_t
         # the signal a is left out of both, so that the limit of pure noise, a = 0, exists
-        mean_square = (share @ self.variance / self.width)[:, None]
-        return Posterior(a * shrunk, share.sqrt() * s, shrunk / mean_square.sqrt())
+        unit = (share @ self.variance / self.width)[:, None].rsqrt()
+        deviation = share.sqrt().mul_(s)
+        if len(share) == 1:  # factors of all profiles
+            return Posterior(a * share * u_t, deviation, unit * share * u_t)
+        shrunk = share.mul_(u_t)
+        return Posterior(a * shrunk, deviation, shrunk.mul_(unit))
 
 
 class FittedCoordinates(NamedTuple):

@@ -1,7 +1,8 @@
 """Samplers as pure functions of a denoiser: DDPM and DDIM in one update, DPM-Solver++(2M), and flow matching's.
 
 A denoiser maps ``(x_t, t)`` to its estimate of x_0. Coefficients are float64 numbers, the state keeps its own
-type, nothing is clipped, and memory does not grow with the number of steps.
+type, nothing is clipped, and memory does not grow with the number of steps. The state is updated in place, so that a
+denoiser returns a new tensor and keeps none that it was given.
 """
 
 from __future__ import annotations
@@ -68,12 +69,14 @@ def ancestral(
         generator: of the noise; untouched if ``eta`` is 0.
         progress: called with (steps done, steps in all).
     """
+    x = x.clone()
     for done, (t, earlier) in enumerate(pairwise(times), start=1):
         now, then = float(schedule[t]), float(schedule[earlier])
         sigma = eta * math.sqrt((1 - then) / (1 - now) * (1 - now / then))
         # of the noise in x, (x - √now x_0) / √(1 - now), what is left at the earlier time
         kept = math.sqrt(max(1 - then - sigma**2, 0.0) / (1 - now))
-        x = (kept * x).add_(denoise(x, t), alpha=math.sqrt(then) - kept * math.sqrt(now))
+        x0 = denoise(x, t)
+        x.mul_(kept).add_(x0, alpha=math.sqrt(then) - kept * math.sqrt(now))
         if sigma > 0:
             x.add_(gaussian_like(x, generator), alpha=sigma)
         if progress is not None:
@@ -103,7 +106,7 @@ def gaussian_exact(
     Args:
         variance: of x_0 along each coordinate, (n, width) or broadcast to it; others as in ``ancestral``.
     """
-    root = variance.sqrt()
+    root, x = variance.sqrt(), x.clone()
     for done, (t, earlier) in enumerate(pairwise(times), start=1):
         now, then = float(schedule[t]), float(schedule[earlier])
         a, s, a_then, s_then = (math.sqrt(v) for v in (now, 1 - now, then, 1 - then))
@@ -114,12 +117,12 @@ def gaussian_exact(
             sigma2 = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
             gain = math.sqrt(max(1 - then - sigma2, 0.0)) / s
             spread = (sigma2 + ((a_then - gain * a) * deviation) ** 2).sqrt()
-            x = (gain * x).add_(x0, alpha=a_then - gain * a).addcmul_(spread, gaussian_like(x, generator))
+            x.mul_(gain).add_(x0, alpha=a_then - gain * a).addcmul_(spread, gaussian_like(x, generator))
         else:
             # √total_then (x / √total + angle * departure) with departure = (x0 - a variance / total x) / deviation
             angle = torch.atan(s / (a * root)) - torch.atan(s_then / (a_then * root))
             share = total_then.sqrt() * angle / deviation
-            x = (((total_then / total).sqrt() - share * a * variance / total) * x).addcmul_(share, x0)
+            x.mul_((total_then / total).sqrt() - share * a * variance / total).addcmul_(share, x0)
         if progress is not None:
             progress(done, len(times) - 1)
     return x
@@ -137,18 +140,18 @@ def dpm_solver(
     Deterministic, of second order with one evaluation a step; the first step and the one to time 0 are of
     first order. Arguments as in ``ancestral``.
     """
-    previous: Tensor | None = None
+    previous, x = None, x.clone()
     previous_width = 0.0
     for done, (t, earlier) in enumerate(pairwise(times), start=1):
         now, then = float(schedule[t]), float(schedule[earlier])
         x0 = denoise(x, t)
-        target = x0
         # the step's width in log(signal / noise) is infinite towards time 0
         width = 0.5 * math.log(then / (1 - then) * (1 - now) / now) if then < 1 else math.inf
-        if previous is not None and then < 1:
-            ratio = width / (2 * previous_width)
-            target = (1 + ratio) * x0 - ratio * previous
-        x = math.sqrt((1 - then) / (1 - now)) * x - math.sqrt(then) * math.expm1(-width) * target
+        ratio = width / (2 * previous_width) if previous is not None and then < 1 else 0.0
+        gain = -math.sqrt(then) * math.expm1(-width)
+        x.mul_(math.sqrt((1 - then) / (1 - now))).add_(x0, alpha=(1 + ratio) * gain)
+        if ratio:
+            x.add_(previous, alpha=-ratio * gain)
         previous, previous_width = x0, width
         if progress is not None:
             progress(done, len(times) - 1)
@@ -199,17 +202,18 @@ def along_line(
     def velocity_at(x: Tensor, time: float) -> Tensor:
         x0 = denoise(x, time)
         if variance is None:
-            return (x - x0) / time
+            return (x - x0).div_(time)
         total = (1 - time) ** 2 * variance + time**2
-        return ((1 - time) * variance / total * x - x0) / (variance / total).sqrt() / time
+        gain = (total / variance).sqrt() / time
+        return ((1 - time) * variance / total * gain * x).addcmul_(gain, x0, value=-1)
 
     def step(x: Tensor, velocity: Tensor, now: float, then: float) -> Tensor:
         if variance is None:
-            return x + (then - now) * velocity
+            return torch.add(x, velocity, alpha=then - now)
         deviation, deviation_then = (((1 - t) ** 2 * variance + t**2).sqrt() for t in (now, then))
         root = variance.sqrt()
         angle, angle_then = (torch.atan2(torch.full_like(root, t), (1 - t) * root) for t in (now, then))
-        return deviation_then * (x / deviation + (angle_then - angle) * velocity)
+        return (deviation_then / deviation * x).addcmul_(deviation_then * (angle_then - angle), velocity)
 
     evaluations = 2 if method == "midpoint" else 1
     for i in range(intervals):
