@@ -168,8 +168,8 @@ def test_a_generator_takes_what_it_says(name, monkeypatch):
     generator, options = FITS[name]
     small = cohort(40, 30, "a"), cohort(20, 30, "bb")
     generator.fit(*small, options())  # imports
-    n = 3000 if name == "class_gaussian" else 700
-    train, validation = cohort(n, 4500, "a"), cohort(60, 4500, "bb")
+    n = 1600 if name == "class_gaussian" else 500
+    train, validation = cohort(n, 3000, "a"), cohort(60, 3000, "bb")
 
     def fit():
         generator.fit(train, validation, options())
@@ -179,7 +179,7 @@ def test_a_generator_takes_what_it_says(name, monkeypatch):
 
 def test_a_reconstruction_takes_what_it_says(monkeypatch):
     options = RidgeOptions()
-    train, validation = cohort(2500, 6000, "a", classes=12), cohort(300, 6000, "bb", classes=12)
+    train, validation = cohort(1500, 4000, "a", classes=12), cohort(300, 4000, "bb", classes=12)
     pairs = [(part[:, :600].copy(), part) for part in (train, validation)]
     model = RidgeReconstructor.fit(pairs[0][0][:200], train[:200], *pairs[1], options)
 

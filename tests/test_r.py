@@ -35,10 +35,10 @@ def test_the_blocks_of_the_page_on_r_read_what_was_written(project, tmp_path, mo
     found = shutil.which("Rscript")
     if found is None:
         pytest.skip("SKIPPED FOR LACK OF R: install R with the packages " + ", ".join(NEEDED))
-    for package in NEEDED:
-        there = [found, "-e", f"stopifnot(nzchar(system.file(package='{package}')))"]
-        if subprocess.run(there, check=False).returncode:
-            pytest.skip(f"SKIPPED FOR LACK OF AN R PACKAGE: {package}")
+    packages = ", ".join(f"{name} = system.file(package = '{name}')" for name in NEEDED)
+    missing = f"paths <- c({packages}); cat(names(paths)[!nzchar(paths)])"
+    if lacking := subprocess.run([found, "-e", missing], text=True, capture_output=True, check=True).stdout.strip():
+        pytest.skip(f"SKIPPED FOR LACK OF R PACKAGES: {lacking}")
     monkeypatch.chdir(tmp_path)
     train, validation = draw(SIZES, 0), draw(SIZES, 1)
     (tmp_path / "data" / "03_primary").mkdir(parents=True)

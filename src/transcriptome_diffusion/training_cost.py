@@ -30,6 +30,8 @@ PASSES = 10
 CALL = 2e-3
 #: by so much a measured time exceeds the estimate or falls short of it
 ACCURACY = 1.6
+#: seconds of a run below which nothing is said
+WORTH_SAYING = 60
 NOT_COUNTED = (
     "Not counted: reading the cohort, generators in coordinates of a preconditioner, reconstructions, the scorecard, "
     "neighbours, figures; and the memory of scoring."
@@ -190,6 +192,8 @@ def work_of_training(
 def announce_run(works: Sequence[Work], sizes: str) -> None:
     """Log in one block how long the parts of a run will take on this machine, one after another, and their memory.
 
+    Runs of less than a minute pass in silence.
+
     Args:
         sizes: of the cohort, in words.
     """
@@ -200,7 +204,7 @@ def announce_run(works: Sequence[Work], sizes: str) -> None:
         if work.runs and work.operations:
             total += (seconds := work.seconds(device, one_pass))
             lines.append(f"  {work.runs} x {work.title}: {_about(seconds)}")
-    if not lines:
+    if ACCURACY * total < WORTH_SAYING:
         return
     peak = max(works, key=lambda work: work.memory)
     if peak.memory:

@@ -10,9 +10,10 @@ from populations import SIZES, draw
 from transcriptome_diffusion import memory
 from transcriptome_diffusion.memory import NotEnoughMemoryError
 from transcriptome_diffusion.metrics import reference as references
+from transcriptome_diffusion.metrics import scores
 from transcriptome_diffusion.metrics.comparisons import COLUMNS, compare, compare_records
 from transcriptome_diffusion.metrics.expected import ADVERSARIAL
-from transcriptome_diffusion.metrics.neighbours import neighbour_distances
+from transcriptome_diffusion.metrics.neighbours import Pool, neighbour_distances
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import EvaluationReference, SpaceReference
@@ -185,7 +186,7 @@ def test_of_large_sets_some_profiles_and_some_pairs_of_genes_stand_for_all(monke
     large = SpaceReference.fit(PARTS, GENE_SETS, OPTIONS)
     assert [len(part.labels) for part in large.sampled.values()] == [59, 59, 58]
     assert len(large.pool.values) == 176
-    assert len(large.correlated) == 60
+    assert len(large.compared) == 60
     table = compare(large.train, large.test, large, OPTIONS.model_copy(update={"draws": 2}), "landmarks")
     assert set(table["metric"]) == set(ceiling["metric"])
     n = table[table["label"] == ""].groupby("metric")["n"].max()
@@ -273,6 +274,15 @@ def test_scores_that_do_not_fit_into_memory_are_refused(reference, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 100_000)
     with pytest.raises(NotEnoughMemoryError, match=r"scoring made in the space landmarks \(240 genes\)"):
         score_generator("made", PARTS["train"], {}, reference, FAST)
+
+
+def test_scoring_says_that_it_measures_all_pairs(reference, monkeypatch):
+    asked = []
+    monkeypatch.setattr(scores, "require_memory", lambda what, needed, advice: asked.append(needed))
+    space, made = reference["landmarks"], PARTS["train"]
+    scores.require_room("made", space, made)
+    both = Pool(space.measure(made).values, known=space.pool)
+    assert asked[0] > sum(part.nbytes for pool in (space.pool, both) for part in (pool.squares, pool.values))
 
 
 def test_one_tissue_is_scored_and_says_which_metrics_need_two(tmp_path):

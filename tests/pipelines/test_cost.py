@@ -172,7 +172,7 @@ def test_a_run_whose_split_has_sizes_says_at_the_start_what_it_takes(pipelines, 
     assert re.search(r"What follows takes about \d+ days to \d+ days on this processor.*20000 genes \(assumed", text)
     # 2.5e17 operations at 1e13 a second, five times, are 35 hours, within a factor of 1.6
     assert "5 x denoiser on landmarks: 227.6 million parameters, 90000 steps of 2048 profiles at most: 22" in text
-    assert re.search(r"Memory of trainings: up to \d+\.\d GB, for vae on transcriptome", text)
+    assert re.search(r"Memory of trainings: up to \d+\.\d GB, for denoiser on transcriptome", text)
     assert "Not counted: " in text
     assert WAITING not in catalog_here
     RunHooks().after_node_run(catalog_here, filtered())

@@ -33,17 +33,35 @@ def pipelines(project):
     return dict(registered)
 
 
-@pytest.fixture
+class ReadOnce(dict[str, Any]):
+    """A configuration whose files are read once, since reading them takes longer than all else here."""
+
+    def __init__(self, loader: OmegaConfigLoader) -> None:
+        self.loader = loader
+
+    def __missing__(self, key: str) -> Any:
+        self[key] = self.loader[key]
+        return self[key]
+
+
+@pytest.fixture(scope="module")
 def configured(project, pipelines):
-    def load(environment: str, **runtime_params: Any) -> OmegaConfigLoader:
-        return OmegaConfigLoader(
-            str(project / "conf"), env=environment, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS
+    read: dict[str, ReadOnce] = {}
+
+    def load(environment: str, **runtime_params: Any) -> ReadOnce:
+        return read.setdefault(
+            f"{environment} {runtime_params}",
+            ReadOnce(
+                OmegaConfigLoader(
+                    str(project / "conf"), env=environment, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS
+                )
+            ),
         )
 
     return load
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def validated(configured, pipelines):
     """Parameters of an environment as the models that the nodes get."""
 

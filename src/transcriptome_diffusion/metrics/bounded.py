@@ -8,6 +8,8 @@ for equal pairs of profiles, so that copies tie with copies.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 #: rows per strip of bounds, which takes ``BLOCK * len(b) * 4`` bytes
@@ -107,7 +109,16 @@ def blocks(stop: int, start: int = 0, size: int | None = None) -> list[slice]:
     return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
 
 
-def exact_squares(a: np.ndarray, rows: np.ndarray, b: np.ndarray, columns: np.ndarray) -> np.ndarray:
+class Rows(Protocol):
+    """Profiles (n, n_genes) of which some can be taken: an array, or several."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
+
+
+def exact_squares(a: Rows, rows: np.ndarray, b: Rows, columns: np.ndarray) -> np.ndarray:
     """|x - y|² of pairs of rows, (n_pairs,) float64, from differences in float64."""
     found = np.empty(len(rows))
     for pairs in blocks(len(rows), size=max(1, CHUNK // a.shape[1])):

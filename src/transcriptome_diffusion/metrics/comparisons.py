@@ -17,13 +17,13 @@ from transcriptome_diffusion.metrics.biology.findings import compare_findings
 from transcriptome_diffusion.metrics.copying import ClassMoments, authenticity, copied, spread_of
 from transcriptome_diffusion.metrics.correlation import Correlations
 from transcriptome_diffusion.metrics.correlation import agreement as correlation_agreement
-from transcriptome_diffusion.metrics.distances import Margins, frechet, kernel_tests, marginal_agreement_of
+from transcriptome_diffusion.metrics.distances import Margins, frechet, kernel_tests_of, marginal_agreement_of
 from transcriptome_diffusion.metrics.fidelity import (
     Memberships,
     fidelity_by_class,
     least_profiles,
     memberships_of,
-    support,
+    support_of,
 )
 from transcriptome_diffusion.metrics.fidelity import summarise as summarise_fidelity
 from transcriptome_diffusion.metrics.neighbours import Pair, Pool, nearest
@@ -79,7 +79,8 @@ def compare(
       markers, gene sets.
 
     Of sets of more than ``reference.MOST`` profiles so many stand for all, except for differential expression, markers
-    and gene sets; and of more genes, so many in the two correlations of pairs of genes.
+    and gene sets; and of more genes, so many in the two correlations of pairs of genes and in the distributions of
+    single genes.
 
     Returns:
         Single values with the columns ``COLUMNS``. ``label`` is empty for values over all tissues, else the tissue or
@@ -184,7 +185,7 @@ class _Side:
         whole: all profiles, with their values.
         pool, places: where their distances are measured.
         known: their labels, donors, coordinates and features.
-        genes: columns whose correlations are compared. modules: columns of the co-expression modules.
+        genes: columns whose correlations and distributions are compared. modules: columns of the co-expression modules.
     """
 
     def __init__(
@@ -200,7 +201,7 @@ class _Side:
         if len(rows) == len(self.rows):
             return self
         part = copy(self)
-        for name in ("values", "moments", "margins", "correlations", "within", "of_modules"):
+        for name in ("values", "_compared", "moments", "margins", "correlations", "within", "of_modules"):
             part.__dict__.pop(name, None)
         part.rows, part.places, part.of = self.rows[rows], self.places[rows], self
         part.known = self.known.take(rows)
@@ -211,7 +212,9 @@ class _Side:
         return self.whole.values if self.of is self else self.whole.values[self.rows]
 
     @cached_property
-    def _correlated(self) -> np.ndarray:
+    def _compared(self) -> np.ndarray:
+        if self.of is not self:
+            return self.of._compared[self.rows]
         return self.whole.values if len(self.genes) == self.whole.values.shape[1] else self.whole.values[:, self.genes]
 
     @cached_property
@@ -224,15 +227,15 @@ class _Side:
 
     @cached_property
     def margins(self) -> Margins:
-        return Margins.of(self.values)
+        return Margins.of(self._compared)
 
     @cached_property
     def correlations(self) -> Correlations:
-        return Correlations(self.of._correlated[self.rows])
+        return Correlations(self._compared)
 
     @cached_property
     def within(self) -> Correlations:
-        return Correlations.within(self.of._correlated[self.rows], self.known.labels)
+        return Correlations.within(self._compared, self.known.labels)
 
     @cached_property
     def of_modules(self) -> np.ndarray:
@@ -245,7 +248,7 @@ class _Sides:
 
     def __init__(self, reference: SpaceReference) -> None:
         self.reference = reference
-        self.columns = reference.correlated, None if reference.modules is None else reference.modules.genes
+        self.columns = reference.compared, None if reference.modules is None else reference.modules.genes
         sizes = [len(part.labels) for part in reference.sampled.values()]
         self.places = dict(zip(reference.sampled, np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]), strict=True))
         self.real = {
@@ -296,12 +299,11 @@ def _add_draws(
         table.add(name, found, n, draw, note=one)
         if name == "train":
             continue
-        both, labelled = (ours.values, theirs.values), (ours.values, strata[0], theirs.values, strata[1])
-        tests = kernel_tests(*both, strata=strata, permutations=99 if draw else 999, seed=options.seed, pair=pair)
+        tests = kernel_tests_of(pair, strata, permutations=99 if draw else 999, seed=options.seed)
         found = {
             "within_class_correlation": correlation_agreement(ours.within, theirs.within),
             **marginal_agreement_of(ours.margins, theirs.margins, ours.moments, theirs.moments),
-            **support(*both, pair=pair),
+            **support_of(pair),
             "mmd": tests["mmd"],
             "energy": tests["energy"],
         }
@@ -318,7 +320,8 @@ def _add_draws(
             table.add(name, {"mmd_p": tests["mmd_p"], "energy_p": tests["energy_p"]}, n)
             first, second = (part.known._replace(values=part.values) for part in (ours, theirs))
             add_classifier_tests(table, first, second, options, pair=pair)
-            table.add_labels(fidelity_by_class(*labelled, k), "label", ("precision", "recall"))
+            by_class = fidelity_by_class(ours.values, strata[0], theirs.values, strata[1], k)
+            table.add_labels(by_class, "label", ("precision", "recall"))
     if members:
         table.bound(name, _bounds(members, k))
 

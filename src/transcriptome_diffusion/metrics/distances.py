@@ -93,7 +93,6 @@ class PrincipalAxes:
         return values @ self.axes - self.centre @ self.axes
 
 
-@one_thread_if_small
 def kernel_tests(
     real: np.ndarray,
     synthetic: np.ndarray,
@@ -101,7 +100,6 @@ def kernel_tests(
     strata: tuple[np.ndarray, np.ndarray] | None = None,
     permutations: int = 999,
     seed: int = 0,
-    pair: Pair | None = None,
 ) -> dict[str, float]:
     """Maximum mean discrepancy and energy distance, each with a permutation p-value.
 
@@ -119,20 +117,23 @@ def kernel_tests(
         strata: classes of the rows of both sides, equally composed; labels are then permuted within a class,
             which leaves the difference between classes out of the noise. As equal compositions make both
             distances negative by chance alone, their mean over relabellings is then taken off.
-        pair: the two sides, where their distances are measured already.
 
     Raises:
         ValueError: if the widths differ, a side has fewer than two profiles, values are not finite, or do not vary.
     """
     _require_pair(real, synthetic, 2)
+    return kernel_tests_of(Pair.of(real, synthetic), strata, permutations, seed)
+
+
+@one_thread_if_small
+def kernel_tests_of(
+    pair: Pair, strata: tuple[np.ndarray, np.ndarray] | None = None, permutations: int = 999, seed: int = 0
+) -> dict[str, float]:
+    """``kernel_tests`` of two sides whose distances are measured already."""
     rng = np.random.default_rng(seed)
-    kept = [_at_most(len(side), rng) for side in (real, synthetic)]
-    n = min(len(real), MOST)
-    if pair is None:
-        pair = Pair.of(real[kept[0]], synthetic[kept[1]])
-    else:
-        pair = Pair(pair.pool, pair.ours[kept[0]], pair.theirs[kept[1]])
-    squares = pair.squares()
+    kept = [_at_most(len(side), rng) for side in (pair.ours, pair.theirs)]
+    n = min(len(pair.ours), MOST)
+    squares = Pair(pair.pool, pair.ours[kept[0]], pair.theirs[kept[1]]).squares()
     median = _median_above_diagonal(squares)
     if not median > 0:
         raise ValueError(f"the median squared distance between profiles is {median}; they have to vary and be finite.")

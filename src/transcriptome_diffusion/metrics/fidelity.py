@@ -154,11 +154,11 @@ def _apart(own: BoundedDistances, other: BoundedDistances, within: np.ndarray, a
 
 
 @one_thread_if_small
-def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5, pair: Pair | None = None) -> dict[str, float]:
+def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> dict[str, float]:
     """Alpha-precision and beta-recall, both integrated, of Alaa et al. (2022), arXiv:2102.08921.
 
-    Arrays as for ``fidelity``, and ``pair`` where their distances are measured already; the space itself serves as the
-    paper's embedding. The alpha-support of a set is the ball around its mean that holds a share alpha of it.
+    Arrays as for ``fidelity``; the space itself serves as the paper's embedding. The alpha-support of a set is the ball
+    around its mean that holds a share alpha of it.
 
     - ``alpha_precision``: 1 - 2 ∫ |P(a) - a| da, where P(a) is the share of synthetic profiles in the a-support
       of the real ones; best 1, null about 1 - .89 / √n by chance alone. 0 if all lie at the centre, or all outside.
@@ -171,16 +171,21 @@ def support(real: np.ndarray, synthetic: np.ndarray, k: int = 5, pair: Pair | No
     Raises:
         ValueError: if k is not below the number of real profiles, the widths differ, or values are not finite.
     """
-    require_neighbours(real, k)
-    squares, n = (pair or Pair.of(real, synthetic)).squares(), len(real)
+    return support_of(Pair.of(real, synthetic), k)
+
+
+def support_of(pair: Pair, k: int = 5) -> dict[str, float]:
+    """``support`` of two sides whose distances are measured already."""
+    require_neighbours(pair.ours, k)
+    squares, n = pair.squares(), len(pair.ours)
     ours, across = squares[:n, :n], squares[:n, n:]
     mean_square = ours.mean(dtype=np.float64) / 2  # of the real profiles' distances from their mean
     outwards = np.sort(_from_centre(ours.mean(axis=1, dtype=np.float64) - mean_square) * n / (n - 1))
     inner_share = np.searchsorted(outwards, _from_centre(across.mean(axis=0, dtype=np.float64) - mean_square)) / n
 
     from_centre = squares[n:, n:].mean(axis=1, dtype=np.float64)  # up to a constant, and in the order of the squares
-    rank = np.empty(len(synthetic))
-    rank[np.argsort(from_centre, kind="stable")] = np.arange(1, len(synthetic) + 1) / len(synthetic)
+    rank = np.empty(len(from_centre))
+    rank[np.argsort(from_centre, kind="stable")] = np.arange(1, len(rank) + 1) / len(rank)
     np.fill_diagonal(ours, np.inf)
     within = np.partition(ours, k - 1, axis=1)[:, k - 1 : k]
     reached = np.where(across <= within, rank, np.inf).min(axis=1)  # the smallest b that reaches into the ball

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -56,7 +56,7 @@ class _Pairs:
         if not a.size or not b.size:
             raise ValueError(f"there are no neighbours in an empty array; the shapes are {a.shape} and {b.shape}.")
         self.a, self.b = a, b
-        self.centre = b.mean(axis=0, dtype=np.float64) if centre is None else centre
+        self.centre = _centre_of(b) if centre is None else centre
         self.precision: type[np.floating] = np.float64
         if np.result_type(a, b, np.float32) == np.float32:
             self.precision = np.float32
@@ -113,18 +113,45 @@ class _Pairs:
         return found
 
 
+def _centre_of(values: np.ndarray) -> np.ndarray:
+    """The mean profile, or 0 where it is short beside the profiles, as of standardised genes: saves copies of both."""
+    centre = values.mean(axis=0, dtype=np.float64)
+    some = values[:: max(len(values) // BLOCK, 1)].astype(np.float64)
+    return centre if centre @ centre > NEAR * np.einsum("ij,ij->i", some, some).mean() else np.zeros(1)
+
+
+class Stack:
+    """Arrays (n, n_genes) one below the other, from which rows are taken as from one."""
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts, self.ends = list(parts), np.cumsum([len(part) for part in parts])
+        self.shape = int(self.ends[-1]), self.parts[0].shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        found = np.empty((len(rows), self.shape[1]), np.result_type(*self.parts))
+        of = np.searchsorted(self.ends, rows, side="right")
+        for i, part in enumerate(self.parts):
+            places = np.flatnonzero(of == i)
+            if len(places):
+                found[places] = part[rows[places] - (self.ends[i] - len(part))]
+        return found
+
+
 class Pool:
     """All pairs of some profiles (n, n_genes), measured once; subsets are then compared without their genes.
 
-    Takes memory for a copy of the profiles and n² values, of single precision where there are more than ``DOUBLE``.
+    Takes memory for n² values, of single precision where there are more than ``DOUBLE``.
 
     Attributes:
-        values: the profiles around ``centre``, in single precision if they have it.
+        values: the profiles around ``centre``.
         squares: squared distances as those of ``distance_blocks``, (n, n).
         errors: the true square of i and j lies within ``errors[i] + errors[j]`` of ``squares[i, j]``, (n,).
     """
 
-    values: np.ndarray
+    values: Stack
     squares: np.ndarray
     errors: np.ndarray
     centre: np.ndarray
@@ -138,31 +165,33 @@ class Pool:
         Raises:
             ValueError: as ``distance_blocks``.
         """
-        m = 0 if known is None else len(known.values)
         # whole numbers, so that ties of values on a grid remain ties; 0 for most standardised genes
         self.centre = np.rint(parts[0].mean(axis=0)) if known is None else known.centre
-        dtype = np.result_type(*parts, self.centre.dtype, np.float32)
-        self.values = np.empty((m + sum(map(len, parts)), len(self.centre)), dtype=dtype)
+        before = [] if known is None else known.values.parts
+        sets = [*before, *((part - self.centre if self.centre.any() else part) for part in parts)]
+        self.values = Stack(sets)
+        ends = [0, *self.values.ends.tolist()]
+        measured = {
+            (i, j): _Pairs(sets[i], sets[j], np.zeros(1)) for i in range(len(before), len(sets)) for j in range(i + 1)
+        }
+        single = len(self.values) > DOUBLE and all(pairs.precision is np.float32 for pairs in measured.values())
+        self.squares = np.empty((len(self.values),) * 2, dtype=np.float32 if single else np.float64)
         if known is not None:
-            self.values[:m] = known.values
-        ends = np.cumsum([m, *(len(part) for part in parts)])
-        for start, stop, part in zip(ends[:-1], ends[1:], parts, strict=True):
-            np.subtract(part, self.centre, out=self.values[start:stop])
-        pairs = _Pairs(self.values, self.values, np.zeros(1))
-        small = len(self.values) <= DOUBLE
-        self.squares = np.empty((len(self.values),) * 2, dtype=np.float64 if small else pairs.precision)
-        if known is not None:
-            self.squares[:m, :m] = known.squares
-        for rows in [*blocks(m, size=BLOCK), *blocks(len(self.values), m, BLOCK)]:
-            start, after = max(rows.start, m), max(rows.stop, m)
-            pairs.squares(rows, start, self.squares[rows, start:])
-            self.squares[after:, rows] = self.squares[rows, after:].T
-            if (
-                start < after
-            ):  # with several threads a product of a matrix with itself is not symmetric to the last digit
-                own = self.squares[rows, rows]
-                np.copyto(own, own.T, where=np.tri(len(own), k=-1, dtype=bool))
-        self.errors = error_share(self.values.shape[1]) * pairs.a_norms
+            self.squares[: len(known.values), : len(known.values)] = known.squares
+        for (i, j), pairs in measured.items():
+            ours, theirs = slice(ends[i], ends[i + 1]), slice(ends[j], ends[j + 1])
+            block, mirrored = self.squares[ours, theirs], self.squares[theirs, ours]
+            for rows in blocks(len(block), size=BLOCK):
+                start = rows.start if i == j else 0
+                pairs.squares(rows, start, block[rows, start:])
+                if i == j:  # with several threads a product of a matrix with itself is not symmetric to the last digit
+                    own = block[rows, rows]
+                    np.copyto(own, own.T, where=np.tri(len(own), k=-1, dtype=bool))
+                    start = rows.stop
+                mirrored[start:, rows] = block[rows, start:].T
+        norms = [measured[i, i].a_norms for i in range(len(before), len(sets))]
+        errors = error_share(self.values.shape[1]) * np.concatenate(norms)
+        self.errors = errors if known is None else np.concatenate([known.errors, errors])
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +232,7 @@ class _PoolBounds(BoundedDistances):
     """``BoundedDistances`` of some rows of a pool."""
 
     def __init__(self, pool: Pool, rows: np.ndarray) -> None:
-        self.values, self.pool, self.rows = pool.values, pool, rows
+        self.pool, self.rows = pool, rows
         self.slack = 2 * pool.errors[rows]
 
     def __len__(self) -> int:
@@ -216,7 +245,7 @@ class _PoolBounds(BoundedDistances):
 
     def exact(self, rows: np.ndarray, other: BoundedDistances, columns: np.ndarray) -> np.ndarray:
         assert isinstance(other, _PoolBounds)
-        return exact_squares(self.values, self.rows[rows], self.values, other.rows[columns])
+        return exact_squares(self.pool.values, self.rows[rows], self.pool.values, other.rows[columns])
 
 
 @one_thread_if_small

@@ -100,15 +100,16 @@ def record_distances(
     if len(held_out.labels) > MOST_HELD_OUT:
         held_out = held_out.take(rng.choice(len(held_out.labels), MOST_HELD_OUT, replace=False))
     everyone = np.arange(len(synthetic)), np.arange(len(train.labels)), np.arange(len(held_out.labels))
-    sets = _Sets(labels, train.labels, held_out.labels)
+    sizes = np.cumsum([len(synthetic), len(train.labels)])
+    codes = np.unique(np.concatenate([labels, train.labels, held_out.labels]), return_inverse=True)[1]
+    sets = _Sets(*np.split(codes, sizes))  # numbers, as they are compared some hundred times
     matched = len(_matched(sets, everyone, rng)[0])
     if matched < MIN_PROFILES:
         note = f"{matched} matched profiles on each side; {MIN_PROFILES} are needed"
         return as_table({name: undefined(scale.null, len(held_out.labels), note) for name, scale in INDICATORS.items()})
     # twice as many as a draw takes lose little, and bound the products of large cohorts
-    pool = tuple(_limited(rows, part, held_out.labels, rng) for rows, part in zip(everyone[:2], sets[:2], strict=True))
-    s, t = pool
-    sets = _Sets(labels[s], train.labels[t], held_out.labels)
+    s, t = (_limited(rows, part, sets.held_out, rng) for rows, part in zip(everyone[:2], sets[:2], strict=True))
+    sets = _Sets(sets.synthetic[s], sets.train[t], sets.held_out)
     donors = train.donors[t]
     distances = _Distances.between(synthetic[s], train.values[t], held_out.values)
     everyone = np.arange(len(s)), np.arange(len(t)), everyone[2]
@@ -169,8 +170,8 @@ class _Distances(NamedTuple):
             apart = ((first > within).mean() + (crossed.min(axis=0) > real.min(axis=1)).mean()) / 2
             found.append((first, ratio, apart))
         (dcr, nndr, apart), (other_dcr, other_nndr, other_apart) = found
-        closest = [np.quantile(part, [0.5, 0.05]) for part in (dcr, other_dcr)]
-        singled = [np.quantile(part, [0.5, 0.05]) for part in (nndr, other_nndr)]
+        *closest, first_nndr, second_nndr = np.quantile([dcr, other_dcr, nndr, other_nndr], [0.5, 0.05], axis=1).T
+        singled = first_nndr, second_nndr
         ratios = np.divide(closest[0], closest[1], out=np.ones(2), where=closest[1] > 0)
         return np.array(
             [

@@ -157,8 +157,11 @@ class SpaceReference:
         return Pool(*(part.values for part in self.sampled.values()))
 
     @cached_property
-    def correlated(self) -> np.ndarray:
-        """Columns of the genes whose correlations are compared: all, or ``MOST`` at random, the same for every set."""
+    def compared(self) -> np.ndarray:
+        """Columns of the genes whose correlations and distributions are compared: all, or ``MOST`` at random.
+
+        They are the same for every set.
+        """
         genes = len(self.genes)
         return np.arange(genes) if genes <= MOST else np.sort(np.random.default_rng(0).choice(genes, MOST, False))
 

@@ -15,7 +15,8 @@ from transcriptome_diffusion.expression.profiles import dense, find_unsound, spl
 from transcriptome_diffusion.memory import SMALLER, require_memory
 from transcriptome_diffusion.metrics.comparisons import Table, compare, compare_records, errors_of_biology
 from transcriptome_diffusion.metrics.expected import expected_scores
-from transcriptome_diffusion.metrics.membership import NORMAL, loss_attack
+from transcriptome_diffusion.metrics.membership import LIMIT, NORMAL, loss_attack
+from transcriptome_diffusion.metrics.neighbours import DOUBLE
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import halves
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
@@ -100,7 +101,7 @@ def _score_space(
     """A table per run, none without profiles."""
     if not profiles.n_obs:
         return []
-    require_room(f"{name} in the space {space}", reference[space], profiles)
+    require_room(f"{name} in the space {space}", reference[space], profiles, attacked=space == "landmarks")
     return [
         _named(_score_run(part, reference[space], options, space), name, space, run, reconstructor)
         for run, part in split_runs(profiles)
@@ -196,17 +197,30 @@ def _with_errors(found: pd.DataFrame, errors: Mapping[str, float]) -> pd.DataFra
     return found.assign(low=low, high=high)
 
 
-def require_room(what: str, space: SpaceReference, profiles: ad.AnnData | None = None) -> None:
+def require_room(
+    what: str, space: SpaceReference, profiles: ad.AnnData | None = None, *, attacked: bool = False
+) -> None:
     """Refuse to score where memory does not suffice; of several runs one is standardised at a time.
+
+    Args:
+        what: is scored. space: with the real profiles. profiles: those drawn.
+        attacked: whether they are also attacked, as on landmarks.
 
     Raises:
         NotEnoughMemoryError: with what is needed and what there is.
     """
     n_train, n_validation, n_test = (len(part.labels) for part in (space.train, space.validation, space.test))
     made = max((part.n_obs for _, part in split_runs(profiles)), default=0) if profiles is not None else 0
+    genes = len(space.genes)
     # standardised beside the profiles, and the copy that distances and axes work on
-    needed = 4.0 * (n_train + n_validation + n_test + made + max(n_train, made)) * len(space.genes)
-    require_memory(f"scoring {what} ({len(space.genes)} genes)", needed, SMALLER)
+    needed = 4.0 * (n_train + n_validation + n_test + made + max(n_train, made)) * genes
+    # all pairs of the profiles that stand for the real ones, and of these with the others
+    known = sum(min(n, MOST) for n in (n_train, n_validation, n_test))
+    for rows in (known, known + min(made, MOST)):
+        needed += rows**2 * (8.0 if rows <= DOUBLE else 4.0) + 4.0 * rows * genes
+    # coordinates of the kernel attack, which sees all of them
+    needed += 16.0 * made * min(genes, LIMIT) if attacked else 0
+    require_memory(f"scoring {what} ({genes} genes)", needed, SMALLER)
 
 
 def _named(

@@ -228,7 +228,7 @@ class Denoiser(nn.Module):
         time by the path's ``loss_weight``. ``relative`` subtracts the loss of a network whose output is zero; for
         ``residual`` that is the Gaussian alone.
         """
-        skip, scale, output = self.parts(level.signal * u + level.noise * noise, level, codes)
+        skip, scale, output = self.parts(torch.addcmul(level.noise * noise, level.signal, u), level, codes)
         missing = u - skip
         if self.preconditioner is None:
             target = missing / scale

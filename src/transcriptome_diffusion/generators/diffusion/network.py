@@ -83,7 +83,7 @@ class FiLMBlock(nn.Module):
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(condition).chunk(3, dim=1)
-        return h + (1 + gate) * self.dense(self.norm(h) * (1 + scale) + shift)
+        return torch.addcmul(h, 1 + gate, self.dense(torch.addcmul(shift, self.norm(h), 1 + scale)))
 
 
 class FiLMNetwork(nn.Module):

@@ -140,18 +140,18 @@ def dpm_solver(
     Deterministic, of second order with one evaluation a step; the first step and the one to time 0 are of
     first order. Arguments as in ``ancestral``.
     """
-    previous, x = None, x.clone()
-    previous_width = 0.0
+    previous: Tensor | None = None
+    previous_width, x = 0.0, x.clone()
     for done, (t, earlier) in enumerate(pairwise(times), start=1):
         now, then = float(schedule[t]), float(schedule[earlier])
         x0 = denoise(x, t)
         # the step's width in log(signal / noise) is infinite towards time 0
         width = 0.5 * math.log(then / (1 - then) * (1 - now) / now) if then < 1 else math.inf
-        ratio = width / (2 * previous_width) if previous is not None and then < 1 else 0.0
         gain = -math.sqrt(then) * math.expm1(-width)
-        x.mul_(math.sqrt((1 - then) / (1 - now))).add_(x0, alpha=(1 + ratio) * gain)
-        if ratio:
-            x.add_(previous, alpha=-ratio * gain)
+        x.mul_(math.sqrt((1 - then) / (1 - now))).add_(x0, alpha=gain)
+        if previous is not None and then < 1:
+            ratio = width / (2 * previous_width)
+            x.add_(x0, alpha=ratio * gain).add_(previous, alpha=-ratio * gain)
         previous, previous_width = x0, width
         if progress is not None:
             progress(done, len(times) - 1)

@@ -155,8 +155,8 @@ def attributions(values: np.ndarray, labels: np.ndarray, c: float = 1.0, tol: fl
     """What each gene adds to the score of each class in a classifier, mean over the class's profiles, (n_genes,).
 
     Gradient times input of a multinomial logistic regression with an L2 penalty: the coefficient of a gene, less its
-    mean over classes, times the standardised value. The regression is fitted on coordinates in the span of the
-    profiles, in which its coefficients lie.
+    mean over classes, times the standardised value. Of fewer profiles than genes, the regression is fitted on
+    coordinates in the span of the profiles, in which its coefficients lie.
 
     Args:
         values: (n, n_genes) standardised. labels: (n,), at least two classes.
@@ -170,13 +170,18 @@ def attributions(values: np.ndarray, labels: np.ndarray, c: float = 1.0, tol: fl
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"a classifier needs two classes or more, found {classes.tolist()}.")
-    squares, vectors = np.linalg.eigh(values.astype(np.float64) @ values.T)
-    kept = squares > 1e-9 * squares[-1]
-    vectors, lengths = vectors[:, kept], np.sqrt(squares[kept])
-    fitted = LogisticRegression(C=c, tol=tol, max_iter=1000).fit(vectors * lengths, codes)
+    inputs, back = values, None
+    if len(values) < values.shape[1]:
+        squares, vectors = np.linalg.eigh(values.astype(np.float64) @ values.T)
+        kept = squares > 1e-9 * squares[-1]
+        vectors, lengths = vectors[:, kept], np.sqrt(squares[kept])
+        inputs, back = vectors * lengths, (vectors / lengths).T @ values
+    fitted = LogisticRegression(C=c, tol=tol, max_iter=1000).fit(inputs, codes)
     # of two classes scikit-learn gives the difference
     weights = fitted.coef_ if len(classes) > 2 else np.stack([-fitted.coef_[0], fitted.coef_[0]]) / 2
-    by_gene = ((weights - weights.mean(axis=0)) / lengths) @ vectors.T @ values
+    by_gene = weights - weights.mean(axis=0)
+    if back is not None:
+        by_gene = by_gene @ back
     return {str(name): by_gene[i] * values[codes == i].mean(axis=0) for i, name in enumerate(classes)}
 
 
