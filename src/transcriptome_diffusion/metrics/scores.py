@@ -217,7 +217,7 @@ def require_room(
     # all pairs of the profiles that stand for the real ones, and of these with the others
     known = sum(min(n, MOST) for n in (n_train, n_validation, n_test))
     for rows in (known, known + min(made, MOST)):
-        needed += rows**2 * (8.0 if rows <= DOUBLE else 4.0) + 4.0 * rows * genes
+        needed += rows**2 * (8.0 if rows <= DOUBLE else 4.0)
     # coordinates of the kernel attack, which sees all of them
     needed += 16.0 * made * min(genes, LIMIT) if attacked else 0
     require_memory(f"scoring {what} ({genes} genes)", needed, SMALLER)

@@ -184,15 +184,18 @@ def _boosted(seed: int) -> Fit:
     class Trees(HistGradientBoostingClassifier):
         """Of inputs that are numbers of bins: finding the bins of a thousand inputs again takes as long as the trees.
 
-        The method is scikit-learn's own; under another name this one is not called, and only time is lost.
+        The method is scikit-learn's own; where its names are others, only time is lost.
         """
 
-        def _bin_data(self, values: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+        def _bin_data(self, values: np.ndarray, *others: Any, **named: Any) -> np.ndarray:
             mapper, n = self._bin_mapper, values.shape[1]
             mapper.fit(np.arange(BINS)[:, None])
-            mapper.bin_thresholds_ *= n
-            for name in ("n_bins_non_missing_", "is_categorical_"):
-                setattr(mapper, name, getattr(mapper, name).repeat(n))
+            try:
+                mapper.bin_thresholds_ *= n
+                for name in ("n_bins_non_missing_", "is_categorical_"):
+                    setattr(mapper, name, getattr(mapper, name).repeat(n))
+            except AttributeError:
+                return super()._bin_data(values, *others, **named)
             return mapper.transform(values)
 
     def fit(inputs: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
