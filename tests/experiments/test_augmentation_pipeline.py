@@ -164,10 +164,10 @@ def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
     on_model = attacks[attacks["released"].isna()].set_index("attack")["auc"]
     assert set(on_model.index) == {"loss_attack", "loss_attack_relative"}
     frontier = pd.read_csv(reporting / "privacy" / "frontier.csv").set_index("method")
-    dials = ("", "+reference", "+reference_axes", *(f"+dp_{epsilon}" for epsilon in (1, 4, 8, 16)))
+    dials = ("", "+reference", "+reference_axes", *(f"+dp_{epsilon}" for epsilon in (1, 8)))
     assert list(frontier.index) == [f"ddim{dial}" for dial in dials]
     assert frontier.at["ddim", "attack_auc"] > 0.8 > frontier.at["ddim+reference_axes", "attack_auc"]
     assert json.loads((reporting / "privacy" / "frontier.json").read_text())["data"]
     page = (reporting / "privacy" / "report.html").read_text()
     assert "(8, 1e-05)-differentially private" in page
-    assert "<td>ddim+dp_16</td>" in page
+    assert "<td>ddim+dp_8</td>" in page
