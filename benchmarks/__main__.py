@@ -1,6 +1,6 @@
 """Run benchmarks and print one table in Markdown: python -m benchmarks [NAME ...] [--gpu] [--threads N].
 
-Without names all of them run: some five minutes of processor.
+Without names all of them run: some eight minutes of processor.
 """
 
 from __future__ import annotations

@@ -349,7 +349,10 @@ def _write_parquet(chunks: Iterable[ad.AnnData], path: Path) -> None:
     parts = []
     for number, part in enumerate(chunks):
         parts.append(path.with_name(f"part-{number}.parquet"))
-        pl.from_pandas(_as_table(part).reset_index()).write_parquet(parts[-1])
+        table = _as_table(part).reset_index()
+        # polars takes texts from pandas through pyarrow, which need not be there
+        columns = {name: v.to_numpy() if v.dtype.kind in "iuf" else v.tolist() for name, v in table.items()}
+        pl.DataFrame(columns).write_parquet(parts[-1])
     pl.scan_parquet(parts).sink_parquet(path)
     for piece in parts:
         piece.unlink()
