@@ -29,7 +29,7 @@ def gradients(loss: Loss, parameters: Sequence[nn.Parameter], batch: Batch) -> T
     # autocast keeps the rounded weights of a context, and there may have been a step since
     torch.clear_autocast_cache()
     terms = loss(batch)
-    terms["loss"].backward()
+    terms["loss"].backward()  # bfloat16 needs no scaled loss, so Lightning's manual_backward would only take time
     return {name: value.detach() for name, value in terms.items()}
 
 

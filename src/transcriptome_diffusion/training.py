@@ -332,7 +332,6 @@ class FitModule(L.LightningModule):
                 self.critic_step(batch)
             if not same and (index + 1) % self.model.critic_steps:
                 return
-        # bfloat16 needs no scaled loss, so Lightning's manual_backward only takes time
         terms = self.model_gradients(batch)
         optimizer.step()  # Lightning calls on_before_optimizer_step
         self.collect(terms)
