@@ -215,13 +215,13 @@ def test_the_denoiser_is_the_conditional_normal_of_the_textbook() -> None:
     posterior = model.denoise(u_t, a * one, s * one)
     c = np.diag(model.variance.numpy())
     gain = a * c @ np.linalg.inv(a**2 * c + s**2 * np.eye(7))
-    np.testing.assert_allclose(posterior.mean.numpy(), u_t.numpy() @ gain.T, rtol=1e-9)
-    np.testing.assert_allclose(posterior.deviation.numpy()[0] ** 2, np.diag(c - gain @ (a * c)), rtol=1e-9)
+    np.testing.assert_allclose((posterior.size * posterior.unit_mean).numpy(), u_t.numpy() @ gain.T, rtol=1e-9)
+    np.testing.assert_allclose(posterior.variance.numpy()[0], np.diag(c - gain @ (a * c)), rtol=1e-9)
     size = np.sqrt(np.mean(np.diag(gain @ (a**2 * c + s**2 * np.eye(7)) @ gain.T)))
-    np.testing.assert_allclose(posterior.unit_mean.numpy(), posterior.mean.numpy() / size, rtol=1e-9)
+    np.testing.assert_allclose(posterior.unit_mean.numpy(), u_t.numpy() @ gain.T / size, rtol=1e-9)
     pure = model.denoise(u_t, 0 * u_t[:, :1], 1 + 0 * u_t[:, :1])
     assert torch.isfinite(pure.unit_mean).all()
-    assert float(pure.mean.abs().max()) == 0
+    assert float((pure.size * pure.unit_mean).abs().max()) == 0
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm_solver"])

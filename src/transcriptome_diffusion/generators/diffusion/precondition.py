@@ -24,14 +24,17 @@ BLOCK = 4096
 
 
 class Posterior(NamedTuple):
-    """The distribution of x_0 given x_t under the Gaussian, all (n, width); the deviation of one level is (1, width).
+    """The distribution of x_0 given x_t under the Gaussian: normal around ``size * unit_mean``.
 
-    ``unit_mean`` is the mean divided by its root mean square over all x_t.
+    Attributes:
+        unit_mean: (n, width), the mean divided by its root mean square over all x_t.
+        size: that root mean square, (n, 1).
+        variance: (n, width). Size and variance of one level have one row.
     """
 
-    mean: Tensor
-    deviation: Tensor
     unit_mean: Tensor
+    size: Tensor
+    variance: Tensor
 
 
 class Preconditioner(nn.Module):
@@ -200,9 +203,12 @@ class Preconditioner(nn.Module):
     def from_coordinates(self, u: Tensor, codes: Tensor, noise: Tensor) -> Tensor:
         """Scaled profiles (n, n_genes); ``noise``, standard normal of that shape, fills directions without an axis."""
         log_scale = u[:, :1] / self.log_scale_unit + self.mean_log_scale(codes)
-        along = (u[:, 1:] * torch.exp(0.5 * log_scale * self.exponent)) @ self.axes.T
-        outside = self.noise_variance.sqrt() * (noise - (noise @ self.axes) @ self.axes.T)
-        return self.mean(codes) + self.unit * (along + torch.exp(0.5 * log_scale) * outside)
+        outside = self.noise_variance.sqrt() * torch.exp(0.5 * log_scale)
+        along = torch.mul(0.5 * log_scale, self.exponent).exp_().mul_(u[:, 1:])
+        # of the noise, what lies along the axes is taken away
+        along.addcmul_(outside, noise @ self.axes, value=-1)
+        scaled = torch.addmm(outside * noise, along, self.axes.T)
+        return torch.addcmul(self.mean(codes), self.unit, scaled)
 
     def match_held_out_variance(self, u: Tensor, noise: Tensor) -> Tensor:
         """Training coordinates (n, width) with the variance of held-out donors: shrunk, or with noise added."""
@@ -213,12 +219,11 @@ class Preconditioner(nn.Module):
         """The distribution of u_0 given u_t = a u_0 + s eps; u_t is (n, width), a and s are (n, 1) or (1, 1)."""
         share = self.variance / torch.addcmul(s**2, a**2, self.variance)
         # the signal a is left out of both, so that the limit of pure noise, a = 0, exists
-        unit = (share @ self.variance / self.width)[:, None].rsqrt()
-        deviation = share.sqrt().mul_(s)
-        if len(share) == 1:  # factors of all profiles
-            return Posterior(a * share * u_t, deviation, unit * share * u_t)
-        shrunk = share.mul_(u_t)
-        return Posterior(a * shrunk, deviation, shrunk.mul_(unit))
+        size = (share @ self.variance / self.width).sqrt()[:, None]
+        variance = s**2 * share
+        # factors of all profiles are multiplied first
+        unit_mean = share.div_(size) * u_t if len(share) == 1 else share.mul_(u_t).div_(size)
+        return Posterior(unit_mean, a * size, variance)
 
 
 class FittedCoordinates(NamedTuple):
