@@ -680,3 +680,32 @@ def test_a_device_that_is_not_there_is_refused_with_the_remedy() -> None:
 
 def test_auto_takes_a_device_that_is_there() -> None:
     assert torch.zeros(1, device=resolve_device("auto")).device.type in {"cpu", "cuda", "mps"}
+
+
+@pytest.mark.parametrize(
+    ("device", "parameters", "steps", "compiles"),
+    [
+        ("cuda", training.LARGE_NETWORK, training.LONG_TRAINING, True),
+        ("cpu", training.LARGE_NETWORK, training.LONG_TRAINING, False),
+        ("cuda", training.LARGE_NETWORK - 1, training.LONG_TRAINING, False),
+        ("cuda", training.LARGE_NETWORK, training.LONG_TRAINING - 1, False),
+    ],
+)
+def test_only_long_trainings_of_large_networks_on_a_gpu_are_compiled(
+    device: str, parameters: int, steps: int, compiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.other = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        @property
+        def to_compile(self) -> tuple[nn.Module, ...]:
+            return (self.network,)
+
+    model, asked = Model(), []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **settings: asked.append((self, settings)))
+    with training.compiled(model, parameters, steps, torch.device(device)):
+        assert asked == ([(model.network, {"dynamic": False})] if compiles else [])
+        model.network._compiled_call_impl = "as torch sets it"
+    assert (model.network._compiled_call_impl is None) == compiles
