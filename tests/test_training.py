@@ -519,18 +519,22 @@ def test_a_terminal_shows_a_bar_over_all_steps_and_no_log_lines(
 
 
 @pytest.mark.parametrize(
-    ("parameters", "kind", "given", "expected"),
+    ("parameters", "adversarial", "kind", "given", "expected"),
     [
-        (1000, "cpu", {"precision": "auto"}, (1, "float32")),
-        (10**7, "cpu", {"precision": "auto"}, (None, "auto")),
-        (1000, "cuda", {"precision": "auto"}, (None, "auto")),
-        (1000, "cpu", {"precision": "bfloat16", "threads": 3}, (3, "bfloat16")),
+        (1000, False, "cpu", {"precision": "auto"}, (1, "float32")),
+        (10**7, False, "cpu", {"precision": "auto"}, (None, "auto")),
+        (10**7, True, "cpu", {"precision": "auto"}, (None, "auto")),
+        (1000, False, "cuda", {"precision": "auto"}, (None, "tensorfloat32")),
+        (10**7, False, "cuda", {"precision": "auto"}, (None, "auto")),
+        (10**7, True, "cuda", {"precision": "auto"}, (None, "tensorfloat32")),
+        (10**7, True, "cuda", {"precision": "bfloat16"}, (None, "bfloat16")),
+        (1000, False, "cpu", {"precision": "bfloat16", "threads": 3}, (3, "bfloat16")),
     ],
 )
-def test_small_networks_train_on_one_thread_in_float32_unless_told_otherwise(
-    parameters: int, kind: str, given: dict[str, Any], expected: tuple[int | None, str]
+def test_threads_and_precision_are_settled_where_bfloat16_gains_nothing(
+    parameters: int, adversarial: bool, kind: str, given: dict[str, Any], expected: tuple[int | None, str]
 ) -> None:
-    found = training.for_small_networks(options(**given), parameters, torch.device(kind))
+    found = training.settled(options(**given), parameters, adversarial, torch.device(kind))
     assert (found.threads, found.precision) == expected
 
 
@@ -539,7 +543,8 @@ def test_float32_means_float32_and_auto_never_casts_on_a_cpu() -> None:
     assert not multiplies_bfloat16("float32", cpu)
     assert not autocasts("auto", cpu)
     assert autocasts("bfloat16", cpu)
-    for precision, expected in {"float32": "highest", "auto": "medium"}.items():
+    assert not autocasts(training.TENSOR_FLOAT, cpu)
+    for precision, expected in {"float32": "highest", "auto": "medium", training.TENSOR_FLOAT: "medium"}.items():
         with training.compute_settings(0, cpu, None, precision):
             assert torch.get_float32_matmul_precision() == expected
 

@@ -45,8 +45,10 @@ logger = logging.getLogger(__name__)
 
 #: the logged loss that decides which weights are kept and when patience is at an end
 MONITORED = "validation_loss"
-#: networks with fewer parameters gain neither from a second thread nor from bfloat16 on a CPU
+#: networks with fewer parameters gain neither from a second thread on a CPU nor from bfloat16
 SMALL_NETWORK = 1_000_000
+#: products of float32 matrices whose values a GPU rounds to 10 bits as it reads them
+TENSOR_FLOAT = "tensorfloat32"
 #: parameters and steps from which it is worth half a minute to compile a network for a GPU
 LARGE_NETWORK, LONG_TRAINING = 10_000_000, 10_000
 
@@ -522,12 +524,15 @@ def compute_settings(seed: int, device: torch.device, threads: int | None, preci
             torch.set_float32_matmul_precision(before)
 
 
-def for_small_networks(options: TrainingOptions, parameters: int, device: torch.device) -> TrainingOptions:
-    """The options with what they leave open (``threads`` null, ``precision`` auto) settled for a small network.
+def settled(options: TrainingOptions, parameters: int, adversarial: bool, device: torch.device) -> TrainingOptions:
+    """The options, with ``threads`` null and ``precision`` auto settled where bfloat16 gains nothing.
 
-    On a CPU it is trained in float32 on one thread: a second one doubles the time of the processor for the same time
-    on the clock, and rounding to bfloat16 takes up to a tenth longer than what it saves.
+    On a CPU a small network is trained in float32 on one thread: a second one doubles the time of the processor for the
+    same time on the clock, and rounding to bfloat16 takes up to a tenth longer than what it saves. On a GPU small
+    networks and those with a critic, whose batches are small, would spend more time on casts than on products.
     """
+    if device.type == "cuda" and options.precision == "auto" and (adversarial or parameters < SMALL_NETWORK):
+        return options.model_copy(update={"precision": TENSOR_FLOAT})
     if device.type != "cpu" or parameters >= SMALL_NETWORK:
         return options
     precision = "float32" if options.precision == "auto" else options.precision
@@ -772,8 +777,8 @@ def _fit(
         device = torch.device("cuda", group.rank)
     own_seed = seed + RANK_STEP * group.rank
     parameters = sum(p.numel() for p in model.parameters())
-    options = for_small_networks(options, parameters, device)
     adversarial = is_adversarial(model)
+    options = settled(options, parameters, adversarial, device)
     batches_per_step = model.critic_steps if adversarial and options.critic_batches == "new" else 1
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())
@@ -836,6 +841,6 @@ def _fit(
         "stopped": stopped,
         "seconds": round(seconds, 3),
         "device": device.type,
-        "precision": "bfloat16" if multiplies_bfloat16(options.precision, device) else "float32",
+        "precision": "bfloat16" if bfloat16 else options.precision.replace("auto", "float32"),
         "parameters": parameters,
     }
