@@ -77,8 +77,12 @@ def row(preset: str, name: str, parts: list[ad.AnnData], device: str, steps: int
     size = min(training["batch_size"], rows)
     per_epoch = rows // size + (rows % size >= 2)
     whole = training["max_epochs"] * per_epoch
+    from transcriptome_diffusion import training as module
+
     if steps is not None:
         shorten(training, steps)
+        if whole >= module.LONG_TRAINING:  # what is measured is a step of the whole training
+            module.LONG_TRAINING = steps
     cuda = torch.cuda.is_available() and device != "cpu"
     if cuda:
         torch.cuda.reset_peak_memory_stats()

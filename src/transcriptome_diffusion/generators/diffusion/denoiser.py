@@ -14,8 +14,8 @@ from transcriptome_diffusion.generators.diffusion.precondition import Preconditi
 from transcriptome_diffusion.generators.options import DenoiserOptions, LineTimesOptions, ScheduleOptions, TimesOptions
 from transcriptome_diffusion.generators.scaler import Scaler
 
-#: input (n, width), time, codes and rows, as ``build_network`` has them, to the network's output
-Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+#: input (n, width), time, codes, rows and gain, as ``build_network`` has them, to the network's output
+Network = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
 class NoiseLevel(NamedTuple):
@@ -112,17 +112,15 @@ def share_changed(values: Tensor, others: Tensor) -> Tensor:
 
 
 class Parts(NamedTuple):
-    """The estimate of x_0 before its parts are added: ``gain * seen``, and ``scale * output`` where there is an output.
+    """The estimate of x_0 before it is added up: ``skip * x_t``, and ``scale * output`` where there is an output.
 
     Attributes:
-        seen: what the network sees, (n, width).
-        gain: (n, 1). scale: (n, 1), or with a preconditioner (n, n_components). Those of one level have one row.
+        skip, scale: (n, 1), or with a preconditioner (n, width) and (n, n_components). Those of one level have one row.
         output: of the network, (n, n_components).
         variance: of x_0 under the preconditioner's Gaussian, (n, width).
     """
 
-    seen: Tensor
-    gain: Tensor
+    skip: Tensor
     scale: Tensor
     output: Tensor
     variance: Tensor | None
@@ -163,6 +161,10 @@ class Denoiser(nn.Module):
         self.network = build_network(self.width, self.n_components, tables, options.network)
         for name, width in (("coordinate_range", self.width), ("gene_range", n_genes)):
             self.register_buffer(name, torch.tensor([[-torch.inf], [torch.inf]]).repeat(1, width))
+
+    @property
+    def to_compile(self) -> Sequence[nn.Module]:
+        return (self.network,)
 
     def to_coordinates(self, x: Tensor, codes: Tensor) -> Tensor:
         """Coordinates (n, width) of profiles x (n, n_genes) in their own unit."""
@@ -211,15 +213,15 @@ class Denoiser(nn.Module):
         ``network`` is that of ``guided``.
         """
         a, s, time = level
-        seen, variance = x_t, None
+        gain = variance = None
         if self.preconditioner is None:
-            gain, scale = samplers.skip_and_scale(self.options.prediction, a, s)
+            skip, scale = samplers.skip_and_scale(self.options.prediction, a, s)
         else:
             # the network sees the Gaussian's estimate unwhitened: whitening would amplify the many axes that carry
             # little variance
-            seen, gain, variance = self.preconditioner.denoise(x_t, a, s)
+            skip, gain, variance = self.preconditioner.posterior(a, s)
             scale = variance[:, : self.n_components].sqrt()
-        return Parts(seen, gain, scale, (network or self.network)(seen, time, codes, rows).float(), variance)
+        return Parts(skip, scale, (network or self.network)(x_t, time, codes, rows, gain).float(), variance)
 
     def forward(
         self,
@@ -232,7 +234,7 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """The estimate of x_0 along the first ``columns`` coordinates, all by default; the rest as in ``parts``."""
         parts = self.parts(x_t, level, codes, network, rows)
-        estimate = parts.gain * parts.seen[:, :columns]
+        estimate = parts.skip[:, :columns] * x_t[:, :columns]
         estimate[:, : self.n_components].addcmul_(parts.scale, parts.output)
         return estimate
 
@@ -245,11 +247,12 @@ class Denoiser(nn.Module):
         if guidance == 1:
             return None
 
-        def network(seen: Tensor, time: Tensor, codes: Tensor, rows: Tensor | None) -> Tensor:
+        def network(x: Tensor, time: Tensor, codes: Tensor, rows: Tensor | None, gain: Tensor | None) -> Tensor:
             labels = torch.cat([codes, self.no_label.expand_as(codes)])
             rows = None if rows is None else torch.cat([rows, rows + len(codes)])
             times = time if len(time) == 1 else time.repeat(2)
-            with_label, without = self.network(seen.repeat(2, 1), times, labels, rows).chunk(2)
+            gain = gain if gain is None or len(gain) == 1 else gain.repeat(2, 1)
+            with_label, without = self.network(x.repeat(2, 1), times, labels, rows, gain).chunk(2)
             return torch.lerp(without, with_label, guidance)
 
         return network
@@ -264,8 +267,8 @@ class Denoiser(nn.Module):
         ``residual`` that is the Gaussian alone.
         """
         x_t = torch.addcmul(level.noise * noise, level.signal, u)
-        seen, gain, scale, output, variance = self.parts(x_t, level, codes)
-        missing = torch.addcmul(u, gain, seen, value=-1)
+        skip, scale, output, variance = self.parts(x_t, level, codes)
+        missing = torch.addcmul(u, skip, x_t, value=-1)
         if self.preconditioner is None or variance is None:
             target = missing / scale
             error = (output - target) ** 2

@@ -20,6 +20,7 @@ from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
 from transcriptome_diffusion.generators.diffusion.denoiser import (
     Denoiser,
+    Network,
     NoiseLevel,
     NoiseSchedule,
     StraightLine,
@@ -32,6 +33,7 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
     fit_coordinates,
     memory_to_fit,
 )
+from transcriptome_diffusion.generators.diffusion.replay import ReplayedNetwork
 from transcriptome_diffusion.generators.diffusion.sizes import resolve_sizes
 from transcriptome_diffusion.generators.options import (
     DenoiserOptions,
@@ -55,6 +57,12 @@ MAP_EVALUATIONS = 10
 EstimateX0 = Callable[[Tensor, Tensor], Tensor]
 #: a state and its noise level to the estimate of x_0, and to the same clipped
 Estimator = Callable[[Tensor, NoiseLevel], tuple[Tensor, Tensor]]
+
+
+def classes_of(codes: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The different rows of codes (n, n_conditions), and which of them each profile has, (n,)."""
+    classes, rows = np.unique(codes, axis=0, return_inverse=True)
+    return torch.from_numpy(classes), torch.from_numpy(rows.reshape(-1))
 
 
 class DenoisingGenerator(Generator):
@@ -185,19 +193,19 @@ class DenoisingGenerator(Generator):
             return None
         return preconditioner.variance
 
-    def estimator(self, sampler: Any, codes: Tensor) -> Estimator:
-        """Estimates x_0 for profiles of these codes (n, n_conditions), as ``reverse_process`` takes them.
+    def estimator(self, sampler: Any, classes: Tensor, rows: Tensor, network: Network | None) -> Estimator:
+        """Estimates x_0 for profiles of ``classes_of``, as ``reverse_process`` takes them; ``network`` as in ``parts``.
 
         Coordinates that the network does not model are not clipped where the Gaussian part is exact: their estimates
         are normal, and the range is ten deviations or more on either side.
         """
-        denoiser, network = self.denoiser, self.denoiser.guided(sampler.guidance)
-        classes, rows = (found.to(codes.device) for found in torch.unique(codes.cpu(), dim=0, return_inverse=True))
+        denoiser = self.denoiser
+        codes, of = (classes, rows) if len(classes) <= len(rows) else (classes[rows], None)
         columns = None if self.exact_variance(sampler) is None else denoiser.n_components
         limits = denoiser.coordinate_range[:, :columns]
 
         def estimate(x_t: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
-            found = denoiser(x_t, level, classes, network, rows, columns)
+            found = denoiser(x_t, level, codes, network, of, columns)
             return found, clip(found, limits)
 
         return estimate
@@ -218,10 +226,14 @@ class DenoisingGenerator(Generator):
         clipped = 0.0
         device = resolve_device(sampler.device)
         with self._on(device) as denoiser:
+            network = denoiser.guided(sampler.guidance)
+            if device.type == "cuda":
+                network = ReplayedNetwork(network or denoiser.network)
+            classes, rows = (found.to(device) for found in classes_of(codes))
             for start in range(0, len(codes), batch_size):
                 chosen = torch.from_numpy(codes[start : start + batch_size]).to(device)
                 x = samplers.gaussian_like(denoiser.scaler.centre, generator, (len(chosen), denoiser.width))
-                estimate = self.estimator(sampler, chosen)
+                estimate = self.estimator(sampler, classes, rows[start : start + batch_size], network)
                 found = clipped_found = x
 
                 def estimate_x0(x_t: Tensor, times: Tensor, estimate: Estimator = estimate) -> Tensor:
@@ -308,7 +320,8 @@ class DenoisingGenerator(Generator):
                     if share not in visited or abs(time - share) < abs(visited[share][0] - share):
                         visited[share] = time, signal, x_t.clone()  # which the sampler goes on with
 
-            estimate = self.estimator(sampler, chosen)
+            network = denoiser.guided(sampler.guidance)
+            estimate = self.estimator(sampler, *classes_of(chosen.numpy()), network)
 
             def estimate_x0(x_t: Tensor, times: Tensor) -> Tensor:
                 level = denoiser.path.at(times)

@@ -1,4 +1,4 @@
-"""Denoiser networks behind one call: ``network(x_t, time, codes, rows)``, time as a share of T."""
+"""Denoiser networks behind one call: ``network(x_t, time, codes, rows, gain)``, time as a share of T."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from transcriptome_diffusion.generators.options import NetworkOptions
+from transcriptome_diffusion.layers import DenseLayer
 
 #: of layer norm in the network of Lacan et al.
 PAPER_EPS = 1e-6
@@ -110,18 +111,23 @@ class FiLMNetwork(nn.Module):
         super().__init__()
         self.time = SinusoidalTime(options.embedding_dim)
         self.labels = LabelEmbedding(categories, options.embedding_dim)
-        self.into = nn.Linear(n_in, options.width)
+        self.into = DenseLayer(n_in, options.width)
         self.blocks = nn.ModuleList(
             FiLMBlock(options.width, options.embedding_dim, options.dropout) for _ in range(options.depth)
         )
         self.norm = nn.LayerNorm(options.width)
-        self.out = nn.Linear(options.width, n_out)
+        self.out = DenseLayer(options.width, n_out)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, time: Tensor, codes: Tensor, rows: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, codes: Tensor, rows: Tensor | None = None, gain: Tensor | None = None
+    ) -> Tensor:
         condition = nn.functional.silu(self.time(time) + sum(self.labels(codes)))
-        h = self.into(x)
+        if gain is not None and len(gain) == 1 and self.into.out_features <= len(x) and x.device.type == "cpu":
+            h = nn.functional.linear(x, self.into.weight * gain, self.into.bias)  # there is less to multiply
+        else:
+            h = self.into(x if gain is None else x * gain)
         for block in self.blocks:
             h = block(h, condition, rows)
         return self.out(nn.functional.silu(self.norm(h)))
@@ -133,7 +139,7 @@ class PaperLayer(nn.Module):
     def __init__(self, n_in: int, n_labels: int, width: int, dropout: float) -> None:
         super().__init__()
         self.before = nn.LayerNorm(n_in + 1, eps=PAPER_EPS)
-        self.dense = nn.Linear(n_in + 1 + n_labels, width)
+        self.dense = DenseLayer(n_in + 1 + n_labels, width)
         self.after = nn.Sequential(nn.LayerNorm(width, eps=PAPER_EPS), nn.ReLU(), nn.Dropout(dropout))
 
     def forward(self, h: Tensor, time: Tensor, labels: Tensor) -> Tensor:
@@ -148,7 +154,7 @@ class PaperBlock(nn.Module):
         super().__init__()
         self.first = PaperLayer(n_in, n_labels, width, dropout)
         self.second = PaperLayer(width, n_labels, width, dropout)
-        self.shortcut = nn.Linear(n_in + n_labels, width) if n_in != width else None
+        self.shortcut = DenseLayer(n_in + n_labels, width) if n_in != width else None
 
     def forward(self, h: Tensor, time: Tensor, labels: Tensor) -> Tensor:
         direct = h if self.shortcut is None else self.shortcut(torch.cat([h, labels], dim=1))
@@ -171,11 +177,13 @@ class PaperNetwork(nn.Module):
             PaperBlock(n, self.labels.width, width, options.dropout) for n, width in pairwise(widths)
         )
         self.norm = nn.LayerNorm(options.width, eps=PAPER_EPS)
-        self.out = nn.Linear(options.width, n_out)
+        self.out = DenseLayer(options.width, n_out)
 
-    def forward(self, x: Tensor, time: Tensor, codes: Tensor, rows: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, codes: Tensor, rows: Tensor | None = None, gain: Tensor | None = None
+    ) -> Tensor:
         labels = of_profiles(nn.functional.silu(torch.cat(self.labels(codes), dim=1)), rows)
-        h, time = x, (time[:, None] - self.time_shift).to(x.dtype).expand(len(x), 1)
+        h, time = x if gain is None else x * gain, (time[:, None] - self.time_shift).to(x.dtype).expand(len(x), 1)
         for block in self.blocks:
             h = block(h, time, labels)
         return self.out(nn.functional.silu(self.norm(h)))
@@ -186,7 +194,7 @@ def build_network(n_in: int, n_out: int, categories: Sequence[int], options: Net
 
     Its forward takes x (n, n_in), time (n,) float in [0, 1], or (1,) for all, and codes (n, n_conditions) int64, and
     returns (n, n_out). Profiles of one time may share the codes of their class: ``codes`` then has a row per class, and
-    ``rows`` (n,) int64 says which one is a profile's.
+    ``rows`` (n,) int64 says which one is a profile's. ``gain``, (n, n_in) or (1, n_in), is multiplied into x.
     """
     kinds = {"film": FiLMNetwork, "paper": PaperNetwork}
     return kinds[options.kind](n_in, n_out, categories, options)

@@ -24,16 +24,13 @@ BLOCK = 4096
 
 
 class Posterior(NamedTuple):
-    """The distribution of x_0 given x_t under the Gaussian: normal around ``size * unit_mean``.
+    """The distribution of x_0 given x_t under the Gaussian, by level (n, width): normal around ``skip * x_t``.
 
-    Attributes:
-        unit_mean: (n, width), the mean divided by its root mean square over all x_t.
-        size: that root mean square, (n, 1).
-        variance: (n, width). Size and variance of one level have one row.
+    ``gain * x_t`` is the mean divided by its root mean square over all x_t.
     """
 
-    unit_mean: Tensor
-    size: Tensor
+    skip: Tensor
+    gain: Tensor
     variance: Tensor
 
 
@@ -215,15 +212,12 @@ class Preconditioner(nn.Module):
         gain = (self.variance / self.training_variance).clamp(max=1).sqrt()
         return torch.addcmul(gain * u, (self.variance - self.training_variance).clamp(min=0).sqrt(), noise)
 
-    def denoise(self, u_t: Tensor, a: Tensor, s: Tensor) -> Posterior:
-        """The distribution of u_0 given u_t = a u_0 + s eps; u_t is (n, width), a and s are (n, 1) or (1, 1)."""
+    def posterior(self, a: Tensor, s: Tensor) -> Posterior:
+        """The distribution of u_0 given u_t = a u_0 + s eps; a and s are (n, 1)."""
         share = self.variance / torch.addcmul(s**2, a**2, self.variance)
-        # the signal a is left out of both, so that the limit of pure noise, a = 0, exists
+        # the signal a is left out, so that the limit of pure noise, a = 0, exists
         size = (share @ self.variance / self.width).sqrt()[:, None]
-        variance = s**2 * share
-        # factors of all profiles are multiplied first
-        unit_mean = share.div_(size) * u_t if len(share) == 1 else share.mul_(u_t).div_(size)
-        return Posterior(unit_mean, a * size, variance)
+        return Posterior(a * share, share / size, s**2 * share)
 
 
 class FittedCoordinates(NamedTuple):
