@@ -99,8 +99,7 @@ class FiLMBlock(nn.Module):
         self.register_buffer("identity", torch.tensor([0.0, 1.0, 1.0]).repeat_interleave(width), persistent=False)
 
     def forward(self, h: Tensor, condition: Tensor, rows: Tensor | None = None) -> Tensor:
-        modulation = nn.functional.linear(condition, self.modulation.weight, self.modulation.bias + self.identity)
-        shift, scale, gate = of_profiles(modulation, rows).chunk(3, dim=1)
+        shift, scale, gate = of_profiles(self.modulation(condition) + self.identity, rows).chunk(3, dim=1)
         return affine(self.dense(affine(self.norm(h), scale, shift)), gate, h)
 
 
