@@ -3,6 +3,7 @@
 A step is everything that ``training.fit`` does between two steps: batch, noise, forward, backward, optimizer, averaged
 weights. The floor is forward and backward products in the same precision; the second floor adds what no step can do
 without, whatever its precision: the optimizer and the averaged weights over all parameters, and the noise of a batch.
+Floors are done as many times in a row as steps are.
 """
 
 from __future__ import annotations
