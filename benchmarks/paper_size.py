@@ -5,8 +5,9 @@ Usage: python -m benchmarks.paper_size [--presets tcga_paper gtex_paper] [--gene
 
 Prints one row of Markdown for each training: seconds of a step and of the whole training, peak memory of the GPU,
 seconds of a drawing, and how near the drawn profiles are to a test set. With ``--steps`` a training ends after so many
-steps, and the time of a whole one is computed from the second half of them; without, everything runs to its end. The critic
-of ``gtex_paper`` needs a thousand: its first three steps are so wild that the mean of a hundred counts as a breakdown.
+steps, and the time of a whole one is computed from the second half of them; without, everything runs to its end.
+The critic of ``gtex_paper`` needs a thousand: its first three steps are so wild that the mean of a hundred counts as a
+breakdown.
 """
 
 from __future__ import annotations
