@@ -103,6 +103,10 @@ class _Pairs:
             found[found <= 8 * np.finfo(np.float64).eps * np.sqrt(x.shape[1]) * norms] = 0.0
             return found
         i, j = np.nonzero(found <= NEAR * norms)
+        if self.a is self.b:  # of a profile and itself there is nothing to compute
+            same = i + rows.start == j + columns.start
+            found[i[same], j[same]] = 0.0
+            i, j = i[~same], j[~same]
         if len(i) > MANY * found.size:  # a collapsed generator, or few genes
             x, y = (self._centred(side, np.float64) for side in (self.a[rows], self.b[columns]))
             norms = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y)
@@ -168,7 +172,7 @@ class Pool:
         # whole numbers, so that ties of values on a grid remain ties; 0 for most standardised genes
         self.centre = np.rint(parts[0].mean(axis=0)) if known is None else known.centre
         before = [] if known is None else known.values.parts
-        sets = [*before, *((part - self.centre if self.centre.any() else part) for part in parts)]
+        sets = [*before, *self._centred(parts)]
         self.values = Stack(sets)
         ends = [0, *self.values.ends.tolist()]
         measured = {
@@ -192,6 +196,17 @@ class Pool:
         norms = [measured[i, i].a_norms for i in range(len(before), len(sets))]
         errors = error_share(self.values.shape[1]) * np.concatenate(norms)
         self.errors = errors if known is None else np.concatenate([known.errors, errors])
+
+    @classmethod
+    def measured(cls, parts: Sequence[np.ndarray], squares: np.ndarray, errors: np.ndarray, centre: np.ndarray) -> Self:
+        """The pool of ``parts`` whose other attributes are known."""
+        pool = cls.__new__(cls)
+        pool.squares, pool.errors, pool.centre = squares, errors, centre
+        pool.values = Stack(pool._centred(parts))
+        return pool
+
+    def _centred(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [part - self.centre if self.centre.any() else part for part in parts]
 
 
 @dataclass(frozen=True, eq=False)

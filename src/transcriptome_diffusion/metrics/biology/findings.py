@@ -16,12 +16,13 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from transcriptome_diffusion.metrics.biology import summarise
-from transcriptome_diffusion.metrics.biology.coexpression import within_correlation
+from transcriptome_diffusion.metrics.biology.coexpression import unit_residuals
 from transcriptome_diffusion.metrics.biology.differential import (
     FEWEST_GENES,
     Differences,
     Groups,
     differential_expression,
+    largest,
     one_against_others,
 )
 from transcriptome_diffusion.metrics.statistics import pearson
@@ -56,7 +57,8 @@ class Findings:
         chosen = np.sort(np.argsort(-scale, kind="stable")[:MOST_GENES])
         n_classes, correlation = len(np.unique(labels)), None
         if n_classes < len(labels):
-            correlation = within_correlation(values[:, chosen], labels).astype(np.float32)
+            units = unit_residuals(values[:, chosen], labels).astype(np.float32)
+            correlation = units.T @ units
             np.fill_diagonal(correlation, 0)
         return cls(
             correlation,
@@ -195,6 +197,6 @@ def attribution_overlap(
     """
     found = {}
     for name in [name for name in reference if name in candidate and len(reference[name]) >= 2 * top]:
-        best, other = (np.argsort(-side[name], kind="stable")[:top] for side in (reference, candidate))
+        best, other = (largest(side[name], top) for side in (reference, candidate))
         found[name] = len(np.intersect1d(best, other)) / top
     return found
