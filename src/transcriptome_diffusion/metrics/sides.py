@@ -52,11 +52,12 @@ class Side:
     def _compared(self) -> np.ndarray:
         if self.of is not self:
             return self.of._compared[self.rows]
-        return self.whole.values if len(self.genes) == self.whole.values.shape[1] else self.whole.values[:, self.genes]
+        values = self.whole.values  # `take` keeps profiles together in memory, `values[:, genes]` does not
+        return values if len(self.genes) == values.shape[1] else values.take(self.genes, axis=1)
 
     @cached_property
     def _of_modules(self) -> np.ndarray:
-        return self.whole.values[:, self.modules]
+        return self.whole.values.take(self.modules, axis=1)
 
     @cached_property
     def scatter(self) -> Scatter:

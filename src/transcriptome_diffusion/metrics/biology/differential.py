@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from scipy.special import digamma, polygamma, stdtr
+from scipy.special import digamma, polygamma, stdtr, stdtrit
 from scipy.stats import false_discovery_control
 
 from transcriptome_diffusion.metrics.statistics import pearson
@@ -121,6 +121,10 @@ class Differences:
     def q(self) -> np.ndarray:
         """``p`` adjusted within the contrast after Benjamini and Hochberg."""
         return false_discovery_control(self.p, axis=1)
+
+    def significant(self, fdr: float) -> np.ndarray:
+        """Where ``q`` is below ``fdr``."""
+        return discoveries(np.abs(self.statistic), self.degrees, fdr, sides=2)
 
 
 # ------------------------------------------------------------------------------------------- contrasts
@@ -251,6 +255,21 @@ def inverse_trigamma(value: float) -> float:
     return x
 
 
+def discoveries(statistic: np.ndarray, degrees: float, fdr: float, sides: int) -> np.ndarray:
+    """Where the p-value of t (n_contrasts, n_genes), adjusted by contrast as in ``Differences``, is below ``fdr``.
+
+    Only p-values below ``fdr`` can be, and only these are computed.
+    """
+    found = np.zeros(statistic.shape, dtype=bool)
+    for row, t in zip(found, statistic, strict=True):
+        genes = np.flatnonzero(t > -stdtrit(degrees, fdr / sides))
+        p = sides * stdtr(degrees, -t[genes])
+        ordered = np.sort(p)
+        below = ordered[ordered * len(t) < fdr * np.arange(1, len(p) + 1)]
+        row[genes] = p <= below.max(initial=-1.0)
+    return found
+
+
 # ------------------------------------------------------------------------------------------- agreement
 def agreement(reference: Differences, candidate: Differences, top: int = 100, fdr: float = 0.05) -> pd.DataFrame:
     """Whether the tests of two sets of profiles agree, a row per contrast.
@@ -283,10 +302,9 @@ def agreement(reference: Differences, candidate: Differences, top: int = 100, fd
             f"expected the same contrasts of the same genes, found {list(reference.contrasts)} "
             f"{reference.effect.shape} and {list(candidate.contrasts)} {candidate.effect.shape}."
         )
-    rows = []
+    rows, found = [], reference.significant(fdr)
     for i, contrast in enumerate(reference.contrasts):
-        ours, theirs = reference.effect[i], candidate.effect[i]
-        significant = reference.q[i] < fdr
+        ours, theirs, significant = reference.effect[i], candidate.effect[i], found[i]
         notes = []
         slope, signal = _slope(ours, theirs, reference.noise[i])
         size_slope, size_signal = _slope(
@@ -339,7 +357,7 @@ def marker_recovery(reference: Groups, candidate: Groups, top: int = 50, fdr: fl
     """
     names = _large_in_all((reference, candidate))
     (ours, degrees), (theirs, _) = (_marker_scores(groups, names) for groups in (reference, candidate))
-    significant = false_discovery_control(stdtr(degrees, -ours), axis=1) < fdr
+    significant = discoveries(ours, degrees, fdr, sides=1)
     rows = []
     for i, name in enumerate(names):
         markers = min(top, int(significant[i].sum()))

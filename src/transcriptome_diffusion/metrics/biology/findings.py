@@ -133,6 +133,7 @@ def significance_agreement(reference: Differences, candidate: Differences, fdr: 
         the overlap that of all sets together. The last two are NaN where the reference has fewer than ``FEWEST_GENES``
         significant genes.
     """
+    ranks = [rankdata(side.q, axis=1) for side in (reference, candidate)]
     rows = []
     for i, contrast in enumerate(reference.contrasts):
         ours, theirs = reference.q[i] < fdr, candidate.q[i] < fdr
@@ -141,7 +142,7 @@ def significance_agreement(reference: Differences, candidate: Differences, fdr: 
         rows.append(
             {
                 "contrast": contrast,
-                "q_correlation": pearson(rankdata(reference.q[i]), rankdata(candidate.q[i])),
+                "q_correlation": pearson(ranks[0][i], ranks[1][i]),
                 "significant_ratio": float(theirs.sum() / n) if enough else np.nan,
                 "significant_overlap": float((ours & theirs).sum() / either) if enough else np.nan,
                 "significant_ratio_weight": float(n),
