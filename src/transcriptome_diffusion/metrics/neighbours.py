@@ -105,16 +105,16 @@ class _Pairs:
             found[found <= 8 * np.finfo(np.float64).eps * np.sqrt(x.shape[1]) * norms] = 0.0
             return found
         i, j = np.nonzero(found <= NEAR * norms)
-        if self.a is self.b:  # of a profile and itself there is nothing to compute
-            same = i + rows.start == j + columns.start
-            found[i[same], j[same]] = 0.0
-            i, j = i[~same], j[~same]
         if len(i) > MANY * found.size:  # a collapsed generator, or few genes
             x, y = (self._centred(side, np.float64) for side in (self.a[rows], self.b[columns]))
             norms = _lengths(x)[:, None] + _lengths(y)
             found = norms - 2 * (x @ y.T)
             found[found <= 8 * np.finfo(np.float64).eps * np.sqrt(x.shape[1]) * norms] = 0.0
             return found
+        if self.a is self.b:  # of a profile and itself there is nothing to compute
+            same = i + rows.start == j + columns.start
+            found[i[same], j[same]] = 0.0
+            i, j = i[~same], j[~same]
         found[i, j] = exact_squares(self.a, i + rows.start, self.b, j + columns.start)
         return found
 

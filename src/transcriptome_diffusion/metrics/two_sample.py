@@ -10,7 +10,6 @@ import numpy as np
 import scipy.stats
 from scipy import sparse
 from scipy.special import expit
-from threadpoolctl import threadpool_limits
 
 from transcriptome_diffusion.metrics.neighbours import Pair
 from transcriptome_diffusion.metrics.span import axes_in_span, products
@@ -228,6 +227,7 @@ def _undefined(note: str) -> TwoSampleResult:
     return TwoSampleResult(np.nan, np.nan, np.nan, np.nan, note)
 
 
+@one_thread_if_small
 def _cross_validated(
     fit: Fit, inputs: np.ndarray, labels: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]
 ) -> TwoSampleResult:
@@ -235,11 +235,7 @@ def _cross_validated(
         return _undefined("too many profiles are copies of each other to be split into folds")
     areas, variances, null_variances = [], [], []
     for train, test in splits:
-        # some hundred profiles: threads, also those of the trees, wait for each other more than they work
-        with threadpool_limits(1), warnings.catch_warnings():
-            warnings.resetwarnings()  # scikit-learn sets all filters anew for every input that it bins: one is enough
-            warnings.simplefilter("default")
-            scores = fit(inputs[train], labels[train])(inputs[test])
+        scores = fit(inputs[train], labels[train])(inputs[test])
         area, variance = auc(scores, labels[test])
         positives = int(labels[test].sum())
         areas.append(area)
