@@ -89,7 +89,7 @@ def bootstrap_mean(
         value += float(_mean_of_classes(whole_sum, whole_count)) / len(sides)
         least = min(least, units)
         if units > 1:
-            resample = _resampled if units > SMALL else _resampled.__wrapped__
+            resample = resampled if units > SMALL else resampled.__wrapped__
             weights = resample(units, draws, seed, side)
             drawn += _mean_of_classes(weights @ sums, weights @ counts) / len(sides)
             left_out = _mean_of_classes(whole_sum - sums, whole_count - counts)
@@ -110,8 +110,8 @@ def _mean_of_classes(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.zeros_like(sums), where=there).sum(axis=-1) / there.sum(axis=-1)
 
 
-@functools.lru_cache(maxsize=6)  # both sides of the draws against test and against train
-def _resampled(units: int, draws: int, seed: int, side: int) -> np.ndarray:
+@functools.lru_cache(maxsize=8)  # both sides of the draws against test and against train, and of attacks
+def resampled(units: int, draws: int, seed: int, side: int) -> np.ndarray:
     """How often each unit is drawn when ``units`` are drawn with replacement, (draws, units) float64."""
     drawn = np.random.default_rng([seed, side]).integers(units, size=(draws, units))
     drawn += np.arange(draws)[:, None] * units

@@ -104,11 +104,12 @@ def edge_agreement(real: np.ndarray, synthetic: np.ndarray) -> dict[str, float]:
     Args:
         real, synthetic: correlations, (n_genes, n_genes), symmetric; 0 on the diagonal and for constant genes.
     """
-    same_sign = (real > 0) == (synthetic > 0)
     found = {}
     for cutoff in CUTOFFS:
-        true, made = (np.abs(side) > cutoff / 100 for side in (real, synthetic))
-        both = np.count_nonzero(true & made & same_sign)
+        true, made = (
+            (side > cutoff / 100).view(np.int8) - (side < -cutoff / 100).view(np.int8) for side in (real, synthetic)
+        )
+        both = np.count_nonzero(true * made > 0)
         n_true, n_made = np.count_nonzero(true), np.count_nonzero(made)  # every edge twice
         found[f"edges_found_{cutoff}"] = both / n_true if n_true >= 2 * FEWEST_EDGES else np.nan
         found[f"edges_false_{cutoff}"] = 1 - both / n_made if n_made >= 2 * FEWEST_EDGES else np.nan
