@@ -26,6 +26,7 @@ NEAR = 0.5
 BINS = 31
 #: boosted trees, and share of the inputs that each sees
 TREES, SHARE = 60, 0.2
+TREE = {"max_leaf_nodes": 6, "min_samples_leaf": 10}
 
 #: something known of the rows of both sides, or not
 Known = tuple[np.ndarray, np.ndarray] | None
@@ -185,42 +186,47 @@ def _logistic(c: float) -> Fit:
 
 
 def _boosted(seed: int) -> Fit:
-    """Few, small trees, each of a random ``SHARE`` of the genes: a thousand genes, a few hundred profiles, .1 s.
-
-    With scikit-learn's trees, but a loop of our own: ``HistGradientBoostingClassifier`` counts all genes for every node
-    and then leaves most of them out.
-    """
+    """Few, small trees, each of a random ``SHARE`` of the genes: a thousand genes, a few hundred profiles, .1 s."""
 
     def fit(inputs: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        from sklearn.ensemble._hist_gradient_boosting.grower import TreeGrower
+        try:
+            return _grown(inputs, labels, seed)
+        except (ImportError, AttributeError, TypeError):  # a scikit-learn whose own parts have other names
+            from sklearn.ensemble import HistGradientBoostingClassifier
 
-        rng, by_gene = np.random.default_rng(seed), np.ascontiguousarray(inputs.T)
-        score, trees, size = np.zeros(len(labels)), [], int(np.ceil(SHARE * len(by_gene)))
-        for _ in range(TREES):
-            genes = rng.choice(len(by_gene), size, replace=False)
-            expected = expit(score)
-            gradients = (expected - labels).astype(np.float32), (expected * (1 - expected)).astype(np.float32)
-            grower = TreeGrower(
-                by_gene[genes].T,
-                *gradients,
-                max_leaf_nodes=6,
-                min_samples_leaf=10,
-                n_bins=BINS + 1,  # the last is for missing values
-                shrinkage=0.1,
-                n_threads=1,
+            trees = HistGradientBoostingClassifier(
+                max_iter=TREES, **TREE, max_features=SHARE, max_bins=BINS, early_stopping=False, random_state=seed
             )
-            grower.grow()
-            trees.append((genes, grower.make_predictor(binning_thresholds=np.zeros((size, BINS)))))
-            for leaf in grower.finalized_leaves:
-                score[leaf.sample_indices] += leaf.value
-
-        def decide(unseen: np.ndarray) -> np.ndarray:
-            others = unseen.T
-            return np.sum([tree.predict_binned(others[genes].T, BINS, 1) for genes, tree in trees], axis=0)
-
-        return decide
+            return trees.fit(inputs, labels).decision_function
 
     return fit
+
+
+def _grown(inputs: np.ndarray, labels: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A loop of our own over scikit-learn's trees; inputs are numbers of bins.
+
+    ``HistGradientBoostingClassifier`` counts all genes for every node and then leaves most of them out.
+    """
+    from sklearn.ensemble._hist_gradient_boosting.grower import TreeGrower
+
+    rng, by_gene = np.random.default_rng(seed), np.ascontiguousarray(inputs.T)
+    score, trees, size = np.zeros(len(labels)), [], int(np.ceil(SHARE * len(by_gene)))
+    for _ in range(TREES):
+        genes = rng.choice(len(by_gene), size, replace=False)
+        expected = expit(score)
+        gradients = (expected - labels).astype(np.float32), (expected * (1 - expected)).astype(np.float32)
+        # the last bin is for missing values
+        grower = TreeGrower(by_gene[genes].T, *gradients, **TREE, n_bins=BINS + 1, shrinkage=0.1, n_threads=1)
+        grower.grow()
+        trees.append((genes, grower.make_predictor(binning_thresholds=np.zeros((size, BINS)))))
+        for leaf in grower.finalized_leaves:
+            score[leaf.sample_indices] += leaf.value
+
+    def decide(unseen: np.ndarray) -> np.ndarray:
+        others = unseen.T
+        return np.sum([tree.predict_binned(others[genes].T, BINS, 1) for genes, tree in trees], axis=0)
+
+    return decide
 
 
 def _undefined(note: str) -> TwoSampleResult:
