@@ -2,7 +2,6 @@
 
 import io
 import logging
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -90,7 +89,7 @@ def _run(project, arguments, variables, said):
 
 @contextmanager
 def one_thread():
-    """As a worker has it: sums of several threads differ in the last digit, and a copy of this process lacks them."""
+    """As a worker has it: sums of several threads differ in the last digit, and copies of this process lack them."""
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -104,42 +103,38 @@ def one_thread():
 
 
 @contextmanager
-def kedro_started(project, *arguments, before=lambda: None, own_source=False):
-    """The same in a copy of this process, which has imported everything already; it may be killed.
+def kedro_started(context, project, *arguments, own_source=False):
+    """The same in a process that need import nothing, and that may be killed.
 
     Args:
-        before: called in the copy first.
+        context: the fixture ``forkserver``.
         own_source: with the source of ``project`` in place of this checkout's.
 
     Yields:
         The process, which leads a group of its own, and the lines that it says; the last one is the exit code.
     """
-    reader, writer = os.pipe()
-    copy = multiprocessing.get_context("fork").Process(
-        target=_in_copy, args=(project, arguments, before, own_source, reader, writer)
-    )
-    with one_thread():
-        copy.start()
-    os.close(writer)
-    with open(reader) as lines:
-        yield copy, lines
-    copy.join()
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_with_group, args=(project, arguments, own_source, writer))
+    process.start()
+    writer.close()
+    with open(os.dup(reader.fileno())) as lines:
+        yield process, lines
+    process.join()
 
 
-def kedro_in_copy(project, *arguments, **how):
+def kedro_forked(context, project, *arguments, **how):
     """The same, finished."""
-    with kedro_started(project, *arguments, **how) as (_, lines):
+    with kedro_started(context, project, *arguments, **how) as (_, lines):
         said, _, code = lines.read().rpartition("\n")
     return Finished(int(code), said)
 
 
-def _in_copy(project, arguments, before, own_source, reader, writer):
-    os.close(reader)
+def _with_group(project, arguments, own_source, writer):
     os.setsid()
-    before()
     if own_source:
         for name in [name for name in sys.modules if name.partition(".")[0] == "transcriptome_diffusion"]:
             del sys.modules[name]
-    with open(writer, "w", buffering=1) as said:
+    with open(os.dup(writer.fileno()), "w", buffering=1) as said:
+        writer.close()
         code, output = _run(project, arguments, {}, said)
         said.write(f"{output}\n{code}")

@@ -27,7 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 #: imported by the process of which those of the fixture are copies
 PREPARED = [
-    *("distributed", "transcriptome_diffusion.datasets", "transcriptome_diffusion.training"),
+    *("distributed", "kedro.framework.cli.cli", "kedro_datasets.pandas", "kedro_datasets.plotly"),
+    *("transcriptome_diffusion.datasets", "transcriptome_diffusion.training"),
     *("transcriptome_diffusion.generators.vae", "transcriptome_diffusion.metrics.scores"),
 ]
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from command_line import copied, kedro, kedro_here, kedro_in_copy, kedro_started, one_thread
+from command_line import copied, kedro, kedro_forked, kedro_here, kedro_started, one_thread
 from notebook_cells import run_cells, shown
 from transcriptome_diffusion.expression.units import to_linear
 from transcriptome_diffusion.generators.registry import GENERATORS
@@ -327,9 +327,9 @@ def have_same_results(project: Path, finished: Path) -> None:
     assert all_files(project) == all_files(finished)
 
 
-def test_a_run_that_is_killed_goes_on_and_leaves_nothing_over(unfinished, finished):
+def test_a_run_that_is_killed_goes_on_and_leaves_nothing_over(unfinished, finished, forkserver):
     to_scorecard = (*ONLY_MISSING, "--to-nodes", "evaluation.summarise")
-    with kedro_started(unfinished, *to_scorecard) as (run, lines):
+    with kedro_started(forkserver, unfinished, *to_scorecard) as (run, lines):
         kill_at(lines, "fit_vae(", 0.3, lambda: os.killpg(run.pid, signal.SIGKILL))
     assert run.exitcode == -signal.SIGKILL
     # with workers, which end with it although the signal is for it alone
@@ -384,7 +384,7 @@ def test_a_generator_that_diverges_stands_on_the_scorecard_with_the_reason(unfin
     assert "vae" in run.stdout.rpartition("landmarks against test")[2]
 
 
-def test_a_generator_added_as_the_readme_says_stands_on_the_scorecard(project, finished, tmp_path):
+def test_a_generator_added_as_the_readme_says_stands_on_the_scorecard(project, finished, tmp_path, forkserver):
     """The three blocks of docs/generators.md, put where their first lines say, and nothing else."""
     page = (project / "docs" / "generators.md").read_text()
     section = page.partition("## Add your own generator")[2].partition("\n## ")[0]
@@ -397,7 +397,8 @@ def test_a_generator_added_as_the_readme_says_stands_on_the_scorecard(project, f
         with target.open("a") as file:
             file.write(text)
     # a marginal map would give genes the variance of the training profiles
-    run = kedro_in_copy(
+    run = kedro_forked(
+        forkserver,
         copy,
         *("run", "--env", "test", "--from-nodes", "baselines.mixing.fit", "--params", "mixing.marginal_map=false"),
         own_source=True,

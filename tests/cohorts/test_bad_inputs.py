@@ -17,7 +17,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from command_line import copied, kedro, kedro_here, kedro_in_copy
+from command_line import copied, kedro, kedro_here
 from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, LandmarkTableDataset
 from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.pipelines import ingestion
@@ -307,21 +307,16 @@ class TestCommandLine:
         (copy / "data" / "01_raw" / "own").mkdir(parents=True)
         return copy
 
-    @pytest.mark.parametrize(
-        ("case", "command", "message"),
-        [
-            ("truncated gzip", kedro, "is truncated"),  # in a process of its own, as a user has it
-            ("log2 matrix declared linear", kedro_here, "declared linear (TPM)"),
-        ],
-    )
-    def test_a_bad_input_ends_the_run(self, copy, case, command, message):
+    @pytest.mark.parametrize("case", ["truncated gzip", "log2 matrix declared linear"])
+    def test_a_bad_input_ends_the_run(self, copy, case):
         cohort = Cohort(copy / "data" / "01_raw" / "own")
         cohort.name = "expression.tsv.gz"
         CASES[case][0](cohort)
         cohort.write()
-        run = command(copy, *INGESTION)
+        run = kedro_here(copy, *INGESTION)
         assert run.returncode != 0
-        assert message in run.stdout + run.stderr
+        message = {"truncated gzip": "is truncated", "log2 matrix declared linear": "declared linear (TPM)"}[case]
+        assert message in run.stdout
         assert not [path for path in (copy / "data" / "own").rglob("*") if path.is_file()]
 
     def test_a_disk_that_takes_no_more_ends_the_run_without_a_half_file(self, copy):
@@ -329,9 +324,9 @@ class TestCommandLine:
         cohort = Cohort(copy / "data" / "01_raw" / "own")
         cohort.name = "expression.tsv.gz"
         cohort.write()
-        run = kedro_in_copy(
+        run = kedro(
             copy, *INGESTION, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
         )
         assert run.returncode != 0
-        assert "cohort.h5ad was not written" in run.stdout
+        assert "cohort.h5ad was not written" in run.stdout + run.stderr
         assert not [path for path in (copy / "data" / "own").rglob("*") if path.is_file()]
