@@ -38,7 +38,7 @@ PER_WORKER = 3e9
 #: read by the libraries that start threads, when they are loaded
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 PACKAGE = __name__.partition(".")[0]
-#: libraries of the nodes that take seconds to import; ours is not among them, which may change between runs of a notebook
+#: what takes seconds to import; this package is not among it, since it may change between the runs of a notebook
 PRELOADED = (
     *("anndata", "lightning.pytorch", "scipy.stats", "sklearn.ensemble", "sklearn.linear_model", "torch"),
     *("kedro.framework.session", "kedro_datasets.pandas", "kedro_datasets.plotly"),
