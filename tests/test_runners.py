@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
+from multiprocessing.forkserver import _forkserver
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,17 @@ from kedro_datasets.json import JSONDataset
 
 from transcriptome_diffusion import memory, runners
 from transcriptome_diffusion.runners import THREADS, DaskRunner, LostProcessError, WorkersRunner, count_workers, each
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_libraries():
+    """Nodes of these tests need few; other tests of this process get a server of theirs."""
+    running = _forkserver._forkserver_pid is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runners, "PRELOADED", ("kedro.framework.session",))
+        yield
+    if not running:
+        _forkserver._stop()
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "all", None])
