@@ -17,8 +17,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 RNASEQDB = Path("rnaseqdb") / "normalized"
 
 
-#: files that take minutes; whoever gets one last would keep the others waiting
-LONGEST = ("test_end_to_end.py", "test_own_cohort.py", "test_augmentation_pipeline.py", "test_tuning.py")
+#: files that take longest; whoever gets one last would keep the others waiting
+LONGEST = (
+    *("test_end_to_end.py", "test_sites.py", "test_contract.py", "test_rnaseqdb.py", "test_memory.py"),
+    *("test_own_cohort.py", "test_api.py", "test_pages.py", "test_augmentation_pipeline.py", "test_tuning.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
