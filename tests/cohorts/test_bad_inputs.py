@@ -18,6 +18,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from command_line import copied, kedro, kedro_here
+from transcriptome_diffusion import datasets
 from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, LandmarkTableDataset
 from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.pipelines import ingestion
@@ -257,14 +258,14 @@ def test_missing_values_pass_where_ingestion_says_what_becomes_of_them(cohort, m
         assert filled == pytest.approx(known.median())
 
 
-def fill_the_disk(profiles, path, **_):
+def fill_the_disk(profiles, path):
     path.write_bytes(b"half of it")
     raise OSError(errno.ENOSPC, "Can't write data (file write failed: errno = 28, 'No space left on device')")
 
 
 def test_a_full_disk_leaves_no_half_file(cohort, monkeypatch):
     cohort.write()
-    monkeypatch.setattr(ad.AnnData, "write_h5ad", fill_the_disk)
+    monkeypatch.setattr(datasets, "_write_to_map", fill_the_disk)
     with pytest.raises(Exception, match=r"cohort\.h5ad was not written: no space is left on the disk.*`data_root`"):
         cohort.run()
     assert list(cohort.results.iterdir()) == []
@@ -274,7 +275,7 @@ def test_a_full_disk_leaves_the_result_of_an_earlier_run(cohort, monkeypatch):
     cohort.write()
     cohort.run()
     before = (cohort.results / "cohort.h5ad").read_bytes()
-    monkeypatch.setattr(ad.AnnData, "write_h5ad", fill_the_disk)
+    monkeypatch.setattr(datasets, "_write_to_map", fill_the_disk)
     with pytest.raises(Exception, match="no space is left"):
         cohort.run()
     assert (cohort.results / "cohort.h5ad").read_bytes() == before
