@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,13 @@ class Finished:
 
 def kedro_here(project, *arguments, **variables):
     """The same without a process of its own, nor others for the nodes of a run, which takes seconds less."""
+    said = io.StringIO()
+    code, output = _run(project, arguments, variables, said)
+    return Finished(code, said.getvalue() + output)
+
+
+def _run(project, arguments, variables, said):
+    """Exit code and output of a command in this process, which logs to the stream ``said``."""
     from kedro.framework.cli.cli import KedroCLI
 
     if arguments[0] == "run":
@@ -56,7 +64,6 @@ def kedro_here(project, *arguments, **variables):
         else:
             arguments = (*arguments[:given], f"workers=1,{arguments[given]}", *arguments[given + 1 :])
     before, paths, environment = Path.cwd(), sys.path[:], dict(os.environ)
-    said = io.StringIO()
     handler = logging.StreamHandler(said)
     loggers = [logging.getLogger(name) for name in ("kedro", "transcriptome_diffusion")]
     levels = [logger.level for logger in loggers]
@@ -77,4 +84,57 @@ def kedro_here(project, *arguments, **variables):
         os.environ.clear()
         os.environ.update(environment)
     error = "" if result.exception is None else f"{type(result.exception).__name__}: {result.exception}\n"
-    return Finished(result.exit_code, said.getvalue() + error + result.output)
+    return result.exit_code, error + result.output
+
+
+@contextmanager
+def one_thread():
+    """As a worker has it: sums of several threads differ in the last digit, and copies of this process lack them."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def kedro_started(context, project, *arguments, own_source=False):
+    """The same in a process that need import nothing, and that may be killed.
+
+    Args:
+        context: the fixture ``forkserver``.
+        own_source: with the source of ``project`` in place of this checkout's.
+
+    Yields:
+        The process, which leads a group of its own, and the lines that it says; the last one is the exit code.
+    """
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_with_group, args=(project, arguments, own_source, writer))
+    process.start()
+    writer.close()
+    with open(os.dup(reader.fileno())) as lines:
+        yield process, lines
+    process.join()
+
+
+def kedro_forked(context, project, *arguments, **how):
+    """The same, finished."""
+    with kedro_started(context, project, *arguments, **how) as (_, lines):
+        said, _, code = lines.read().rpartition("\n")
+    return Finished(int(code), said)
+
+
+def _with_group(project, arguments, own_source, writer):
+    os.setsid()
+    if own_source:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "transcriptome_diffusion"]:
+            del sys.modules[name]
+    with open(os.dup(writer.fileno()), "w", buffering=1) as said:
+        writer.close()
+        code, output = _run(project, arguments, {}, said)
+        said.write(f"{output}\n{code}")

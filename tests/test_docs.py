@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import re
 import shlex
 
-import nbformat
 import pytest
 import yaml
 from click.testing import CliRunner
 
 import transcriptome_diffusion as td
+from notebook_cells import run_cells
 from populations import SIZES, draw
 from transcriptome_diffusion import api, training
 from transcriptome_diffusion.cli import cli
@@ -165,21 +164,8 @@ def test_messages_that_the_page_on_trouble_explains_are_those_of_the_code(projec
 
 
 def test_the_notebook_without_kedro_runs(project, quick, tmp_path, monkeypatch):
-    """In this process: its cells are plain Python, and a kernel of its own would load all libraries once more."""
     monkeypatch.chdir(tmp_path)
-    notebook = nbformat.read(project / "notebooks" / "03_own_cohort_without_kedro.ipynb", as_version=4)
-    names, shown = {}, ""
-    for cell in notebook.cells:
-        if cell["cell_type"] != "code":
-            continue
-        tree = ast.parse(cell["source"])
-        last = tree.body.pop()
-        assert isinstance(last, ast.Expr | ast.Assign)
-        exec(compile(tree, "notebook", "exec"), names)
-        if isinstance(last, ast.Expr):  # what the notebook shows
-            value = eval(compile(ast.Expression(last.value), "notebook", "eval"), names)
-            shown += str(value) if "wide(" in cell["source"] else ""
-        else:
-            exec(compile(ast.Module([last], []), "notebook", "exec"), names)
+    cells = run_cells(project / "notebooks" / "03_own_cohort_without_kedro.ipynb")
+    tables = "".join(str(value) for source, value in cells if value is not None and "wide(" in source)
     for row in ("real", "memoriser", "class_gaussian", "ddim", "independent"):
-        assert row in shown
+        assert row in tables

@@ -14,20 +14,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import anndata as ad
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from nbclient import NotebookClient
-from threadpoolctl import threadpool_limits
 
-from command_line import copied, kedro, kedro_here
+from command_line import copied, kedro, kedro_forked, kedro_here, kedro_started, one_thread
+from notebook_cells import run_cells, shown
 from transcriptome_diffusion.expression.units import to_linear
 from transcriptome_diffusion.generators.registry import GENERATORS
 from transcriptome_diffusion.metrics.registry import METRICS
@@ -204,9 +200,8 @@ def test_more_runs_resume_what_is_there_and_fewer_use_the_first(finished, result
 @pytest.mark.parametrize("name", ["01_explore_a_cohort.ipynb", "02_compare_generators.ipynb"])
 def test_the_notebooks_run_on_the_results(finished, name, monkeypatch):
     monkeypatch.setenv("KEDRO_ENV", "test")
-    notebook = nbformat.read(finished / "notebooks" / name, as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(finished / "notebooks")}}).execute()
-    assert any(cell.get("outputs") for cell in notebook.cells)
+    monkeypatch.chdir(finished / "notebooks")
+    assert any(shown(value) for _, value in run_cells(Path(name)) if value is not None)
 
 
 def test_the_report_and_its_figures_are_there(results):
@@ -252,9 +247,10 @@ def test_tags_choose_generators_which_kedros_runner_of_several_processes_scores_
         for folder in ("06_models", "07_model_output"):
             shutil.rmtree(copy / "data" / "test" / folder / name)
     tags = ("--tags", ",".join(names), "--runner", "ParallelRunner")
-    run = kedro(copy, "run", "--env", "test", *tags, OMP_NUM_THREADS="1")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    done = re.findall(r"Completed node: (\S+)", run.stdout + run.stderr)
+    with one_thread():
+        run = kedro_here(copy, "run", "--env", "test", *tags)
+    assert run.returncode == 0, run.stdout[-3000:]
+    done = re.findall(r"Completed node: (\S+)", run.stdout)
     assert len(done) == 8
     for name, scores in zip(names, made, strict=True):
         assert [node for node in done if name in node] == [
@@ -312,30 +308,17 @@ def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def kill_at(run: subprocess.Popen[str], words: str, seconds: float, kill) -> None:
+def kill_at(lines: Iterable[str], words: str, seconds: float, kill: Callable[[], None]) -> None:
     """Kill a run so many seconds after it said the words."""
-    assert run.stdout is not None
-    for line in run.stdout:
+    for line in lines:
         if words in line:
             time.sleep(seconds)
-            kill(run.pid)
+            kill()
             break
     else:
         pytest.fail(f"the run never said {words!r}")
-    run.stdout.read()  # its processes end with it
-    assert run.wait() < 0
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """As a worker has it: sums of several threads differ in the last digit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    for _ in lines:  # its processes end with it
+        pass
 
 
 def have_same_results(project: Path, finished: Path) -> None:
@@ -344,11 +327,15 @@ def have_same_results(project: Path, finished: Path) -> None:
     assert all_files(project) == all_files(finished)
 
 
-def test_a_run_that_is_killed_goes_on_and_leaves_nothing_over(unfinished, finished):
+def test_a_run_that_is_killed_goes_on_and_leaves_nothing_over(unfinished, finished, forkserver):
     to_scorecard = (*ONLY_MISSING, "--to-nodes", "evaluation.summarise")
-    alone = (*to_scorecard, "--params", "workers=1")
-    kill_at(start(unfinished, *alone), "fit_vae(", 0.3, lambda pid: os.killpg(pid, signal.SIGKILL))
-    kill_at(start(unfinished, *to_scorecard), "score_vae(", 0.3, lambda pid: os.kill(pid, signal.SIGTERM))
+    with kedro_started(forkserver, unfinished, *to_scorecard) as (run, lines):
+        kill_at(lines, "fit_vae(", 0.3, lambda: os.killpg(run.pid, signal.SIGKILL))
+    assert run.exitcode == -signal.SIGKILL
+    # with workers, which end with it although the signal is for it alone
+    run = start(unfinished, *to_scorecard, "--params", "workers=2")
+    kill_at(run.stdout, "score_vae(", 0.3, run.terminate)
+    assert run.wait() == -signal.SIGTERM
     with one_thread():
         run = kedro_here(unfinished, *to_scorecard)
     assert run.returncode == 0, run.stdout[-2000:]
@@ -397,7 +384,7 @@ def test_a_generator_that_diverges_stands_on_the_scorecard_with_the_reason(unfin
     assert "vae" in run.stdout.rpartition("landmarks against test")[2]
 
 
-def test_a_generator_added_as_the_readme_says_stands_on_the_scorecard(project, finished, tmp_path):
+def test_a_generator_added_as_the_readme_says_stands_on_the_scorecard(project, finished, tmp_path, forkserver):
     """The three blocks of docs/generators.md, put where their first lines say, and nothing else."""
     page = (project / "docs" / "generators.md").read_text()
     section = page.partition("## Add your own generator")[2].partition("\n## ")[0]
@@ -410,12 +397,13 @@ def test_a_generator_added_as_the_readme_says_stands_on_the_scorecard(project, f
         with target.open("a") as file:
             file.write(text)
     # a marginal map would give genes the variance of the training profiles
-    run = kedro(
+    run = kedro_forked(
+        forkserver,
         copy,
-        *("run", "--env", "test", "--from-nodes", "baselines.mixing.fit"),
-        *("--params", "workers=1,mixing.marginal_map=false"),
+        *("run", "--env", "test", "--from-nodes", "baselines.mixing.fit", "--params", "mixing.marginal_map=false"),
+        own_source=True,
     )
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    assert run.returncode == 0, run.stdout[-3000:]
     results = copy / "data" / "test"
     card = pd.read_csv(results / "08_reporting" / "scorecard.csv")
     row = card.query("generator == 'mixing' and space == 'landmarks' and reference == 'test'").set_index("metric")

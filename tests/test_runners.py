@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from functools import partial
+from multiprocessing.forkserver import _forkserver
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,17 @@ from kedro_datasets.json import JSONDataset
 
 from transcriptome_diffusion import memory, runners
 from transcriptome_diffusion.runners import THREADS, DaskRunner, LostProcessError, WorkersRunner, count_workers, each
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_libraries():
+    """Nodes of these tests need few; other tests of this process get a server of theirs."""
+    running = _forkserver._forkserver_pid is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runners, "PRELOADED", ("kedro.framework.session",))
+        yield
+    if not running:
+        _forkserver._stop()
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "all", None])
@@ -32,8 +45,8 @@ def test_auto_is_one_per_core_as_far_as_memory_allows(monkeypatch, gigabytes, ex
     assert count_workers(3) == 3
 
 
-def threads(_: int) -> tuple[int, dict[str, str | None]]:
-    return os.getpid(), {name: os.environ.get(name) for name in THREADS}
+def threads(_: int) -> tuple[int, int, dict[str, str | None]]:
+    return os.getpid(), os.getppid(), {name: os.environ.get(name) for name in THREADS}
 
 
 def independent(n: int) -> Pipeline:
@@ -45,7 +58,7 @@ def test_one_process_runs_nodes_in_this_one_with_all_its_threads(monkeypatch):
     catalog = DataCatalog({"x": MemoryDataset(1), "params:workers": MemoryDataset(1)})
     found = WorkersRunner().run(independent(2), catalog)
     for output in found.values():
-        process, variables = output.load()
+        process, _, variables = output.load()
         assert process == os.getpid()
         assert variables["OMP_NUM_THREADS"] is None
     expected = SequentialRunner().run(independent(2), DataCatalog({"x": MemoryDataset(1)}))
@@ -58,8 +71,9 @@ def test_several_processes_have_one_thread_each_and_leave_the_variables_of_this_
     catalog = SharedMemoryDataCatalog({"x": MemoryDataset(1), "params:workers": MemoryDataset(2)})
     runner = WorkersRunner(max_workers=2)  # it holds what passes between processes
     for output in runner.run(independent(2), catalog).values():
-        process, variables = output.load()
+        process, parent, variables = output.load()
         assert process != os.getpid()
+        assert sys.platform != "linux" or parent != os.getpid()  # a copy of one that has imported the libraries
         assert variables == dict.fromkeys(THREADS, "1")
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "MKL_NUM_THREADS" not in os.environ

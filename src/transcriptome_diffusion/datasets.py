@@ -158,6 +158,7 @@ def _write_to_map(data: AnnData, path: Path) -> None:
     data.strings_to_categoricals()
     with h5py.File(path, "w", alignment_threshold=1, alignment_interval=8) as file:
         write_elem(file, "/", data)
+        file.flush()  # on a full disk this is the error; without it HDF5 would go on and crash
         if data.raw is None:
             file.pop("raw", None)  # an empty group
 

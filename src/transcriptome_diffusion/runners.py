@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -37,6 +38,11 @@ PER_WORKER = 3e9
 #: read by the libraries that start threads, when they are loaded
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 PACKAGE = __name__.partition(".")[0]
+#: what takes seconds to import; this package is not among it, since it may change between the runs of a notebook
+PRELOADED = (
+    *("anndata", "lightning.pytorch", "scipy.stats", "sklearn.ensemble", "sklearn.linear_model", "torch"),
+    *("kedro.framework.session", "kedro_datasets.pandas", "kedro_datasets.plotly"),
+)
 
 
 class LostProcessError(RuntimeError):
@@ -104,8 +110,10 @@ class WorkersRunner(_TaskRunner, ParallelRunner):
     """Kedro's ``ParallelRunner`` with as many processes as the parameter ``workers`` says.
 
     ``auto`` is a process for every core, as far as there are 3 GB of memory for each. With one process, or one node at
-    a time, nodes run in this process and use all threads. Processes are started afresh, since a copy of this one would
-    keep its number of threads: threads of small products wait for each other more than they work.
+    a time, nodes run in this process and use all threads. Processes are no copies of this one, which would keep its
+    number of threads: threads of small products wait for each other more than they work. On Linux they are copies of
+    a process that has imported ``PRELOADED`` and done nothing else, elsewhere they are started afresh; the environment
+    variable ``KEDRO_MP_CONTEXT`` overrules it.
 
     Where the system kills a process, which it does when memory runs out, its nodes run again with half as many at a
     time. Processes end with the one that started them.
@@ -141,7 +149,10 @@ class WorkersRunner(_TaskRunner, ParallelRunner):
             return super().run(pipeline, catalog, *args, **kwargs)
 
     def _get_executor(self, max_workers: int) -> Executor:
-        context = get_context(os.environ.get("KEDRO_MP_CONTEXT", "spawn"))
+        afresh = "forkserver" if sys.platform == "linux" else "spawn"
+        context: Any = get_context(os.environ.get("KEDRO_MP_CONTEXT", afresh))
+        if context.get_start_method() == "forkserver":
+            context.set_forkserver_preload(list(PRELOADED))
         return ProcessPoolExecutor(max_workers, mp_context=context, initializer=_start_process)
 
     def _submit(self, task: Task) -> Future[Any]:
@@ -294,9 +305,17 @@ def each(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def _start_process() -> None:
-    """Read the project's settings in a process of the run, which Kedro 1.7 does not; and end with the run."""
+    """Read the project's settings in a process of the run, which Kedro 1.7 does not; one thread; end with the run."""
     from kedro.framework.project import settings
 
+    # the process that it is a copy of may be older than the run, and have more
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    if "torch" in sys.modules:
+        import torch
+        from threadpoolctl import threadpool_limits
+
+        torch.set_num_threads(1)
+        threadpool_limits(1)
     settings.configure(f"{PACKAGE}.settings")
     end_with_parent()
 

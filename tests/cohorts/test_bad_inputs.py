@@ -17,13 +17,15 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from command_line import copied, kedro
+from command_line import copied, kedro, kedro_here
+from transcriptome_diffusion import datasets
 from transcriptome_diffusion.datasets import AnnDataDataset, CohortDataset, LandmarkTableDataset
 from transcriptome_diffusion.expression.options import IngestionOptions, SplitOptions
 from transcriptome_diffusion.pipelines import ingestion
 
 SAMPLES = [f"S{i}" for i in range(40)]
 GENES = [f"ENSG{i:011}.3" for i in range(12)]
+INGESTION = ("run", "--env", "own", "--pipelines", "ingestion")
 
 
 class Cohort:
@@ -256,14 +258,14 @@ def test_missing_values_pass_where_ingestion_says_what_becomes_of_them(cohort, m
         assert filled == pytest.approx(known.median())
 
 
-def fill_the_disk(profiles, path, **_):
+def fill_the_disk(profiles, path):
     path.write_bytes(b"half of it")
     raise OSError(errno.ENOSPC, "Can't write data (file write failed: errno = 28, 'No space left on device')")
 
 
 def test_a_full_disk_leaves_no_half_file(cohort, monkeypatch):
     cohort.write()
-    monkeypatch.setattr(ad.AnnData, "write_h5ad", fill_the_disk)
+    monkeypatch.setattr(datasets, "_write_to_map", fill_the_disk)
     with pytest.raises(Exception, match=r"cohort\.h5ad was not written: no space is left on the disk.*`data_root`"):
         cohort.run()
     assert list(cohort.results.iterdir()) == []
@@ -273,7 +275,7 @@ def test_a_full_disk_leaves_the_result_of_an_earlier_run(cohort, monkeypatch):
     cohort.write()
     cohort.run()
     before = (cohort.results / "cohort.h5ad").read_bytes()
-    monkeypatch.setattr(ad.AnnData, "write_h5ad", fill_the_disk)
+    monkeypatch.setattr(datasets, "_write_to_map", fill_the_disk)
     with pytest.raises(Exception, match="no space is left"):
         cohort.run()
     assert (cohort.results / "cohort.h5ad").read_bytes() == before
@@ -306,19 +308,16 @@ class TestCommandLine:
         (copy / "data" / "01_raw" / "own").mkdir(parents=True)
         return copy
 
-    def run(self, copy, before=None):
-        found = kedro(copy, "run", "--env", "own", "--pipelines", "ingestion", before=before)
-        return found.returncode, found.stdout + found.stderr
-
     @pytest.mark.parametrize("case", ["truncated gzip", "log2 matrix declared linear"])
     def test_a_bad_input_ends_the_run(self, copy, case):
         cohort = Cohort(copy / "data" / "01_raw" / "own")
         cohort.name = "expression.tsv.gz"
         CASES[case][0](cohort)
         cohort.write()
-        code, said = self.run(copy)
-        assert code != 0
-        assert {"truncated gzip": "is truncated", "log2 matrix declared linear": "declared linear (TPM)"}[case] in said
+        run = kedro_here(copy, *INGESTION)
+        assert run.returncode != 0
+        message = {"truncated gzip": "is truncated", "log2 matrix declared linear": "declared linear (TPM)"}[case]
+        assert message in run.stdout
         assert not [path for path in (copy / "data" / "own").rglob("*") if path.is_file()]
 
     def test_a_disk_that_takes_no_more_ends_the_run_without_a_half_file(self, copy):
@@ -326,9 +325,9 @@ class TestCommandLine:
         cohort = Cohort(copy / "data" / "01_raw" / "own")
         cohort.name = "expression.tsv.gz"
         cohort.write()
-        code, said = self.run(
-            copy, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+        run = kedro(
+            copy, *INGESTION, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
         )
-        assert code != 0
-        assert "cohort.h5ad was not written" in said
+        assert run.returncode != 0
+        assert "cohort.h5ad was not written" in run.stdout + run.stderr
         assert not [path for path in (copy / "data" / "own").rglob("*") if path.is_file()]

@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import socket
-import subprocess
 import tarfile
 import threading
 from contextlib import suppress
@@ -23,7 +22,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from command_line import copied, kedro
+from command_line import copied, kedro, kedro_here
 from transcriptome_diffusion.cohorts import download as module
 from transcriptome_diffusion.cohorts import progress
 from transcriptome_diffusion.cohorts.download import CHUNK, DownloadError, download
@@ -413,22 +412,22 @@ def checkout(project, tmp_path):
     return copy
 
 
-def kedro_download(checkout: Path, **block) -> subprocess.CompletedProcess:
+def kedro_download(checkout: Path, command=kedro_here, **block):
     settings = {"download": {"folder": "data/01_raw/mine", "retries": 1, "pause": 0, **block}}
     (checkout / "conf" / "mine" / "parameters_download.yml").write_text(yaml.safe_dump(settings))
-    return kedro(checkout, "run", "--pipelines", "download", "--env", "mine")
+    return command(checkout, "run", "--pipelines", "download", "--env", "mine")
 
 
 def test_the_command_line_fetches_says_what_is_wrong_and_exits_with_an_error(publisher, checkout):
     raw = checkout / "data" / "01_raw" / "mine"
-    run = kedro_download(checkout, base=publisher.address, files=[{"name": "missing.gz"}, {"name": NAME}])
+    run = kedro_download(checkout, kedro, base=publisher.address, files=[{"name": "missing.gz"}, {"name": NAME}])
     assert run.returncode == 1
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith("transcriptome_diffusion.cohorts.download.DownloadError: ")
     assert "missing.gz answers 404" in last
     assert left_in(raw) == []
     run = kedro_download(checkout, base=publisher.address, files=[{"name": NAME, "sha256": SHA256}])
-    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.returncode == 0, run.stdout[-2000:]
     assert (raw / NAME).read_bytes() == CONTENT
     run = kedro_download(checkout)
     assert run.returncode == 0

@@ -12,6 +12,7 @@ from kedro.framework.project import pipelines as registered
 from kedro.framework.startup import bootstrap_project
 
 from command_line import copied, kedro_here
+from transcriptome_diffusion.experiments import learning_curves
 from transcriptome_diffusion.experiments.options import AugmentationOptions
 from transcriptome_diffusion.generation import load_generator
 from transcriptome_diffusion.generators.options import SamplerOptions
@@ -21,7 +22,12 @@ from transcriptome_diffusion.pipelines.augmentation.nodes import TrainClassifier
 from transcriptome_diffusion.pipelines.privacy.nodes import choose
 
 HELD_OUT = {"expression_test", "landmarks_test"}
-PARAMS = "privacy.dial=dp,privacy.generator=ddim"
+PARAMS = ",".join(
+    [
+        *("privacy.dial=dp", "privacy.generator=ddim"),
+        *("denoiser.training.max_steps=10", "denoiser.training.validate_every=10", "ddim.steps=3"),
+    ]
+)
 #: the experiment's evaluation node: the only one that may see held-out donors, as it fits nothing
 EVALUATION = "augmentation.evaluate"
 
@@ -110,7 +116,9 @@ def test_the_private_model_is_the_generator_that_is_named_with_its_own_settings_
 
 
 @pytest.mark.slow
-def test_the_experiment_runs_on_the_test_environment(project, tmp_path):
+def test_the_experiment_runs_on_the_test_environment(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(learning_curves, "PERMUTATIONS", 10)
+    monkeypatch.setattr(learning_curves, "DRAWS", 2)
     copy = copied(project, tmp_path / "project")
     pipelines = "ingestion,feature_landmarks,augmentation,privacy"
     run = kedro_here(copy, "run", "--env", "test", "--pipelines", pipelines, "--params", PARAMS)
