@@ -143,3 +143,24 @@ def test_where_nothing_can_be_said_the_reason_is_given():
         warnings.simplefilter("error")
         copied = classifier_tests(same, same.copy())
     assert all(np.isnan(result.auc) and "copies" in result.note for result in copied.values())
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.35])
+def test_boosted_trees_are_as_good_as_those_of_scikit_learns_public_class(
+    shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    real, synthetic = rng.normal(size=(2, 300, 40)).astype(np.float32)
+    synthetic[:, :10] += shift
+    found = {}
+    for way in ("ours", "public"):
+        if way == "public":
+
+            def of_another_version(*_: object) -> None:
+                raise TypeError
+
+            monkeypatch.setattr(two_sample, "_grown", of_another_version)
+        drawn = [two_sample.classifier_tests(real, synthetic, classifiers=["boosted"], seed=seed) for seed in range(2)]
+        found[way] = np.mean([one["boosted"].auc for one in drawn])
+    assert found["ours"] == pytest.approx(found["public"], abs=0.04)
+    assert (found["ours"] > 0.6) == (shift > 0)
