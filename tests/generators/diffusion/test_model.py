@@ -361,7 +361,8 @@ def test_profiles_are_those_of_plain_formulas() -> None:
     denoiser, gaussian = model.denoiser, model.denoiser.preconditioner
     assert gaussian is not None
     assert denoiser.n_components < denoiser.width
-    torch.nn.init.normal_(denoiser.network.out.weight)
+    # large weights would amplify rounding
+    torch.nn.init.normal_(denoiser.network.out.weight, std=0.2, generator=torch.Generator().manual_seed(0))
     labels = pd.DataFrame({"tissue": ["lung", "liver", "liver", "lung"] * 5})
     sampler = SamplerOptions(name="ddim", steps=4, guidance=2.0)
     codes, generator = torch.tensor([[1], [0], [0], [1]] * 5), torch.Generator().manual_seed(3)
