@@ -519,18 +519,22 @@ def test_a_terminal_shows_a_bar_over_all_steps_and_no_log_lines(
 
 
 @pytest.mark.parametrize(
-    ("parameters", "kind", "given", "expected"),
+    ("parameters", "adversarial", "kind", "given", "expected"),
     [
-        (1000, "cpu", {"precision": "auto"}, (1, "float32")),
-        (10**7, "cpu", {"precision": "auto"}, (None, "auto")),
-        (1000, "cuda", {"precision": "auto"}, (None, "auto")),
-        (1000, "cpu", {"precision": "bfloat16", "threads": 3}, (3, "bfloat16")),
+        (1000, False, "cpu", {"precision": "auto"}, (1, "float32")),
+        (10**7, False, "cpu", {"precision": "auto"}, (None, "auto")),
+        (10**7, True, "cpu", {"precision": "auto"}, (None, "auto")),
+        (1000, False, "cuda", {"precision": "auto"}, (None, "tensorfloat32")),
+        (10**7, False, "cuda", {"precision": "auto"}, (None, "auto")),
+        (10**7, True, "cuda", {"precision": "auto"}, (None, "tensorfloat32")),
+        (10**7, True, "cuda", {"precision": "bfloat16"}, (None, "bfloat16")),
+        (1000, False, "cpu", {"precision": "bfloat16", "threads": 3}, (3, "bfloat16")),
     ],
 )
-def test_small_networks_train_on_one_thread_in_float32_unless_told_otherwise(
-    parameters: int, kind: str, given: dict[str, Any], expected: tuple[int | None, str]
+def test_threads_and_precision_are_settled_where_bfloat16_gains_nothing(
+    parameters: int, adversarial: bool, kind: str, given: dict[str, Any], expected: tuple[int | None, str]
 ) -> None:
-    found = training.for_small_networks(options(**given), parameters, torch.device(kind))
+    found = training.settled(options(**given), parameters, adversarial, torch.device(kind))
     assert (found.threads, found.precision) == expected
 
 
@@ -539,7 +543,8 @@ def test_float32_means_float32_and_auto_never_casts_on_a_cpu() -> None:
     assert not multiplies_bfloat16("float32", cpu)
     assert not autocasts("auto", cpu)
     assert autocasts("bfloat16", cpu)
-    for precision, expected in {"float32": "highest", "auto": "medium"}.items():
+    assert not autocasts(training.TENSOR_FLOAT, cpu)
+    for precision, expected in {"float32": "highest", "auto": "medium", training.TENSOR_FLOAT: "medium"}.items():
         with training.compute_settings(0, cpu, None, precision):
             assert torch.get_float32_matmul_precision() == expected
 
@@ -680,3 +685,32 @@ def test_a_device_that_is_not_there_is_refused_with_the_remedy() -> None:
 
 def test_auto_takes_a_device_that_is_there() -> None:
     assert torch.zeros(1, device=resolve_device("auto")).device.type in {"cpu", "cuda", "mps"}
+
+
+@pytest.mark.parametrize(
+    ("device", "parameters", "steps", "compiles"),
+    [
+        ("cuda", training.LARGE_NETWORK, training.LONG_TRAINING, True),
+        ("cpu", training.LARGE_NETWORK, training.LONG_TRAINING, False),
+        ("cuda", training.LARGE_NETWORK - 1, training.LONG_TRAINING, False),
+        ("cuda", training.LARGE_NETWORK, training.LONG_TRAINING - 1, False),
+    ],
+)
+def test_only_long_trainings_of_large_networks_on_a_gpu_are_compiled(
+    device: str, parameters: int, steps: int, compiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.other = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        @property
+        def to_compile(self) -> tuple[nn.Module, ...]:
+            return (self.network,)
+
+    model, asked = Model(), []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **settings: asked.append((self, settings)))
+    with training.compiled(model, parameters, steps, torch.device(device)):
+        assert asked == ([(model.network, {"dynamic": False})] if compiles else [])
+        model.network._compiled_call_impl = "as torch sets it"
+    assert (model.network._compiled_call_impl is None) == compiles

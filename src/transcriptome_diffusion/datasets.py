@@ -128,7 +128,7 @@ class AnnDataDataset(_LocalDataset):
         final = self._get_save_path()
         if self._storage is None:
             with replaced_when_whole(Path(str(final))) as staging:
-                data.write_h5ad(staging)  # uncompressed, since nothing else can be mapped
+                _write_to_map(data, staging)
             return
         with tempfile.TemporaryDirectory() as folder:
             data.write_h5ad(local := Path(folder) / final.name, compression="lzf")
@@ -148,6 +148,18 @@ class AnnDataDataset(_LocalDataset):
         values = pd.DataFrame(corner.X, index=corner.obs_names, columns=corner.var_names).round(3)
         frame = pd.concat([corner.obs.astype(str), values], axis=1).reset_index(names="sample")
         return TablePreview(frame.to_dict(orient="split"))
+
+
+def _write_to_map(data: AnnData, path: Path) -> None:
+    """As ``write_h5ad`` does: uncompressed and on words of 8 bytes, since nothing else can be mapped."""
+    import h5py
+    from anndata.io import write_elem
+
+    data.strings_to_categoricals()
+    with h5py.File(path, "w", alignment_threshold=1, alignment_interval=8) as file:
+        write_elem(file, "/", data)
+        if data.raw is None:
+            file.pop("raw", None)  # an empty group
 
 
 def _read_mapped(path: Path) -> AnnData:

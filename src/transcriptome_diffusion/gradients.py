@@ -23,13 +23,17 @@ Loss = Callable[[Batch], Terms]
 
 
 def gradients(loss: Loss, parameters: Sequence[nn.Parameter], batch: Batch) -> Terms:
-    """The terms of a loss, detached; every parameter's ``grad`` is then that of its ``loss`` for this batch alone."""
+    """The terms of a loss, detached; every parameter's ``grad`` is then that of its ``loss`` for this batch alone.
+
+    What else the loss depends on (a critic, in the loss of its generator) gets none.
+    """
     for parameter in parameters:
         parameter.grad = None
     # autocast keeps the rounded weights of a context, and there may have been a step since
     torch.clear_autocast_cache()
     terms = loss(batch)
-    terms["loss"].backward()  # bfloat16 needs no scaled loss, so Lightning's manual_backward would only take time
+    # bfloat16 needs no scaled loss, so Lightning's manual_backward would only take time
+    terms["loss"].backward(inputs=list(parameters))
     return {name: value.detach() for name, value in terms.items()}
 
 
@@ -38,7 +42,8 @@ class Recorded(NamedTuple):
 
     graph: torch.cuda.CUDAGraph
     batch: Batch
-    terms: Terms
+    names: list[str]
+    terms: Tensor
     gradients: list[Tensor | None]
 
 
@@ -79,7 +84,7 @@ class GradientGraphs:
         found.graph.replay()
         for parameter, gradient in zip(self.parameters, found.gradients, strict=True):
             parameter.grad = gradient
-        return {name: value.clone() for name, value in found.terms.items()}
+        return dict(zip(found.names, found.terms.clone().unbind(), strict=True))
 
     def kernel_by_kernel(self, batch: Batch) -> Terms:
         # on the stream of recordings, since autograd keeps the streams that it began on
@@ -99,4 +104,5 @@ class GradientGraphs:
         torch.cuda.synchronize(self.stream.device)
         with torch.cuda.graph(graph, pool=pool, stream=self.stream):
             terms = gradients(self.loss, self.parameters, own)
-        return Recorded(graph, own, terms, [parameter.grad for parameter in self.parameters])
+            values = torch.stack([value.float() for value in terms.values()])
+        return Recorded(graph, own, list(terms), values, [parameter.grad for parameter in self.parameters])

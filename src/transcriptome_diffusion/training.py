@@ -45,14 +45,19 @@ logger = logging.getLogger(__name__)
 
 #: the logged loss that decides which weights are kept and when patience is at an end
 MONITORED = "validation_loss"
-#: networks with fewer parameters gain neither from a second thread nor from bfloat16 on a CPU
+#: networks with fewer parameters gain neither from a second thread on a CPU nor from bfloat16
 SMALL_NETWORK = 1_000_000
+#: products of float32 matrices whose values a GPU rounds to 10 bits as it reads them
+TENSOR_FLOAT = "tensorfloat32"
+#: parameters and steps from which it is worth half a minute to compile a network for a GPU
+LARGE_NETWORK, LONG_TRAINING = 10_000_000, 10_000
 
 
 class Trainable(Protocol):
     """What a model offers to be trained by ``fit``; it is an ``nn.Module`` as well.
 
-    A loss is a scalar, or named scalars of which ``loss`` is the one to lower; the others go into the curve.
+    A loss is a scalar, or named scalars of which ``loss`` is the one to lower; the others go into the curve. A model
+    that has ``to_compile`` names networks in it, of which no gradient's gradient is taken.
     """
 
     def training_loss(self, batch: Batch, generator: torch.Generator) -> Tensor | Terms:
@@ -417,20 +422,20 @@ class FitModule(L.LightningModule):
             signal.signal(signal.SIGTERM, ask)
         for (_, put), state in zip(self.random_states, self.restored, strict=bool(self.restored)):
             put(state)
-        self.model_gradients = self.gradients_of(self.model.training_loss, self.model)
+        learnt = [[p for group in o.param_groups for p in group["params"]] for o in self.trainer.optimizers]
+        self.model_gradients = self.gradients_of(self.model.training_loss, learnt[0])
         if self.adversarial:
-            self.critic_gradients = self.gradients_of(self.model.critic_loss, self.model.critic)
+            self.critic_gradients = self.gradients_of(self.model.critic_loss, learnt[1])
 
     def gradients_of(
-        self, loss: Callable[[Batch, torch.Generator], Tensor | Terms], module: nn.Module
+        self, loss: Callable[[Batch, torch.Generator], Tensor | Terms], learnt: Sequence[nn.Parameter]
     ) -> Callable[[Batch], Terms]:
-        """What computes the terms of a loss and the gradients of all parameters of ``module``."""
+        """What computes the terms of a loss and the gradients of these parameters."""
 
         def terms(batch: Batch) -> Terms:
             return named(loss(batch, self.generator))
 
-        learnt = [p for p in module.parameters() if p.requires_grad]
-        if self.generator.device.type == "cuda" and not self.adversarial:  # not tried with the gradient of a gradient
+        if self.generator.device.type == "cuda":
             return GradientGraphs(terms, learnt, self.generator)
         return partial(gradients, terms, learnt)
 
@@ -519,16 +524,42 @@ def compute_settings(seed: int, device: torch.device, threads: int | None, preci
             torch.set_float32_matmul_precision(before)
 
 
-def for_small_networks(options: TrainingOptions, parameters: int, device: torch.device) -> TrainingOptions:
-    """The options with what they leave open (``threads`` null, ``precision`` auto) settled for a small network.
+def settled(options: TrainingOptions, parameters: int, adversarial: bool, device: torch.device) -> TrainingOptions:
+    """The options, with ``threads`` null and ``precision`` auto settled where bfloat16 gains nothing.
 
-    On a CPU it is trained in float32 on one thread: a second one doubles the time of the processor for the same time
-    on the clock, and rounding to bfloat16 takes up to a tenth longer than what it saves.
+    On a CPU a small network is trained in float32 on one thread: a second one doubles the time of the processor for the
+    same time on the clock, and rounding to bfloat16 takes up to a tenth longer than what it saves. On a GPU small
+    networks and those with a critic, whose batches are small, would spend more time on casts than on products.
     """
+    if device.type == "cuda" and options.precision == "auto" and (adversarial or parameters < SMALL_NETWORK):
+        return options.model_copy(update={"precision": TENSOR_FLOAT})
     if device.type != "cpu" or parameters >= SMALL_NETWORK:
         return options
     precision = "float32" if options.precision == "auto" else options.precision
     return options.model_copy(update={"threads": options.threads or 1, "precision": precision})
+
+
+@contextmanager
+def compiled(model: Any, parameters: int, steps: int, device: torch.device) -> Iterator[None]:
+    """On a GPU, and where that saves time, the networks of ``model`` as kernels that torch writes for them.
+
+    What lies between the products of a network (norms, dropout, joined labels) takes as long as they do; compiled, half
+    of that. Where torch finds no compiler it says so, and training goes on without.
+    """
+    networks = getattr(model, "to_compile", ())
+    if device.type != "cuda" or parameters < LARGE_NETWORK or steps < LONG_TRAINING or not networks:
+        yield
+        return
+    import torch._dynamo
+
+    with torch._dynamo.config.patch(suppress_errors=True):
+        for network in networks:
+            network.compile(dynamic=False)
+        try:
+            yield
+        finally:
+            for network in networks:
+                network._compiled_call_impl = None
 
 
 class CheckpointFile(CheckpointIO):
@@ -746,8 +777,8 @@ def _fit(
         device = torch.device("cuda", group.rank)
     own_seed = seed + RANK_STEP * group.rank
     parameters = sum(p.numel() for p in model.parameters())
-    options = for_small_networks(options, parameters, device)
     adversarial = is_adversarial(model)
+    options = settled(options, parameters, adversarial, device)
     batches_per_step = model.critic_steps if adversarial and options.critic_batches == "new" else 1
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())
@@ -762,6 +793,7 @@ def _fit(
         bfloat16 = multiplies_bfloat16(options.precision, device)
         critic = (sum(p.numel() for p in model.critic.parameters()), model.critic_steps) if adversarial else (0, 0)
         announce(title, parameters, batches.batch_size, options.max_steps, device, bfloat16, *critic)
+        stack.enter_context(compiled(model, parameters, options.max_steps, device))
         module = FitModule(model, options, own_seed + 1, device, group)
         watched = sys.stdout.isatty() and group.rank == 0
         average = MovingAverage(options.ema_decay, options.ema_warmup)
@@ -809,6 +841,6 @@ def _fit(
         "stopped": stopped,
         "seconds": round(seconds, 3),
         "device": device.type,
-        "precision": "bfloat16" if multiplies_bfloat16(options.precision, device) else "float32",
+        "precision": "bfloat16" if bfloat16 else options.precision.replace("auto", "float32"),
         "parameters": parameters,
     }

@@ -95,7 +95,7 @@ def test_the_papers_shape_is_a_matter_of_options():
     widths = [layer.out_features for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
     assert widths == [1024, 2048, 4096, 70]
     kinds = [type(layer).__name__ for layer in network.hidden[:4]]
-    assert kinds == ["Linear", "BatchNorm1d", "ReLU", "Dropout"]
+    assert kinds == ["DenseLayer", "BatchNorm1d", "ReLU", "Dropout"]
     assert network.hidden[3].p == 0.5
     plain = Perceptron(30, 70, options(batch_norm=False))
     assert not [layer for layer in plain.modules() if isinstance(layer, torch.nn.BatchNorm1d)]

@@ -341,7 +341,8 @@ def _read_h5ad(path: Path, options: OwnOptions) -> _Matrix:
     if options.genes_in == "rows":
         raise ValueError(f"{path} is an h5ad, which has samples in rows and genes in columns; remove `genes_in`.")
     if options.layer is not None and options.layer not in cohort.layers:
-        raise ValueError(f"{path} has no layer {options.layer!r}, only {list(cohort.layers)}.")
+        there = [name for name in cohort.layers if name is not None]  # anndata 0.13 counts X among them
+        raise ValueError(f"{path} has no layer {options.layer!r}, only {there}.")
     values = cohort.X if options.layer is None else cohort.layers[options.layer]
     if cohort.raw is not None:
         logger.warning(

@@ -23,6 +23,7 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
 )
 from transcriptome_diffusion.generators.options import LatentOptions
 from transcriptome_diffusion.generators.scaler import Scaler
+from transcriptome_diffusion.layers import DenseLayer
 
 
 class Coordinates(nn.Module):
@@ -108,14 +109,14 @@ class LabelledMLP(nn.Module):
         n_labels = [self.labels.width * seen for seen in self.labelled]
         self.layers = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(n + more, width),
+                DenseLayer(n + more, width),
                 nn.BatchNorm1d(width) if batch_norm else nn.Identity(),
                 nn.LeakyReLU(slope),
                 nn.Dropout(dropout),
             )
             for (n, width), more in zip(pairwise([n_in, *hidden]), n_labels[:-1], strict=True)
         )
-        self.out = nn.Linear([n_in, *hidden][-1] + n_labels[-1], n_out)
+        self.out = DenseLayer([n_in, *hidden][-1] + n_labels[-1], n_out)
 
     def forward(self, h: Tensor, codes: Tensor) -> Tensor:
         """(n, n_out) for h (n, n_in) and codes (n, n_conditions)."""

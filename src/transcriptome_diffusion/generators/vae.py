@@ -64,6 +64,10 @@ class Autoencoder(LatentNetwork):
                 layer.bias.data.zero_()
         self.register_buffer("noise", torch.zeros(width))
 
+    @property
+    def to_compile(self) -> Sequence[nn.Module]:
+        return self.encoder, self.decoder
+
     def encode(self, u: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | u), (n, latent_dim) each."""
         mean, log_variance = self.encoder(u, codes).float().chunk(2, dim=1)

@@ -92,7 +92,9 @@ class AdversarialObjective(nn.Module):
         with torch.no_grad():
             real = self.network.coordinates.match_held_out_variance(real, generator) / self.scale
             fake = self.network.draw(codes, generator) / self.scale
-        wasserstein = self.critic_value(real, codes).mean() - self.critic_value(fake, codes).mean()
+        # in one pass: the critic normalises no batch, so a value does not depend on the other profiles
+        of_real, of_fake = self.critic_value(torch.cat([real, fake]), codes.repeat(2, 1)).chunk(2)
+        wasserstein = of_real.mean() - of_fake.mean()
         share = torch.rand((len(real), 1), generator=generator, device=real.device)
         between = (share * real + (1 - share) * fake).requires_grad_()
         (gradient,) = torch.autograd.grad(self.critic_value(between, codes).sum(), between, create_graph=True)

@@ -87,7 +87,7 @@ class PrincipalAxes:
             raise ValueError(f"principal axes need two or more training profiles, found {len(train)}.")
         components = min(components, len(train) - 1, train.shape[1])
         fitted = PCA(components, random_state=0).fit(train)
-        return cls(fitted.mean_, fitted.components_.T.astype(np.float32))
+        return cls(fitted.mean_, fitted.components_.T.astype(np.float32, order="C"))  # as when they are read again
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         return values @ self.axes - self.centre @ self.axes

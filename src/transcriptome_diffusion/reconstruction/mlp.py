@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from transcriptome_diffusion.artefacts import ArtefactError
 from transcriptome_diffusion.devices import seeded
+from transcriptome_diffusion.layers import DenseLayer
 from transcriptome_diffusion.reconstruction.base import PairedProfiles, Reconstructor
 from transcriptome_diffusion.reconstruction.options import MLPOptions
 from transcriptome_diffusion.reconstruction.ridge import Spectrum
@@ -30,12 +31,12 @@ class Perceptron(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for n, width in pairwise([n_in, *options.hidden]):
-            layers.append(nn.Linear(n, width))
+            layers.append(DenseLayer(n, width))
             if options.batch_norm:
                 layers.append(nn.BatchNorm1d(width))
             layers += [nn.ReLU(), nn.Dropout(options.dropout)]
         self.hidden = nn.Sequential(*layers)
-        self.out = nn.Linear(options.hidden[-1], n_out)
+        self.out = DenseLayer(options.hidden[-1], n_out)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, z: Tensor) -> Tensor:

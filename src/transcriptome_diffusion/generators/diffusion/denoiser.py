@@ -147,6 +147,10 @@ class Denoiser(nn.Module):
         for name, width in (("coordinate_range", self.width), ("gene_range", n_genes)):
             self.register_buffer(name, torch.tensor([[-torch.inf], [torch.inf]]).repeat(1, width))
 
+    @property
+    def to_compile(self) -> Sequence[nn.Module]:
+        return (self.network,)
+
     def to_coordinates(self, x: Tensor, codes: Tensor) -> Tensor:
         """Coordinates (n, width) of profiles x (n, n_genes) in their own unit."""
         z = self.scaler(x)

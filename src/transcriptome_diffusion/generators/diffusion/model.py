@@ -31,6 +31,7 @@ from transcriptome_diffusion.generators.diffusion.precondition import (
     fit_coordinates,
     memory_to_fit,
 )
+from transcriptome_diffusion.generators.diffusion.replay import ReplayedNetwork
 from transcriptome_diffusion.generators.diffusion.sizes import resolve_sizes
 from transcriptome_diffusion.generators.options import (
     DenoiserOptions,
@@ -189,6 +190,8 @@ class DenoisingGenerator(Generator):
         device = resolve_device(sampler.device)
         with self._on(device) as denoiser:
             network = denoiser.guided(sampler.guidance)
+            if device.type == "cuda":
+                network = ReplayedNetwork(network or denoiser.network)
             for start in range(0, len(codes), batch_size):
                 chosen = torch.from_numpy(codes[start : start + batch_size]).to(device)
                 x = samplers.gaussian_like(denoiser.scaler.centre, generator, (len(chosen), denoiser.width))

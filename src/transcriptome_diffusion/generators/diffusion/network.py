@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from transcriptome_diffusion.generators.options import NetworkOptions
+from transcriptome_diffusion.layers import DenseLayer
 
 #: of layer norm in the network of Lacan et al.
 PAPER_EPS = 1e-6
@@ -93,12 +94,12 @@ class FiLMNetwork(nn.Module):
         super().__init__()
         self.time = SinusoidalTime(options.embedding_dim)
         self.labels = LabelEmbedding(categories, options.embedding_dim)
-        self.into = nn.Linear(n_in, options.width)
+        self.into = DenseLayer(n_in, options.width)
         self.blocks = nn.ModuleList(
             FiLMBlock(options.width, options.embedding_dim, options.dropout) for _ in range(options.depth)
         )
         self.norm = nn.LayerNorm(options.width)
-        self.out = nn.Linear(options.width, n_out)
+        self.out = DenseLayer(options.width, n_out)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -116,7 +117,7 @@ class PaperLayer(nn.Module):
     def __init__(self, n_in: int, n_labels: int, width: int, dropout: float) -> None:
         super().__init__()
         self.before = nn.LayerNorm(n_in + 1, eps=PAPER_EPS)
-        self.dense = nn.Linear(n_in + 1 + n_labels, width)
+        self.dense = DenseLayer(n_in + 1 + n_labels, width)
         self.after = nn.Sequential(nn.LayerNorm(width, eps=PAPER_EPS), nn.ReLU(), nn.Dropout(dropout))
 
     def forward(self, h: Tensor, time: Tensor, labels: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class PaperBlock(nn.Module):
         super().__init__()
         self.first = PaperLayer(n_in, n_labels, width, dropout)
         self.second = PaperLayer(width, n_labels, width, dropout)
-        self.shortcut = nn.Linear(n_in + n_labels, width) if n_in != width else None
+        self.shortcut = DenseLayer(n_in + n_labels, width) if n_in != width else None
 
     def forward(self, h: Tensor, time: Tensor, labels: Tensor) -> Tensor:
         direct = h if self.shortcut is None else self.shortcut(torch.cat([h, labels], dim=1))
@@ -154,7 +155,7 @@ class PaperNetwork(nn.Module):
             PaperBlock(n, self.labels.width, width, options.dropout) for n, width in pairwise(widths)
         )
         self.norm = nn.LayerNorm(options.width, eps=PAPER_EPS)
-        self.out = nn.Linear(options.width, n_out)
+        self.out = DenseLayer(options.width, n_out)
 
     def forward(self, x: Tensor, time: Tensor, codes: Tensor) -> Tensor:
         labels = nn.functional.silu(torch.cat(self.labels(codes), dim=1))
