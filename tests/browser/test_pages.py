@@ -39,7 +39,7 @@ def scorecard():
 
 @pytest.fixture(scope="module")
 def pages(scorecard, tmp_path_factory):
-    """Both pages as files, and in ``tables`` again without the library that draws figures: it takes seconds to start."""
+    """Both pages as files, and in ``tables`` without the library that draws figures, which takes seconds to start."""
     folder = tmp_path_factory.mktemp("pages")
     parts = report_parts()
     parts["tables"]["scorecard"] = scorecard
