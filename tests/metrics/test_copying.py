@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from transcriptome_diffusion.metrics.copying import authenticity, copying, spread
-from transcriptome_diffusion.metrics.neighbours import nearest, neighbour_distances
+from transcriptome_diffusion.metrics.copying import Scatter, authenticity, copying, spread
+from transcriptome_diffusion.metrics.neighbours import Pair, nearest, neighbour_distances
 
 
 def draw(seed, n=400, genes=30):
@@ -84,3 +84,13 @@ def test_spread_leaves_out_single_profiles_and_needs_one_class():
     assert spread(x, labels, x[only_a], labels[only_a]) == pytest.approx(1)
     with pytest.raises(ValueError, match="no class"):
         spread(x[only_a], labels[only_a], x[~only_a], labels[~only_a])
+
+
+def test_the_scatter_within_classes_is_found_from_pairs_as_from_profiles():
+    values, labels = draw(0, 90, 50).astype(np.float32), np.repeat(["a", "b", "c"], [60, 29, 1])
+    pairs = Scatter.of_pairs(Pair.of(values[:40], values[40:]).squares(), labels)
+    for found, expected in zip(pairs, Scatter.of(values, labels), strict=True):
+        if found.dtype.kind == "f":
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+        else:
+            assert found.tolist() == expected.tolist()

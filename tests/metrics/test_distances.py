@@ -8,11 +8,13 @@ import scipy.stats
 from transcriptome_diffusion.metrics import distances
 from transcriptome_diffusion.metrics.distances import (
     PrincipalAxes,
+    class_mean_r2_of,
     frechet,
     kernel_tests,
     marginal_agreement,
     marginals,
 )
+from transcriptome_diffusion.metrics.neighbours import Pair
 
 
 def draw(seed, n=80, genes=30, shift=0.0, scale=1.0):
@@ -185,6 +187,19 @@ def test_class_means_score_one_for_the_same_zero_for_the_average_and_nothing_for
     assert marginal_agreement(x, labels, average, labels)["class_mean_r2"] == pytest.approx(0, abs=1e-3)
     assert marginal_agreement(x, labels, x, np.roll(labels, 40))["class_mean_r2"] < 0
     assert np.isnan(marginal_agreement(x, np.full(120, "a"), x, labels)["class_mean_r2"])
+
+
+def test_class_means_are_compared_by_distances_as_by_genes():
+    labels, others = np.repeat(["a", "b", "c"], [50, 40, 30]), np.repeat(["b", "a", "d"], [30, 20, 10])
+    centres = {name: np.random.default_rng(i).normal(size=30) for i, name in enumerate("abcd")}
+    x, y = (
+        draw(i, len(names)) + np.stack([centres[name] for name in names]).astype(np.float32)
+        for i, names in ((0, labels), (1, others))
+    )
+    expected = marginal_agreement(x, labels, y, others)["class_mean_r2"]
+    assert 0.5 < expected < 0.99
+    assert class_mean_r2_of(Pair.of(x, y), (labels, others)) == pytest.approx(expected, abs=1e-5)
+    assert np.isnan(class_mean_r2_of(Pair.of(x, y), (labels, np.full(60, "a"))))
 
 
 def test_a_gene_constant_among_real_profiles_is_left_out_of_the_ratio():

@@ -3,6 +3,8 @@ import pytest
 
 from transcriptome_diffusion.metrics import neighbours
 from transcriptome_diffusion.metrics.neighbours import (
+    Pair,
+    Pool,
     distance_blocks,
     nearest,
     nearest_distances,
@@ -120,3 +122,16 @@ def test_bad_arrays_are_refused(points):
         whole(spoilt, points)
     with pytest.raises(ValueError, match="finite"):
         whole(points, spoilt)
+
+
+@pytest.mark.parametrize("genes", [50, 2000])
+def test_squares_of_a_pool_lie_within_their_errors_and_a_pool_is_made_again_from_them(genes):
+    first, second = (np.random.default_rng(i).normal(3 * i, 1, (20, genes)).astype(np.float32) for i in (0, 1))
+    pool = Pool(second, known=Pool(first, first[:9]))
+    values = np.concatenate([first, first[:9], second]).astype(np.float64)
+    exact = np.square(values[:, None] - values).sum(axis=2)
+    assert (np.abs(pool.squares - exact) <= pool.errors[:, None] + pool.errors).all()
+    again = Pool.measured([first, first[:9], second], pool.squares, pool.errors, pool.centre)
+    ours, theirs = Pair(again, np.arange(20), np.arange(29, 49)).bounds()
+    found = ours.exact(np.arange(20), theirs, np.arange(20))
+    np.testing.assert_allclose(found, np.square(first.astype(np.float64) - second).sum(axis=1))

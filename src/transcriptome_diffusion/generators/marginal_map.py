@@ -11,6 +11,8 @@ import numpy as np
 MOST_KNOTS = 2000
 #: profiles that are drawn to fit the map, per quantile
 DRAWS_PER_KNOT = 8
+#: genes that are mapped at a time; it bounds memory
+GENES = 256
 #: most values of these draws in memory
 MOST_VALUES = 10**8
 #: between the seed of a training and that of the draws its map is fitted to
@@ -66,7 +68,11 @@ class MarginalMap:
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Values (n, n_genes) mapped, float32: linear between the quantiles, with slope 1 beyond them."""
         mapped = np.empty(values.shape, dtype=np.float32)
-        for gene, (column, drawn, real) in enumerate(zip(values.T, self.drawn.T, self.real.T, strict=True)):
-            within = np.interp(column, drawn, real)
-            mapped[:, gene] = within + np.minimum(column - drawn[0], 0) + np.maximum(column - drawn[-1], 0)
+        for first in range(0, values.shape[1], GENES):
+            genes = slice(first, first + GENES)
+            columns, drawn, real = (np.ascontiguousarray(v[:, genes].T) for v in (values, self.drawn, self.real))
+            order = np.argsort(columns, axis=1)  # numpy.interp searches from the place of the value before
+            for place, column, to, own, theirs in zip(order, columns, mapped[:, genes].T, drawn, real, strict=True):
+                to[place] = np.interp(column[place], own, theirs)
+            mapped[:, genes] += (columns - columns.clip(drawn[:, :1], drawn[:, -1:])).T
         return mapped

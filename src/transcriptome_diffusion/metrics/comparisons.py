@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from transcriptome_diffusion.metrics.biology import differential, gene_sets, summarise
-from transcriptome_diffusion.metrics.biology.coexpression import preservation_of, within_correlation
+from transcriptome_diffusion.metrics.biology.coexpression import preservation_of
 from transcriptome_diffusion.metrics.biology.findings import compare_findings
-from transcriptome_diffusion.metrics.copying import ClassMoments, authenticity, copied, spread_of
-from transcriptome_diffusion.metrics.correlation import Correlations
+from transcriptome_diffusion.metrics.copying import authenticity, copied, spread_of
 from transcriptome_diffusion.metrics.correlation import agreement as correlation_agreement
-from transcriptome_diffusion.metrics.distances import Margins, frechet, kernel_tests_of, marginal_agreement_of
+from transcriptome_diffusion.metrics.distances import (
+    class_mean_r2_of,
+    frechet,
+    kernel_tests_of,
+    marginal_agreement_of,
+)
 from transcriptome_diffusion.metrics.fidelity import (
     Memberships,
     fidelity_by_class,
@@ -26,12 +28,13 @@ from transcriptome_diffusion.metrics.fidelity import (
     support_of,
 )
 from transcriptome_diffusion.metrics.fidelity import summarise as summarise_fidelity
-from transcriptome_diffusion.metrics.neighbours import Pair, Pool, nearest
+from transcriptome_diffusion.metrics.neighbours import Pair, nearest
 from transcriptome_diffusion.metrics.options import ContrastOptions, EvaluationOptions
 from transcriptome_diffusion.metrics.privacy import privacy
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.reference import SpaceReference, sample
 from transcriptome_diffusion.metrics.registry import require_registered, select
+from transcriptome_diffusion.metrics.sides import Side
 from transcriptome_diffusion.metrics.statistics import (
     Interval,
     bootstrap_mean,
@@ -91,15 +94,14 @@ def compare(
         ValueError: if a tissue of the held-out donors was not generated, or has too few profiles to be compared.
     """
     table = Table()
-    sides = _Sides(reference)
-    first = sides.place(against_test)
-    second = first if against_train is against_test else sides.place(against_train)
-    _add_draws(table, "test", sides.real["test"], first, reference, options, space)
-    _add_draws(table, "train", sides.real["train"], second, reference, options, space)
-    _add_reverse_validation(table, first, sides, reference, options, space)
+    first = reference.place(against_test)
+    second = first if against_train is against_test else reference.place(against_train)
+    _add_draws(table, "test", reference.sides["test"], first, reference, options, space)
+    _add_draws(table, "train", reference.sides["train"], second, reference, options, space)
+    _add_reverse_validation(table, first, reference, options, space)
     _add_differential_expression(table, against_test, reference, options.contrast, space)
     _add_gene_sets(table, against_test, reference)
-    _add_copying(table, second, sides, reference, options, space)
+    _add_copying(table, second, reference, options, space)
     return table.frame()
 
 
@@ -178,99 +180,11 @@ class Table:
         ]
 
 
-class _Side:
-    """Profiles of a comparison, or some ``rows`` of them, with what several metrics need; each is found at first use.
-
-    Attributes:
-        whole: all profiles, with their values.
-        pool, places: where their distances are measured.
-        known: their labels, donors, coordinates and features.
-        genes: columns whose correlations and distributions are compared. modules: columns of the co-expression modules.
-    """
-
-    def __init__(
-        self, whole: ProfileSet, pool: Pool, places: np.ndarray, genes: np.ndarray, modules: np.ndarray | None
-    ) -> None:
-        self.whole, self.pool, self.places, self.genes, self.modules = whole, pool, places, genes, modules
-        self.rows, self.of = np.arange(len(whole.labels)), self
-        self.known = whole._replace(values=None)
-
-    def take(self, rows: np.ndarray) -> _Side:
-        """The profiles ``rows``; where these are all, the same object, which keeps what was found."""
-        rows = np.sort(rows)
-        if len(rows) == len(self.rows):
-            return self
-        part = copy(self)
-        for name in ("values", "_compared", "moments", "margins", "correlations", "within", "of_modules"):
-            part.__dict__.pop(name, None)
-        part.rows, part.places, part.of = self.rows[rows], self.places[rows], self
-        part.known = self.known.take(rows)
-        return part
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        return self.whole.values if self.of is self else self.whole.values[self.rows]
-
-    @cached_property
-    def _compared(self) -> np.ndarray:
-        if self.of is not self:
-            return self.of._compared[self.rows]
-        return self.whole.values if len(self.genes) == self.whole.values.shape[1] else self.whole.values[:, self.genes]
-
-    @cached_property
-    def _of_modules(self) -> np.ndarray:
-        return self.whole.values[:, self.modules]
-
-    @cached_property
-    def moments(self) -> ClassMoments:
-        return ClassMoments.of(self.whole.values, self.whole.labels, self.rows)
-
-    @cached_property
-    def margins(self) -> Margins:
-        return Margins.of(self._compared)
-
-    @cached_property
-    def correlations(self) -> Correlations:
-        return Correlations(self._compared)
-
-    @cached_property
-    def within(self) -> Correlations:
-        return Correlations.within(self._compared, self.known.labels)
-
-    @cached_property
-    def of_modules(self) -> np.ndarray:
-        """Correlations of the genes of the modules within classes."""
-        return within_correlation(self.of._of_modules[self.rows], self.known.labels)
-
-
-class _Sides:
-    """The sides of the comparisons in one space: the real sets, and what is compared with them, in one pool."""
-
-    def __init__(self, reference: SpaceReference) -> None:
-        self.reference = reference
-        self.columns = reference.compared, None if reference.modules is None else reference.modules.genes
-        sizes = [len(part.labels) for part in reference.sampled.values()]
-        self.places = dict(zip(reference.sampled, np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]), strict=True))
-        self.real = {
-            split: _Side(part, reference.pool, self.places[split], *self.columns)
-            for split, part in reference.sampled.items()
-        }
-
-    def place(self, profiles: ProfileSet) -> _Side:
-        """Profiles as a side: one of the real ones, or measured against all of them now."""
-        for split, side in self.real.items():
-            if profiles is getattr(self.reference, split):
-                return side
-        kept, known = sample(profiles), self.reference.pool
-        pool = Pool(kept.values, known=known)
-        return _Side(kept, pool, np.arange(len(known.values), len(pool.values)), *self.columns)
-
-
 def _add_draws(
     table: Table,
     name: str,
-    real: _Side,
-    candidate: _Side,
+    real: Side,
+    candidate: Side,
     reference: SpaceReference,
     options: EvaluationOptions,
     space: str,
@@ -292,7 +206,7 @@ def _add_draws(
         features = ours.known.features, theirs.known.features
         found = {
             "correlation": correlation_agreement(ours.correlations, theirs.correlations),
-            "spread": spread_of(ours.moments, theirs.moments),
+            "spread": spread_of(ours.scatter, theirs.scatter),
             "frechet_pca": frechet(ours.known.coordinates, theirs.known.coordinates),
             "frechet_classifier": np.nan if features[0] is None else frechet(*features),
         }
@@ -302,7 +216,8 @@ def _add_draws(
         tests = kernel_tests_of(pair, strata, permutations=99 if draw else 999, seed=options.seed)
         found = {
             "within_class_correlation": correlation_agreement(ours.within, theirs.within),
-            **marginal_agreement_of(ours.margins, theirs.margins, ours.moments, theirs.moments),
+            **marginal_agreement_of(ours.margins, theirs.margins),
+            "class_mean_r2": class_mean_r2_of(pair, strata),
             **support_of(pair),
             "mmd": tests["mmd"],
             "energy": tests["energy"],
@@ -373,8 +288,7 @@ Predictions = tuple[np.ndarray, dict[str, list[np.ndarray]]]
 
 def _add_reverse_validation(
     table: Table,
-    candidate: _Side,
-    sides: _Sides,
+    candidate: Side,
     reference: SpaceReference,
     options: EvaluationOptions,
     space: str,
@@ -386,14 +300,14 @@ def _add_reverse_validation(
         metrics = [m for m in CLASSIFICATION if space == "landmarks" or not m.endswith("_augmented")]
         table.add("test", dict.fromkeys(metrics, np.nan), len(test.labels), note=ONE_TISSUE)
         return
-    places = candidate.places, sides.places["validation"], sides.places["test"]
+    places = candidate.places, *(reference.sides[split].places for split in ("validation", "test"))
     squares = [candidate.pool.squares[np.ix_(part, candidate.places)] for part in places]
     predicted = predict(train, validation, test, classifier, squares)
     found = _classification(predicted, test)
     _add_classification(table, found, len(test.labels))
     if space == "landmarks":
         # the row `real` is train-on-real already
-        if candidate is not sides.real["train"]:
+        if candidate is not reference.sides["train"]:
             real = reference.sampled["train"]
             both = ProfileSet(*map(np.concatenate, zip(real[:2], train[:2], strict=True)))
             found = _classification(predict(both, validation, test, classifier), test)
@@ -518,8 +432,7 @@ def _add_gene_sets(table: Table, candidate: ProfileSet, reference: SpaceReferenc
 # ----------------------------------------------------------------------------------------------- copies
 def _add_copying(
     table: Table,
-    side: _Side,
-    sides: _Sides,
+    side: Side,
     reference: SpaceReference,
     options: EvaluationOptions,
     space: str,
@@ -531,7 +444,7 @@ def _add_copying(
     if candidate is held_out:
         distances, closest = usual, reference.test_nearest[test]
     elif reference.sampled["train"] is reference.train:
-        squares = side.pool.squares[np.ix_(side.places[some], sides.places["train"])]
+        squares = side.pool.squares[np.ix_(side.places[some], reference.sides["train"].places)]
         closest = squares.argmin(axis=1)
         distances = np.sqrt(squares[np.arange(len(closest)), closest])
     else:

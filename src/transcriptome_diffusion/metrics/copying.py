@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -41,34 +40,37 @@ def authenticity(to_train: np.ndarray, apart: np.ndarray) -> float:
     return float((to_train >= apart).mean())
 
 
-@dataclass(frozen=True, eq=False)
-class ClassMoments:
-    """Means of the classes of a set of profiles, and their variation within classes.
+class Scatter(NamedTuple):
+    """Variation of a set of profiles within its classes.
 
     Attributes:
         names, sizes: the classes, sorted, and their profiles, (n_classes,).
-        means: (n_classes, n_genes) float64.
         squares: of the deviations from the class mean, summed over profiles and genes, (n_classes,).
     """
 
     names: np.ndarray
     sizes: np.ndarray
-    means: np.ndarray
     squares: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None) -> Self:
-        """Of profiles (n, n_genes) and their classes (n,), or of some ``rows`` of both."""
-        rows = np.arange(len(labels)) if rows is None else rows
-        names, codes, sizes = np.unique(labels[rows], return_inverse=True, return_counts=True)
-        means, squares = np.empty((len(names), values.shape[1])), np.empty(len(names))
-        for i, of in enumerate(np.split(rows[np.argsort(codes, kind="stable")], sizes.cumsum()[:-1])):
-            part = values[of]
-            means[i] = part.mean(axis=0, dtype=np.float64)
-            part = part - means[i].astype(part.dtype)
+    def of(cls, values: np.ndarray, labels: np.ndarray) -> Self:
+        """Of profiles (n, n_genes) and their classes (n,)."""
+        names, sizes = np.unique(labels, return_counts=True)
+        squares = np.empty(len(names))
+        for i, name in enumerate(names):
+            part = values[labels == name]
+            part = part - part.mean(axis=0, dtype=np.float64).astype(part.dtype)
             # differences in the precision of the values, sums in float64
             squares[i] = np.einsum("ij,ij->i", part, part).sum(dtype=np.float64)
-        return cls(names, sizes, means, squares)
+        return cls(names, sizes, squares)
+
+    @classmethod
+    def of_pairs(cls, squares: np.ndarray, labels: np.ndarray) -> Self:
+        """The same from the squared distances of all pairs, (n, n): half their mean times the number of profiles."""
+        names, sizes = np.unique(labels, return_counts=True)
+        of_class = [np.flatnonzero(labels == name) for name in names]
+        sums = [squares[np.ix_(of, of)].sum(dtype=np.float64) for of in of_class]
+        return cls(names, sizes, np.array(sums) / (2 * sizes))
 
 
 def spread(real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, synthetic_labels: np.ndarray) -> float:
@@ -85,11 +87,11 @@ def spread(real: np.ndarray, real_labels: np.ndarray, synthetic: np.ndarray, syn
     Raises:
         ValueError: if no class has two profiles in both sets, or real profiles do not vary.
     """
-    return spread_of(ClassMoments.of(real, real_labels), ClassMoments.of(synthetic, synthetic_labels))
+    return spread_of(Scatter.of(real, real_labels), Scatter.of(synthetic, synthetic_labels))
 
 
-def spread_of(real: ClassMoments, synthetic: ClassMoments) -> float:
-    """``spread`` from the moments of both sets."""
+def spread_of(real: Scatter, synthetic: Scatter) -> float:
+    """``spread`` from the scatter of both sets."""
     _, ours, theirs = np.intersect1d(real.names, synthetic.names, return_indices=True)
     n, m = real.sizes[ours], synthetic.sizes[theirs]
     kept = np.minimum(n, m) > 1

@@ -13,9 +13,8 @@ import pandas as pd
 import scipy.linalg
 
 from transcriptome_diffusion.metrics.bounded import blocks
-from transcriptome_diffusion.metrics.copying import ClassMoments
 from transcriptome_diffusion.metrics.neighbours import Pair
-from transcriptome_diffusion.metrics.statistics import wasserstein_of_ordered
+from transcriptome_diffusion.metrics.statistics import class_means, wasserstein_of_ordered
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: genes per block, in float64
@@ -261,15 +260,16 @@ def marginal_agreement(
       as the R² of expression means usually printed is. NaN with fewer than two classes in both sets.
     """
     _require_pair(real, synthetic, 2)
-    sides = ((real, real_labels), (synthetic, synthetic_labels))
-    moments = (ClassMoments.of(values, labels) for values, labels in sides)
-    return marginal_agreement_of(Margins.of(real), Margins.of(synthetic), *moments)
+    shared = np.intersect1d(real_labels, synthetic_labels)
+    r2 = np.nan
+    if len(shared) > 1:
+        ours, theirs = class_means(real, real_labels, shared), class_means(synthetic, synthetic_labels, shared)
+        r2 = float(1 - np.square(ours - theirs).sum() / np.square(ours - ours.mean(axis=0)).sum())
+    return marginal_agreement_of(Margins.of(real), Margins.of(synthetic)) | {"class_mean_r2": r2}
 
 
-def marginal_agreement_of(
-    real: Margins, synthetic: Margins, real_moments: ClassMoments, synthetic_moments: ClassMoments
-) -> dict[str, float]:
-    """``marginal_agreement`` from what was found of both sets."""
+def marginal_agreement_of(real: Margins, synthetic: Margins) -> dict[str, float]:
+    """``marginal_agreement`` of single genes, from their distributions."""
     table = _marginals(real, synthetic)
     varies = table["sd_real"] > 0
     ratio = table["sd_synthetic"][varies] / table["sd_real"][varies]
@@ -279,16 +279,25 @@ def marginal_agreement_of(
         "mean_error": float((table["mean_real"] - table["mean_synthetic"]).abs().mean()),
         "sd_ratio": float(ratio.median()),
         "sd_error": float(np.abs(np.log2(ratio.clip(1e-3, 1e3))).mean()),
-        "class_mean_r2": _class_mean_r2(real_moments, synthetic_moments),
     }
 
 
-def _class_mean_r2(real: ClassMoments, synthetic: ClassMoments) -> float:
-    shared, rows, others = np.intersect1d(real.names, synthetic.names, return_indices=True)
+@one_thread_if_small
+def class_mean_r2_of(pair: Pair, strata: tuple[np.ndarray, np.ndarray]) -> float:
+    """``class_mean_r2`` of ``marginal_agreement`` from the distances of the two sides and their classes.
+
+    The squared distance of two means is the mean over pairs across, less half the means over pairs within.
+    """
+    shared = np.intersect1d(*strata)
     if len(shared) < 2:
         return float("nan")
-    ours, theirs = real.means[rows], synthetic.means[others]
-    return float(1 - np.square(ours - theirs).sum() / np.square(ours - ours.mean(axis=0)).sum())
+    weights = [labels == shared[:, None] for labels in strata]
+    shares = scipy.linalg.block_diag(*(part / part.sum(axis=1, keepdims=True) for part in weights))
+    between = shares @ pair.squares() @ shares.T
+    within = np.diag(between) / 2
+    between -= within + within[:, None]
+    n = len(shared)
+    return float(1 - np.trace(between[:n, n:]) / (between[:n, :n].sum() / (2 * n)))
 
 
 def _require_pair(real: np.ndarray, synthetic: np.ndarray, least: int) -> None:

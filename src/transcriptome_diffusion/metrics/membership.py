@@ -18,7 +18,7 @@ from scipy.special import expit, logit
 from transcriptome_diffusion.expression.covariance import ledoit_wolf, principal_axes, within_class_residuals
 from transcriptome_diffusion.metrics.neighbours import nearest_distances
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
-from transcriptome_diffusion.metrics.statistics import class_means, count_below
+from transcriptome_diffusion.metrics.statistics import class_means, count_below, resampled
 from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: false-positive rates at which true-positive rates are given
@@ -248,8 +248,7 @@ def true_positive_rate(
         return true[np.arange(len(true)), above[first]] / true[:, -1]
 
     value = rates(np.ones((1, len(ours))), np.ones((1, len(theirs))))[0]
-    rng = np.random.default_rng(seed)
-    spread = rates(_redrawn(donors, replicates, rng), _redrawn(other_donors, replicates, rng))
+    spread = rates(*(_redrawn(names, replicates, seed, i) for i, names in enumerate((donors, other_donors))))
     low, high = np.quantile(spread, [0.025, 0.975])
     return Estimate(float(value), float(low), float(high), rate, len(theirs))
 
@@ -398,8 +397,7 @@ def _too_few(donors: np.ndarray, others: np.ndarray) -> str:
     return f"{found[0]} member and {found[1]} other donors in shared classes; {MIN_DONORS} of each are needed"
 
 
-def _redrawn(donors: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
+def _redrawn(donors: np.ndarray, replicates: int, seed: int, side: int) -> np.ndarray:
     """How often each profile occurs when its donors are drawn with replacement, (replicates, n)."""
     found, index = np.unique(donors, return_inverse=True)
-    counts = rng.multinomial(len(found), np.full(len(found), 1 / len(found)), size=replicates)
-    return counts[:, index]
+    return resampled(len(found), replicates, seed, side)[:, index]

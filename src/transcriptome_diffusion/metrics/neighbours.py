@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,6 +13,8 @@ from transcriptome_diffusion.metrics.threads import one_thread_if_small
 
 #: rows per block; a block of distances takes ``BLOCK * len(b) * 8`` bytes
 BLOCK = 512
+#: genes whose products are summed in single precision
+GENES = 1024
 #: squared distances below this share of both squared norms are not left to products in single precision
 NEAR = 0.01
 #: share of a block's pairs beyond which differences of each cost more than products in double precision
@@ -79,7 +81,7 @@ class _Pairs:
 
     def _norms(self, values: np.ndarray) -> np.ndarray:
         parts = (self._centred(values[rows], self.precision) for rows in blocks(len(values), size=BLOCK))
-        return np.concatenate([np.einsum("ij,ij->i", part, part) for part in parts])
+        return np.concatenate([_over_genes(_lengths, part) for part in parts])
 
     def distances(self, rows: slice, start: int = 0) -> np.ndarray:
         """From ``rows`` of the first array to all rows of the second from ``start`` on, float64."""
@@ -96,7 +98,7 @@ class _Pairs:
     def _squares(self, x: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         precision = x.dtype.type
         norms = self.a_norms[rows, None] + self.b_norms[columns]
-        found = x @ self._centred(self.b[columns], precision).T
+        found = _over_genes(_inner, x, self._centred(self.b[columns], precision))
         found = norms - np.multiply(found, 2, out=found)
         if precision is np.float64:
             # the error of a dot product of g terms is about sqrt(g) roundings
@@ -105,12 +107,35 @@ class _Pairs:
         i, j = np.nonzero(found <= NEAR * norms)
         if len(i) > MANY * found.size:  # a collapsed generator, or few genes
             x, y = (self._centred(side, np.float64) for side in (self.a[rows], self.b[columns]))
-            norms = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y)
+            norms = _lengths(x)[:, None] + _lengths(y)
             found = norms - 2 * (x @ y.T)
             found[found <= 8 * np.finfo(np.float64).eps * np.sqrt(x.shape[1]) * norms] = 0.0
             return found
+        if self.a is self.b:  # of a profile and itself there is nothing to compute
+            same = i + rows.start == j + columns.start
+            found[i[same], j[same]] = 0.0
+            i, j = i[~same], j[~same]
         found[i, j] = exact_squares(self.a, i + rows.start, self.b, j + columns.start)
         return found
+
+
+def _over_genes(product: Callable[..., np.ndarray], *sides: np.ndarray) -> np.ndarray:
+    """Sum of ``product`` of ``GENES`` columns of the sides (n, n_genes) at a time, float64.
+
+    Rounding in single precision grows with the number of terms that are summed in it.
+    """
+    total = np.zeros(())
+    for genes in blocks(sides[0].shape[1], size=GENES):
+        total = total + product(*(side[:, genes] for side in sides))
+    return total
+
+
+def _inner(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return x @ y.T
+
+
+def _lengths(x: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", x, x)
 
 
 def _centre_of(values: np.ndarray) -> np.ndarray:
@@ -168,7 +193,7 @@ class Pool:
         # whole numbers, so that ties of values on a grid remain ties; 0 for most standardised genes
         self.centre = np.rint(parts[0].mean(axis=0)) if known is None else known.centre
         before = [] if known is None else known.values.parts
-        sets = [*before, *((part - self.centre if self.centre.any() else part) for part in parts)]
+        sets = [*before, *self._centred(parts)]
         self.values = Stack(sets)
         ends = [0, *self.values.ends.tolist()]
         measured = {
@@ -190,8 +215,19 @@ class Pool:
                     start = rows.stop
                 mirrored[start:, rows] = block[rows, start:].T
         norms = [measured[i, i].a_norms for i in range(len(before), len(sets))]
-        errors = error_share(self.values.shape[1]) * np.concatenate(norms)
+        errors = error_share(min(self.values.shape[1], GENES)) * np.concatenate(norms)
         self.errors = errors if known is None else np.concatenate([known.errors, errors])
+
+    @classmethod
+    def measured(cls, parts: Sequence[np.ndarray], squares: np.ndarray, errors: np.ndarray, centre: np.ndarray) -> Self:
+        """The pool of ``parts`` whose other attributes are known."""
+        pool = cls.__new__(cls)
+        pool.squares, pool.errors, pool.centre = squares, errors, centre
+        pool.values = Stack(pool._centred(parts))
+        return pool
+
+    def _centred(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [part - self.centre if self.centre.any() else part for part in parts]
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,12 @@ class NeighbourOptions(Options):
 class ClassifierOptions(Options):
     """The tissue classifiers of reverse validation: a multilayer perceptron per seed, one logistic regression."""
 
-    hidden: list[PositiveInt] = Field(default=[256, 64], min_length=1, description="widths of the layers")
-    dropout: float = Field(default=0.5, ge=0, lt=1)
+    hidden: list[PositiveInt] = Field(default=[128, 64], min_length=1, description="widths of the layers")
+    dropout: float = Field(default=0.2, ge=0, lt=1)
     epochs: int = Field(default=100, ge=1, description="at most; validation decides")
     patience: int = Field(default=5, ge=1, description="epochs without a better validation loss")
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    learning_rate: float = Field(default=1.5e-3, gt=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0, lt=1)
     batch_size: int = Field(default=64, ge=2)
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"

@@ -191,8 +191,14 @@ def _all_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _matched(sets: _Sets, rows: tuple[np.ndarray, ...], rng: np.random.Generator) -> list[np.ndarray]:
     """Of each of three sets of rows a random subset, all with the same number of every class."""
     labels = [part[of] for part, of in zip(sets, rows, strict=True)]
-    wanted = dict(zip(*np.unique(labels[2], return_counts=True), strict=True))
-    return [part[taken] for part, taken in zip(rows, matched_rows(labels, wanted, rng), strict=True)]
+    counts = [np.bincount(part, minlength=1 + max(map(np.max, sets))) for part in labels]
+    chosen = []
+    for of, part, there in zip(rows, labels, counts, strict=True):
+        order = rng.permutation(len(part))
+        order = order[part[order].argsort(kind="stable")]  # by class, at random within
+        place = np.arange(len(part)) - np.repeat(there.cumsum() - there, there)
+        chosen.append(of[order[place < np.repeat(np.min(counts, axis=0), there)]])
+    return chosen
 
 
 def _limited(rows: np.ndarray, labels: np.ndarray, like: np.ndarray, rng: np.random.Generator) -> np.ndarray:

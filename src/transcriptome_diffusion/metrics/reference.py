@@ -22,12 +22,13 @@ from transcriptome_diffusion.metrics.biology import differential, gene_sets
 from transcriptome_diffusion.metrics.biology.coexpression import Modules
 from transcriptome_diffusion.metrics.biology.findings import Findings
 from transcriptome_diffusion.metrics.distances import PrincipalAxes
-from transcriptome_diffusion.metrics.neighbours import Pool, distances_to_others, nearest, neighbour_distances
+from transcriptome_diffusion.metrics.neighbours import Pool, distances_to_others, nearest
 from transcriptome_diffusion.metrics.options import EvaluationOptions
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 from transcriptome_diffusion.metrics.registry import SPACES
+from transcriptome_diffusion.metrics.sides import Side
 from transcriptome_diffusion.metrics.statistics import thinned_rows
-from transcriptome_diffusion.metrics.utility import MAX_INPUTS, Projection, TissueFeatures
+from transcriptome_diffusion.metrics.utility import MAX_INPUTS, TissueFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class SpaceReference:
         train, validation, test: real profiles of different donors.
         train_distances: of each training profile to the nearest other one, (n_train,); None of more than ``MOST``,
             see ``apart``.
+        pairs: what ``neighbours.Pool.measured`` needs to know of ``pool``.
         test_distances, test_nearest: of each test profile in ``sampled``, the distance to the nearest training
             profile, and which that is, (n,).
         label, contrast: columns of ``obs`` that hold the class and the condition; None for no condition.
@@ -70,6 +72,7 @@ class SpaceReference:
     train: ProfileSet
     validation: ProfileSet
     test: ProfileSet
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray]
     train_distances: np.ndarray | None
     test_distances: np.ndarray
     test_nearest: np.ndarray
@@ -93,6 +96,9 @@ class SpaceReference:
         rows = train.n_obs + sum(profiles[split].n_obs for split in SPLITS)
         # all standardised, the copy that axes are looked for in, and three times the classifier's axes
         needed = 4.0 * (rows + 3 * MAX_INPUTS) * train.n_vars
+        # all pairs, and the copies that stand for larger sets
+        known = [min(profiles[split].n_obs, MOST) for split in SPLITS]
+        needed += 8.0 * sum(known) ** 2 + 4.0 * sum(n for n in known if n == MOST) * train.n_vars
         require_memory(f"fitting the evaluation reference of {train.n_vars} genes", needed, SMALLER)
         for split in SPLITS:
             _sound(profiles[split], train.var_names)
@@ -113,8 +119,16 @@ class SpaceReference:
             split: _measured(part.values, profiles[split], axes, features, label, contrast)
             for split, part in parts.items()
         }
-        values = parts["train"].values
-        test_distances, test_nearest = nearest(sample(parts["test"]).values, values)
+        values, sampled = parts["train"].values, [sample(part).values for part in parts.values()]
+        pool, n, train_distances = Pool(*sampled), len(values), None
+        if n > MOST:
+            test_distances, test_nearest = nearest(sampled[-1], values)
+        else:
+            to_train = pool.squares[-len(sampled[-1]) :, :n]
+            test_nearest = to_train.argmin(axis=1)
+            test_distances = np.sqrt(to_train.min(axis=1), dtype=np.float64)
+            others = np.where(np.eye(n, dtype=bool), np.inf, pool.squares[:n, :n])
+            train_distances = np.sqrt(others.min(axis=1))
         return cls(
             genes=train.var_names,
             scaler=scaler,
@@ -123,7 +137,8 @@ class SpaceReference:
             modules=modules,
             gene_sets=columns,
             **measured,
-            train_distances=neighbour_distances(values, 1)[:, 0] if len(values) <= MOST else None,
+            pairs=(pool.squares, pool.errors, pool.centre),
+            train_distances=train_distances,
             test_distances=test_distances,
             test_nearest=test_nearest,
             label=label,
@@ -154,7 +169,28 @@ class SpaceReference:
     @cached_property
     def pool(self) -> Pool:
         """All pairs of the profiles in ``sampled``."""
-        return Pool(*(part.values for part in self.sampled.values()))
+        return Pool.measured([part.values for part in self.sampled.values()], *self.pairs)
+
+    @cached_property
+    def sides(self) -> dict[str, Side]:
+        """The profiles in ``sampled`` as sides of comparisons, by the names of ``SPLITS``."""
+        ends = np.cumsum([len(part.labels) for part in self.sampled.values()])
+        places = np.split(np.arange(ends[-1]), ends[:-1])
+        return {
+            split: self._side(part, self.pool, where)
+            for (split, part), where in zip(self.sampled.items(), places, strict=True)
+        }
+
+    def place(self, profiles: ProfileSet) -> Side:
+        """Profiles as a side of a comparison: one of the real ones, or measured against all of them now."""
+        for split, side in self.sides.items():
+            if profiles is getattr(self, split):
+                return side
+        kept, real = sample(profiles), len(self.pool.values)
+        return self._side(kept, Pool(kept.values, known=self.pool), np.arange(real, real + len(kept.labels)))
+
+    def _side(self, profiles: ProfileSet, pool: Pool, places: np.ndarray) -> Side:
+        return Side(profiles, pool, places, self.compared, self.modules.genes if self.modules else None)
 
     @cached_property
     def compared(self) -> np.ndarray:
@@ -211,15 +247,13 @@ class SpaceReference:
             "scaler.scale": self.scaler.scale,
             "axes.centre": self.axes.centre,
             "axes.axes": self.axes.axes,
+            **{f"pairs.{i}": part for i, part in enumerate(self.pairs)},
             "test_distances": self.test_distances,
             "test_nearest": self.test_nearest,
         }
         if self.train_distances is not None:
             tensors["train_distances"] = self.train_distances
         if self.features is not None:
-            projection = self.features.projection
-            if projection.axes is not None and projection.centre is not None:
-                tensors |= {"projection.centre": projection.centre, "projection.axes": projection.axes}
             for i, (weight, bias) in enumerate(self.features.layers):
                 tensors |= {f"features.{i}.weight": weight, f"features.{i}.bias": bias}
         if self.modules is not None:
@@ -261,14 +295,14 @@ class SpaceReference:
             scaler=GeneScaler(tensors["scaler.mean"], tensors["scaler.scale"]),
             axes=PrincipalAxes(tensors["axes.centre"], tensors["axes.axes"]),
             features=TissueFeatures(
-                Projection(tensors.get("projection.centre"), tensors.get("projection.axes")),
-                tuple((tensors[f"features.{i}.weight"], tensors[f"features.{i}.bias"]) for i in layers),
+                tuple((tensors[f"features.{i}.weight"], tensors[f"features.{i}.bias"]) for i in layers)
             )
             if layers
             else None,
             modules=modules,
             gene_sets=dict(zip(sets, _split("gene_sets", tensors), strict=True)) if sets else {},
             **splits,
+            pairs=(tensors["pairs.0"], tensors["pairs.1"], tensors["pairs.2"]),
             train_distances=tensors.get("train_distances"),
             test_distances=tensors["test_distances"],
             test_nearest=tensors["test_nearest"],

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+from scipy.special import ndtr, ndtri
 
 from transcriptome_diffusion.metrics.profile_set import ProfileSet
 
+#: units up to which resampling is quicker than remembering what was drawn for more of them
+SMALL = 100
 #: independent units (donors, or profiles where no donors are given) below which no interval is given
 LEAST = 10
 
@@ -87,7 +89,8 @@ def bootstrap_mean(
         value += float(_mean_of_classes(whole_sum, whole_count)) / len(sides)
         least = min(least, units)
         if units > 1:
-            weights = _resampled(units, draws, seed, side)
+            resample = resampled if units > SMALL else resampled.__wrapped__
+            weights = resample(units, draws, seed, side)
             drawn += _mean_of_classes(weights @ sums, weights @ counts) / len(sides)
             left_out = _mean_of_classes(whole_sum - sums, whole_count - counts)
             influences.append((left_out.mean() - left_out) / len(sides))
@@ -107,8 +110,8 @@ def _mean_of_classes(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.zeros_like(sums), where=there).sum(axis=-1) / there.sum(axis=-1)
 
 
-@functools.lru_cache(maxsize=4)
-def _resampled(units: int, draws: int, seed: int, side: int) -> np.ndarray:
+@functools.lru_cache(maxsize=8)  # both sides of the draws against test and against train, and of attacks
+def resampled(units: int, draws: int, seed: int, side: int) -> np.ndarray:
     """How often each unit is drawn when ``units`` are drawn with replacement, (draws, units) float64."""
     drawn = np.random.default_rng([seed, side]).integers(units, size=(draws, units))
     drawn += np.arange(draws)[:, None] * units
@@ -120,7 +123,7 @@ def share_interval(share: float, units: int, level: float = 0.95) -> Interval:
 
     Unlike others it says something where the share is 0 or 1.
     """
-    z = scipy.stats.norm.ppf((1 + level) / 2) ** 2 / units
+    z = ndtri((1 + level) / 2) ** 2 / units
     centre, half = (share + z / 2) / (1 + z), np.sqrt(share * (1 - share) * z + z**2 / 4) / (1 + z)
     return Interval(share, float(centre - half), float(centre + half))
 
@@ -176,9 +179,9 @@ def _bca(value: float, drawn: np.ndarray, influence: np.ndarray, level: float) -
     acceleration = np.power(influence, 3).sum() / (6 * scale) if scale else 0.0
     # half of the ties, as a share moves in steps; and no bound beyond the drawn values
     share = ((drawn < value).mean() + (drawn <= value).mean()) / 2
-    bias = scipy.stats.norm.ppf(np.clip(share, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
-    tails = bias + scipy.stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(drawn, scipy.stats.norm.cdf(bias + tails / (1 - acceleration * tails)))
+    bias = ndtri(np.clip(share, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
+    tails = bias + ndtri([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, ndtr(bias + tails / (1 - acceleration * tails)))
     return Interval(value, float(low), float(high))
 
 

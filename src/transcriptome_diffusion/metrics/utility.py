@@ -161,11 +161,10 @@ class TissueFeatures:
     The space of the paper's Fréchet distance: ``frechet(features(real), features(synthetic))``.
 
     Attributes:
-        projection: of profiles to the classifier's inputs.
-        layers: weights (width, n_inputs) and biases (width,) of the hidden layers, each followed by a ReLU.
+        layers: weights (width, n_inputs) and biases (width,) of the hidden layers, each followed by a ReLU; the first
+            has the genes as its inputs.
     """
 
-    projection: Projection
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     @classmethod
@@ -179,8 +178,7 @@ class TissueFeatures:
         _check(train, validation, train)
         classes, codes = np.unique(train.labels, return_inverse=True)
         if len(classes) < 2:
-            genes = train.values.shape[1]
-            return cls(Projection(np.zeros(genes, dtype=np.float32), np.empty((genes, 0), dtype=np.float32)), ())
+            return cls(((np.empty((0, train.values.shape[1]), dtype=np.float32), np.empty(0, dtype=np.float32)),))
         project = _projection(train.values)
         known = np.isin(validation.labels, classes)
         seen_codes = np.searchsorted(classes, validation.labels[known])
@@ -188,10 +186,14 @@ class TissueFeatures:
             project(train.values), codes, project(validation.values[known]), seen_codes, len(classes), options, seed
         )
         hidden = [part for part in list(network)[:-1] if isinstance(part, nn.Linear)]
-        return cls(project, tuple((p.weight.detach().numpy(), p.bias.detach().numpy()) for p in hidden))
+        (weight, bias), *others = ((part.weight.detach().numpy(), part.bias.detach().numpy()) for part in hidden)
+        if project.axes is not None and project.centre is not None:
+            weight = weight @ project.axes.T
+            bias = bias - weight @ project.centre
+        return cls(((weight, bias), *others))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        found = self.projection(values)
+        found = values
         for weight, bias in self.layers:
             found = np.maximum(found @ weight.T + bias, 0)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -305,12 +306,14 @@ def test_guidance_with_full_weight_on_the_label_is_the_labelled_network(unlabell
     level = denoiser.path.at(denoiser.path.along(torch.full((8,), 0.5)))
     network = denoiser.guided(1.0 + 1e-9)
     with torch.no_grad():
-        torch.testing.assert_close(denoiser.parts(x, level, codes, network)[2], denoiser.parts(x, level, codes)[2])
+        torch.testing.assert_close(
+            denoiser.parts(x, level, codes, network).output, denoiser.parts(x, level, codes).output
+        )
         unknown = denoiser.no_label.expand_as(codes)
         guided, labelled, without = (
-            denoiser.parts(x, level, codes, denoiser.guided(3.0))[2],
-            denoiser.parts(x, level, codes)[2],
-            denoiser.parts(x, level, unknown)[2],
+            denoiser.parts(x, level, codes, denoiser.guided(3.0)).output,
+            denoiser.parts(x, level, codes).output,
+            denoiser.parts(x, level, unknown).output,
         )
     torch.testing.assert_close(guided, without + 3 * (labelled - without), rtol=1e-4, atol=1e-5)
 
@@ -348,6 +351,41 @@ def test_an_unseen_combination_is_extrapolated_and_marked() -> None:
     np.testing.assert_allclose(shift, seen, atol=0.8)  # the deviation of a gene is 3
     with pytest.raises(ValueError, match=r"knows no tissue\|state 'liver\|benign'"):
         model.sample({"liver|benign": 1})
+
+
+@torch.no_grad()
+def test_profiles_are_those_of_plain_formulas() -> None:
+    """DDIM with guidance over all coordinates and with a label per profile, as the papers write it."""
+    settings = {**TINY, "label_dropout": 0.3, "components_per_sample": 0.02}
+    model = Diffusion.fit(two_shapes(100, 0), two_shapes(40, 1), DiffusionOptions.model_validate(settings))
+    denoiser, gaussian = model.denoiser, model.denoiser.preconditioner
+    assert gaussian is not None
+    assert denoiser.n_components < denoiser.width
+    torch.nn.init.normal_(denoiser.network.out.weight)
+    labels = pd.DataFrame({"tissue": ["lung", "liver", "liver", "lung"] * 5})
+    sampler = SamplerOptions(name="ddim", steps=4, guidance=2.0)
+    codes, generator = torch.tensor([[1], [0], [0], [1]] * 5), torch.Generator().manual_seed(3)
+    x, v = torch.randn(20, denoiser.width, generator=generator), gaussian.variance
+    for t, earlier in pairwise([1000, 750, 500, 250, 0]):
+        now, then = (float(denoiser.path.alpha_bar[i]) for i in (t, earlier))
+        share = v / (now * v + 1 - now)
+        seen, time = share * x / (share * v).mean().sqrt(), torch.full((20,), t / 1000)
+        output = 2 * denoiser.network(seen, time, codes) - denoiser.network(seen, time, torch.full_like(codes, 2))
+        x0 = now**0.5 * share * x
+        x0[:, : denoiser.n_components] += ((1 - now) * share).sqrt()[: denoiser.n_components] * output
+        x0 = torch.minimum(torch.maximum(x0, denoiser.coordinate_range[0]), denoiser.coordinate_range[1])
+        departure = (x0 - now**0.5 * share * x) / ((1 - now) * share).sqrt()
+        angle, angle_then = (torch.atan(((1 - a) / (a * v)).sqrt()) for a in (now, then))
+        x = (then * v + 1 - then).sqrt() * (x / (now * v + 1 - now).sqrt() + (angle - angle_then) * departure)
+    noise, log_scale = torch.randn(20, 4, generator=generator), x[:, :1] / gaussian.log_scale_unit
+    log_scale = log_scale + gaussian.log_scale_effects[codes[:, 0]]
+    residual = (x[:, 1:] * torch.exp(log_scale * gaussian.exponent / 2)) @ gaussian.axes.T
+    noise = noise - noise @ gaussian.axes @ gaussian.axes.T
+    residual += torch.exp(log_scale / 2) * gaussian.noise_variance.sqrt() * noise
+    z = gaussian.effects[codes[:, 0]] + gaussian.unit * residual
+    expected = denoiser.scaler.inverse(torch.minimum(torch.maximum(z, denoiser.gene_range[0]), denoiser.gene_range[1]))
+    expected = np.maximum(expected.detach().numpy(), model.lower_bound)
+    np.testing.assert_allclose(model.sample(labels, 3, sampler=sampler).X, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="SKIPPED FOR LACK OF A GPU")

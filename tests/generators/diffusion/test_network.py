@@ -81,3 +81,14 @@ def test_times_of_neighbouring_steps_are_told_apart() -> None:
     features = torch.cat([angles.sin(), angles.cos()], 1)
     distance = torch.cdist(features, features) + 1e3 * torch.eye(1001)
     assert distance.min() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_of_classes_do_what_codes_of_profiles_do(kind: str) -> None:
+    net = network(kind).eval()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    x, _, codes = inputs()
+    classes, rows = torch.unique(codes, dim=0, return_inverse=True)
+    time = torch.tensor([0.3])
+    torch.testing.assert_close(net(x, time, classes, rows), net(x, time.expand(len(x)), codes), rtol=1e-5, atol=1e-6)

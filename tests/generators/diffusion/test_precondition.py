@@ -212,16 +212,16 @@ def test_the_denoiser_is_the_conditional_normal_of_the_textbook() -> None:
     a, s = 0.6, 0.8
     one = torch.ones(1, 1, dtype=torch.float64)
     u_t = torch.randn(1, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    posterior = model.denoise(u_t, a * one, s * one)
+    skip, gain_of_input, variance = (factor.numpy() for factor in model.posterior(a * one, s * one))
     c = np.diag(model.variance.numpy())
     gain = a * c @ np.linalg.inv(a**2 * c + s**2 * np.eye(7))
-    np.testing.assert_allclose(posterior.mean.numpy(), u_t.numpy() @ gain.T, rtol=1e-9)
-    np.testing.assert_allclose(posterior.deviation.numpy()[0] ** 2, np.diag(c - gain @ (a * c)), rtol=1e-9)
+    np.testing.assert_allclose(skip * u_t.numpy(), u_t.numpy() @ gain.T, rtol=1e-9)
+    np.testing.assert_allclose(variance[0], np.diag(c - gain @ (a * c)), rtol=1e-9)
     size = np.sqrt(np.mean(np.diag(gain @ (a**2 * c + s**2 * np.eye(7)) @ gain.T)))
-    np.testing.assert_allclose(posterior.unit_mean.numpy(), posterior.mean.numpy() / size, rtol=1e-9)
-    pure = model.denoise(u_t, 0 * u_t[:, :1], 1 + 0 * u_t[:, :1])
-    assert torch.isfinite(pure.unit_mean).all()
-    assert float(pure.mean.abs().max()) == 0
+    np.testing.assert_allclose(gain_of_input * u_t.numpy(), u_t.numpy() @ gain.T / size, rtol=1e-9)
+    pure = model.posterior(0 * one, one)
+    assert torch.isfinite(pure.gain).all()
+    assert float(pure.skip.abs().max()) == 0
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm_solver"])

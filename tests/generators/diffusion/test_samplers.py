@@ -292,3 +292,24 @@ def test_along_the_line_progress_counts_evaluations(method: str, evaluations: in
     assert len(asked) == evaluations
     assert max(asked) == 1
     assert min(asked) > 0
+
+
+@pytest.mark.parametrize("method", ["ddim", "ddpm", "euler", "midpoint"])
+def test_estimates_of_the_leading_coordinates_give_what_estimates_of_all_give(method: str) -> None:
+    """Where the others' are the Gaussian's; the leading ones depend on all coordinates."""
+    alpha_bar = schedules.alpha_bar(ScheduleOptions())
+    times = schedules.sampling_times(alpha_bar, 7, "trailing")
+    discrete = method in ("ddim", "ddpm")
+
+    def every(x: Tensor, t: float) -> Tensor:
+        estimate = oracle(alpha_bar, 0 * MEAN)(x, int(t)) if discrete else line_oracle(x, t)
+        estimate[:, :2] += torch.tanh(x.sum(1, keepdim=True))
+        return estimate
+
+    def drawn(denoise: Callable[[Tensor, float], Tensor]) -> Tensor:
+        if not discrete:
+            return samplers.along_line(denoise, noise(9), 7, method, SPREAD**2)
+        eta, generator = float(method == "ddpm"), torch.Generator().manual_seed(1)
+        return samplers.gaussian_exact(denoise, noise(9), alpha_bar, times, eta, SPREAD**2, generator)
+
+    torch.testing.assert_close(drawn(lambda x, t: every(x, t)[:, :2]), drawn(every), rtol=1e-9, atol=1e-12)

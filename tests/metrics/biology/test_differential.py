@@ -9,8 +9,10 @@ from transcriptome_diffusion.metrics.biology.differential import (
     Groups,
     agreement,
     differential_expression,
+    discoveries,
     inverse_trigamma,
     joint_labels,
+    largest,
     marker_recovery,
     one_against_others,
     squeeze,
@@ -215,6 +217,22 @@ def test_markers_are_higher_than_in_every_other_group():
     assert 20 <= table.at["tissue 0", "markers"] <= 22
     assert table.at["tissue 0", "markers_recovered"] == 1
     assert table.at["tissue 1", "markers"] < 10
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_discoveries_are_those_of_benjamini_and_hochberg(sides):
+    t = np.random.default_rng(0).normal(size=(3, 400)) + np.array([0, 1, 5])[:, None] * (np.arange(400) < 150)
+    t[2, :5] = t[2, 5]  # ties
+    p = sides * scipy.stats.t.sf(np.abs(t) if sides == 2 else t, 12.5)
+    found = discoveries(np.abs(t) if sides == 2 else t, 12.5, 0.05, sides)
+    assert (found == (scipy.stats.false_discovery_control(p, axis=1) < 0.05)).all()
+    assert found[2].sum() > 50
+
+
+def test_the_largest_are_those_of_a_stable_order():
+    values = np.random.default_rng(0).integers(20, size=300).astype(float)
+    for top in (1, 17, 300):
+        assert largest(values, top).tolist() == np.argsort(-values, kind="stable")[:top].tolist()
 
 
 def test_wrong_input_is_named():

@@ -14,8 +14,8 @@ from transcriptome_diffusion.generators.diffusion.precondition import Preconditi
 from transcriptome_diffusion.generators.options import DenoiserOptions, LineTimesOptions, ScheduleOptions, TimesOptions
 from transcriptome_diffusion.generators.scaler import Scaler
 
-#: input (n, width), time (n,) and codes (n, n_conditions) to the network's output
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: input (n, width), time, codes, rows and gain, as ``build_network`` has them, to the network's output
+Network = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
 class NoiseLevel(NamedTuple):
@@ -106,9 +106,24 @@ def clip(values: Tensor, limits: Tensor) -> Tensor:
     return values.nan_to_num(0.0, posinf=torch.inf, neginf=-torch.inf).clamp_(limits[0], limits[1])
 
 
-def share_outside(values: Tensor, limits: Tensor) -> Tensor:
-    """The share of values (n, width) that ``clip`` changes, a scalar."""
-    return (clip(values, limits) != values).float().mean()
+def share_changed(values: Tensor, others: Tensor) -> Tensor:
+    """The share of values that differ from the others, a scalar."""
+    return torch.count_nonzero(values != others) / values.numel()
+
+
+class Parts(NamedTuple):
+    """The estimate of x_0 before it is added up: ``skip * x_t``, and ``scale * output`` where there is an output.
+
+    Attributes:
+        skip, scale: (n, 1), or with a preconditioner (n, width) and (n, n_components). Those of one level have one row.
+        output: of the network, (n, n_components).
+        variance: of x_0 under the preconditioner's Gaussian, (n, width).
+    """
+
+    skip: Tensor
+    scale: Tensor
+    output: Tensor
+    variance: Tensor | None
 
 
 class Denoiser(nn.Module):
@@ -164,7 +179,8 @@ class Denoiser(nn.Module):
         if self.preconditioner is not None:
             noise = samplers.gaussian_like(u, generator, (len(u), len(self.scaler.centre)))
             u = self.preconditioner.from_coordinates(u, codes, noise)
-        return self.scaler.inverse(clip(u, self.gene_range)), share_outside(u, self.gene_range)
+        clipped = clip(u, self.gene_range)
+        return self.scaler.inverse(clipped), share_changed(u, clipped)
 
     def set_range(self, x: Tensor, u: Tensor) -> None:
         """Set the clipping range from profiles x and their coordinates u: theirs, and half of it on either side.
@@ -185,27 +201,42 @@ class Denoiser(nn.Module):
             buffer.copy_(torch.stack([lowest - beyond, highest + beyond]))
 
     def parts(
-        self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Network | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Skip and scale for x_t (n, width) and codes (n, n_conditions), and the network's output (n, n_components).
+        self,
+        x_t: Tensor,
+        level: NoiseLevel,
+        codes: Tensor,
+        network: Network | None = None,
+        rows: Tensor | None = None,
+    ) -> Parts:
+        """What the estimate for x_t (n, width) is made of; codes and rows are those of ``build_network``.
 
         ``network`` is that of ``guided``.
         """
         a, s, time = level
+        gain = variance = None
         if self.preconditioner is None:
-            share, scale = samplers.skip_and_scale(self.options.prediction, a, s)
-            skip, seen = share * x_t, x_t
+            skip, scale = samplers.skip_and_scale(self.options.prediction, a, s)
         else:
             # the network sees the Gaussian's estimate unwhitened: whitening would amplify the many axes that carry
             # little variance
-            skip, scale, seen = self.preconditioner.denoise(x_t, a, s)
-        return skip, scale.expand(-1, self.width), (network or self.network)(seen, time, codes).float()
+            skip, gain, variance = self.preconditioner.posterior(a, s)
+            scale = variance[:, : self.n_components].sqrt()
+        return Parts(skip, scale, (network or self.network)(x_t, time, codes, rows, gain).float(), variance)
 
-    def forward(self, x_t: Tensor, level: NoiseLevel, codes: Tensor, network: Network | None = None) -> Tensor:
-        """The estimate of x_0, (n, width); ``network`` is that of ``guided``."""
-        skip, scale, output = self.parts(x_t, level, codes, network)
-        skip[:, : self.n_components].addcmul_(scale[:, : self.n_components], output)
-        return skip
+    def forward(
+        self,
+        x_t: Tensor,
+        level: NoiseLevel,
+        codes: Tensor,
+        network: Network | None = None,
+        rows: Tensor | None = None,
+        columns: int | None = None,
+    ) -> Tensor:
+        """The estimate of x_0 along the first ``columns`` coordinates, all by default; the rest as in ``parts``."""
+        parts = self.parts(x_t, level, codes, network, rows)
+        estimate = parts.skip[:, :columns] * x_t[:, :columns]
+        estimate[:, : self.n_components].addcmul_(parts.scale, parts.output)
+        return estimate
 
     def guided(self, guidance: float) -> Network | None:
         """The network with the effect of its labels multiplied by ``guidance``; None, for the network, if that is 1.
@@ -216,9 +247,12 @@ class Denoiser(nn.Module):
         if guidance == 1:
             return None
 
-        def network(seen: Tensor, time: Tensor, codes: Tensor) -> Tensor:
+        def network(x: Tensor, time: Tensor, codes: Tensor, rows: Tensor | None, gain: Tensor | None) -> Tensor:
             labels = torch.cat([codes, self.no_label.expand_as(codes)])
-            with_label, without = self.network(seen.repeat(2, 1), time.expand(len(seen)).repeat(2), labels).chunk(2)
+            rows = None if rows is None else torch.cat([rows, rows + len(codes)])
+            times = time if len(time) == 1 else time.repeat(2)
+            gain = gain if gain is None or len(gain) == 1 else gain.repeat(2, 1)
+            with_label, without = self.network(x.repeat(2, 1), times, labels, rows, gain).chunk(2)
             return torch.lerp(without, with_label, guidance)
 
         return network
@@ -232,22 +266,22 @@ class Denoiser(nn.Module):
         time by the path's ``loss_weight``. ``relative`` subtracts the loss of a network whose output is zero; for
         ``residual`` that is the Gaussian alone.
         """
-        skip, scale, output = self.parts(torch.addcmul(level.noise * noise, level.signal, u), level, codes)
-        missing = u - skip
-        if self.preconditioner is None:
+        x_t = torch.addcmul(level.noise * noise, level.signal, u)
+        skip, scale, output, variance = self.parts(x_t, level, codes)
+        missing = torch.addcmul(u, skip, x_t, value=-1)
+        if self.preconditioner is None or variance is None:
             target = missing / scale
             error = (output - target) ** 2
             if relative:
                 error = error - target**2
             return error.mean(1) if self.options.loss == "mean" else error.sum(1)
         k, weight = self.n_components, self.preconditioner.weight
-        gained = scale[:, :k] * output
+        gained = scale * output
         # (missing - gained)^2 less missing^2, on the coordinates that the network models
-        error = (gained * (gained - 2 * missing[:, :k])) @ weight[:k]
+        error = (gained * torch.sub(gained, missing[:, :k], alpha=2)) @ weight[:k]
         if not relative:
             error = error + missing.square() @ weight
-        unknown = scale.square() @ weight
-        return error * self.path.loss_weight(level, unknown, self.width)
+        return error * self.path.loss_weight(level, variance @ weight, self.width)
 
     def loss(self, u: Tensor, codes: Tensor, level: NoiseLevel, noise: Tensor) -> Tensor:
         """The mean of ``losses`` over the profiles, a scalar."""

@@ -20,10 +20,12 @@ from transcriptome_diffusion.generators.base import Generator
 from transcriptome_diffusion.generators.diffusion import samplers, schedules
 from transcriptome_diffusion.generators.diffusion.denoiser import (
     Denoiser,
+    Network,
+    NoiseLevel,
     NoiseSchedule,
     StraightLine,
     clip,
-    share_outside,
+    share_changed,
 )
 from transcriptome_diffusion.generators.diffusion.network import build_network
 from transcriptome_diffusion.generators.diffusion.precondition import (
@@ -53,6 +55,14 @@ LOSS_TIMES = tuple(round(0.04 * i, 2) for i in range(1, 25))
 MAP_EVALUATIONS = 10
 
 EstimateX0 = Callable[[Tensor, Tensor], Tensor]
+#: a state and its noise level to the estimate of x_0, and to the same clipped
+Estimator = Callable[[Tensor, NoiseLevel], tuple[Tensor, Tensor]]
+
+
+def classes_of(codes: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The different rows of codes (n, n_conditions), and which of them each profile has, (n,)."""
+    classes, rows = np.unique(codes, axis=0, return_inverse=True)
+    return torch.from_numpy(classes), torch.from_numpy(rows.reshape(-1))
 
 
 class DenoisingGenerator(Generator):
@@ -75,7 +85,10 @@ class DenoisingGenerator(Generator):
     def reverse_process(
         self, sampler: Any, estimate_x0: EstimateX0, x: Tensor, generator: torch.Generator, progress: samplers.Progress
     ) -> Tensor:
-        """Coordinates of profiles from noise x (n, width); ``estimate_x0`` maps a state and its time (1,) to x_0."""
+        """Coordinates of profiles from noise x (n, width); ``estimate_x0`` maps a state and its time (1,) to x_0.
+
+        Where ``exact_variance`` is known, that is x_0 along the coordinates that the network models.
+        """
 
     @abstractmethod
     def evaluations(self, sampler: Any) -> int:
@@ -173,6 +186,30 @@ class DenoisingGenerator(Generator):
         finally:
             self.denoiser.to("cpu")
 
+    def exact_variance(self, sampler: Any) -> Tensor | None:
+        """Of x_0 along each coordinate, if ``sampler`` makes no error of discretisation in the Gaussian part."""
+        preconditioner = self.denoiser.preconditioner
+        if preconditioner is None or not sampler.exact_gaussian or sampler.name == "dpm_solver":
+            return None
+        return preconditioner.variance
+
+    def estimator(self, sampler: Any, classes: Tensor, rows: Tensor, network: Network | None) -> Estimator:
+        """Estimates x_0 for profiles of ``classes_of``, as ``reverse_process`` takes them; ``network`` as in ``parts``.
+
+        Coordinates that the network does not model are not clipped where the Gaussian part is exact: their estimates
+        are normal, and the range is ten deviations or more on either side.
+        """
+        denoiser = self.denoiser
+        codes, of = (classes, rows) if len(classes) <= len(rows) else (classes[rows], None)
+        columns = None if self.exact_variance(sampler) is None else denoiser.n_components
+        limits = denoiser.coordinate_range[:, :columns]
+
+        def estimate(x_t: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
+            found = denoiser(x_t, level, codes, network, of, columns)
+            return found, clip(found, limits)
+
+        return estimate
+
     @torch.no_grad()
     def sample_codes(
         self,
@@ -192,15 +229,17 @@ class DenoisingGenerator(Generator):
             network = denoiser.guided(sampler.guidance)
             if device.type == "cuda":
                 network = ReplayedNetwork(network or denoiser.network)
+            classes, rows = (found.to(device) for found in classes_of(codes))
             for start in range(0, len(codes), batch_size):
                 chosen = torch.from_numpy(codes[start : start + batch_size]).to(device)
                 x = samplers.gaussian_like(denoiser.scaler.centre, generator, (len(chosen), denoiser.width))
-                estimate = x
+                estimate = self.estimator(sampler, classes, rows[start : start + batch_size], network)
+                found = clipped_found = x
 
-                def estimate_x0(x_t: Tensor, times: Tensor, chosen: Tensor = chosen) -> Tensor:
-                    nonlocal estimate
-                    estimate = denoiser(x_t, denoiser.path.at(times), chosen, network)
-                    return clip(estimate, denoiser.coordinate_range)
+                def estimate_x0(x_t: Tensor, times: Tensor, estimate: Estimator = estimate) -> Tensor:
+                    nonlocal found, clipped_found
+                    found, clipped_found = estimate(x_t, denoiser.path.at(times))
+                    return clipped_found
 
                 def report(done: int, of: int, start: int = start) -> None:
                     if progress is not None:
@@ -208,7 +247,7 @@ class DenoisingGenerator(Generator):
 
                 x = self.reverse_process(sampler, estimate_x0, x, generator, report)
                 profiles, share_of_genes = denoiser.from_coordinates(x, chosen, generator)
-                share = share_outside(estimate, denoiser.coordinate_range)
+                share = share_changed(found, clipped_found) * found.shape[1] / denoiser.width
                 clipped += len(chosen) * float(torch.maximum(share, share_of_genes))
                 values[start : start + batch_size] = profiles.cpu().numpy()
         if clipped > CLIPPED * len(codes):
@@ -281,11 +320,13 @@ class DenoisingGenerator(Generator):
                     if share not in visited or abs(time - share) < abs(visited[share][0] - share):
                         visited[share] = time, signal, x_t.clone()  # which the sampler goes on with
 
+            network = denoiser.guided(sampler.guidance)
+            estimate = self.estimator(sampler, *classes_of(chosen.numpy()), network)
+
             def estimate_x0(x_t: Tensor, times: Tensor) -> Tensor:
                 level = denoiser.path.at(times)
                 visit(float(level.time[0]), float(level.signal[0]), x_t)
-                estimate = denoiser(x_t, level, chosen, denoiser.guided(sampler.guidance))
-                return clip(estimate, denoiser.coordinate_range)
+                return estimate(x_t, level)[1]
 
             noise = samplers.gaussian_like(denoiser.scaler.centre, generator, (len(chosen), denoiser.width))
             x = self.reverse_process(sampler, estimate_x0, noise, generator, lambda done, of: None)
@@ -389,7 +430,6 @@ class Diffusion(DenoisingGenerator):
         generator: torch.Generator,
         progress: samplers.Progress,
     ) -> Tensor:
-        preconditioner = self.denoiser.preconditioner if sampler.exact_gaussian else None
         return samplers.draw(
             lambda x_t, t: estimate_x0(x_t, torch.full((1,), t, device=x_t.device)),
             x,
@@ -398,7 +438,7 @@ class Diffusion(DenoisingGenerator):
             sampler,
             generator,
             progress,
-            None if preconditioner is None else preconditioner.variance,
+            self.exact_variance(sampler),
         )
 
 
@@ -429,12 +469,11 @@ class FlowMatching(DenoisingGenerator):
         generator: torch.Generator,
         progress: samplers.Progress,
     ) -> Tensor:
-        preconditioner = self.denoiser.preconditioner if sampler.exact_gaussian else None
         return samplers.along_line(
             lambda x_t, time: estimate_x0(x_t, torch.full((1,), time, device=x_t.device)),
             x,
             sampler.intervals,
             sampler.method,
-            None if preconditioner is None else preconditioner.variance,
+            self.exact_variance(sampler),
             progress,
         )

@@ -24,14 +24,14 @@ BLOCK = 4096
 
 
 class Posterior(NamedTuple):
-    """The distribution of x_0 given x_t under the Gaussian, all (n, width); the deviation of one level is (1, width).
+    """The distribution of x_0 given x_t under the Gaussian, by level (n, width): normal around ``skip * x_t``.
 
-    ``unit_mean`` is the mean divided by its root mean square over all x_t.
+    ``gain * x_t`` is the mean divided by its root mean square over all x_t.
     """
 
-    mean: Tensor
-    deviation: Tensor
-    unit_mean: Tensor
+    skip: Tensor
+    gain: Tensor
+    variance: Tensor
 
 
 class Preconditioner(nn.Module):
@@ -200,25 +200,24 @@ class Preconditioner(nn.Module):
     def from_coordinates(self, u: Tensor, codes: Tensor, noise: Tensor) -> Tensor:
         """Scaled profiles (n, n_genes); ``noise``, standard normal of that shape, fills directions without an axis."""
         log_scale = u[:, :1] / self.log_scale_unit + self.mean_log_scale(codes)
-        along = (u[:, 1:] * torch.exp(0.5 * log_scale * self.exponent)) @ self.axes.T
-        outside = self.noise_variance.sqrt() * (noise - (noise @ self.axes) @ self.axes.T)
-        return self.mean(codes) + self.unit * (along + torch.exp(0.5 * log_scale) * outside)
+        outside = self.noise_variance.sqrt() * torch.exp(0.5 * log_scale)
+        along = torch.mul(0.5 * log_scale, self.exponent).exp_().mul_(u[:, 1:])
+        # of the noise, what lies along the axes is taken away
+        along.addcmul_(outside, noise @ self.axes, value=-1)
+        scaled = torch.addmm(outside * noise, along, self.axes.T)
+        return torch.addcmul(self.mean(codes), self.unit, scaled)
 
     def match_held_out_variance(self, u: Tensor, noise: Tensor) -> Tensor:
         """Training coordinates (n, width) with the variance of held-out donors: shrunk, or with noise added."""
         gain = (self.variance / self.training_variance).clamp(max=1).sqrt()
         return torch.addcmul(gain * u, (self.variance - self.training_variance).clamp(min=0).sqrt(), noise)
 
-    def denoise(self, u_t: Tensor, a: Tensor, s: Tensor) -> Posterior:
-        """The distribution of u_0 given u_t = a u_0 + s eps; u_t is (n, width), a and s are (n, 1) or (1, 1)."""
+    def posterior(self, a: Tensor, s: Tensor) -> Posterior:
+        """The distribution of u_0 given u_t = a u_0 + s eps; a and s are (n, 1)."""
         share = self.variance / torch.addcmul(s**2, a**2, self.variance)
-        # the signal a is left out of both, so that the limit of pure noise, a = 0, exists
-        unit = (share @ self.variance / self.width)[:, None].rsqrt()
-        deviation = share.sqrt().mul_(s)
-        if len(share) == 1:  # factors of all profiles
-            return Posterior(a * share * u_t, deviation, unit * share * u_t)
-        shrunk = share.mul_(u_t)
-        return Posterior(a * shrunk, deviation, shrunk.mul_(unit))
+        # the signal a is left out, so that the limit of pure noise, a = 0, exists
+        size = (share @ self.variance / self.width).sqrt()[:, None]
+        return Posterior(a * share, share / size, s**2 * share)
 
 
 class FittedCoordinates(NamedTuple):

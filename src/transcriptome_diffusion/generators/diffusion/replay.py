@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from transcriptome_diffusion.generators.diffusion.denoiser import Network
 
 logger = logging.getLogger(__name__)
 
@@ -16,11 +15,14 @@ logger = logging.getLogger(__name__)
 WARM_UP = 3
 
 
+Inputs = tuple[Tensor | None, ...]
+
+
 class Recorded(NamedTuple):
     """A graph with what it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
-    inputs: tuple[Tensor, ...]
+    inputs: Inputs
     output: Tensor
 
 
@@ -30,16 +32,15 @@ class ReplayedNetwork:
     The next call overwrites what a call returned. If recording fails, a warning says why, and calls go on without.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Callable[..., Tensor]) -> None:
         self.network = network
-        self.calls: dict[tuple[torch.Size, ...], int] = {}
-        self.recorded: dict[tuple[torch.Size, ...], Recorded] = {}
+        self.calls: dict[tuple[torch.Size | None, ...], int] = {}
+        self.recorded: dict[tuple[torch.Size | None, ...], Recorded] = {}
         self.works = True
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, time: Tensor, codes: Tensor) -> Tensor:
-        inputs = x, time, codes
-        shapes = tuple(tensor.shape for tensor in inputs)
+    def __call__(self, *inputs: Tensor | None) -> Tensor:
+        shapes = tuple(None if tensor is None else tensor.shape for tensor in inputs)
         self.calls[shapes] = self.calls.get(shapes, 0) + 1
         if not self.works or self.calls[shapes] <= WARM_UP:
             return self.network(*inputs)
@@ -52,13 +53,14 @@ class ReplayedNetwork:
                 return self.network(*inputs)
         found = self.recorded[shapes]
         for own, given in zip(found.inputs, inputs, strict=True):
-            own.copy_(given)
+            if own is not None and given is not None:
+                own.copy_(given)
         found.graph.replay()
         return found.output
 
-    def record(self, inputs: tuple[Tensor, ...]) -> Recorded:
-        graph, own = torch.cuda.CUDAGraph(), tuple(tensor.clone() for tensor in inputs)
-        torch.cuda.synchronize(own[0].device)
+    def record(self, inputs: Inputs) -> Recorded:
+        graph, own = torch.cuda.CUDAGraph(), tuple(None if tensor is None else tensor.clone() for tensor in inputs)
+        torch.cuda.synchronize()
         with torch.cuda.graph(graph):
             output = self.network(*own)
         return Recorded(graph, own, output)

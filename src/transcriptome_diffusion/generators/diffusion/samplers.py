@@ -104,7 +104,9 @@ def gaussian_exact(
     2022, arXiv:2204.13902). In small steps both turn into ``ancestral``.
 
     Args:
-        variance: of x_0 along each coordinate, (n, width) or broadcast to it; others as in ``ancestral``.
+        denoise: as in ``ancestral``, or to x_0 along the leading coordinates alone, (n, k): along the others it is that
+            of the Gaussian, which moves without an estimate.
+        variance: of x_0 along each coordinate, (width,); others as in ``ancestral``.
     """
     root, x = variance.sqrt(), x.clone()
     for done, (t, earlier) in enumerate(pairwise(times), start=1):
@@ -112,17 +114,23 @@ def gaussian_exact(
         a, s, a_then, s_then = (math.sqrt(v) for v in (now, 1 - now, then, 1 - then))
         total, total_then = now * variance + s**2, then * variance + s_then**2
         x0 = denoise(x, t)
-        deviation = root * s / total.sqrt()  # this and all coefficients are of the shape of ``variance``
+        k = x0.shape[1]
+        deviation = root * s / total.sqrt()
         if eta > 0:
             sigma2 = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
             gain = math.sqrt(max(1 - then - sigma2, 0.0)) / s
-            spread = (sigma2 + ((a_then - gain * a) * deviation) ** 2).sqrt()
-            x.mul_(gain).add_(x0, alpha=a_then - gain * a).addcmul_(spread, gaussian_like(x, generator))
+            share = torch.full_like(root, a_then - gain * a)
+            spread = (sigma2 + (share * deviation) ** 2).sqrt()
+            kept = gain + share * a * variance / total
         else:
             # √total_then (x / √total + angle * departure) with departure = (x0 - a variance / total x) / deviation
             angle = torch.atan(s / (a * root)) - torch.atan(s_then / (a_then * root))
             share = total_then.sqrt() * angle / deviation
-            x.mul_((total_then / total).sqrt() - share * a * variance / total).addcmul_(share, x0)
+            kept = (total_then / total).sqrt()
+        kept[:k] -= share[:k] * a * variance[:k] / total[:k]  # which the estimate brings
+        x.mul_(kept)[:, :k].addcmul_(share[:k], x0)
+        if eta > 0:
+            x.addcmul_(spread, gaussian_like(x, generator))
         if progress is not None:
             progress(done, len(times) - 1)
     return x
@@ -192,7 +200,7 @@ def along_line(
     that flow stands still, and the steps follow only the estimate's departure from it.
 
     Args:
-        denoise: (x_t, t) to x_0.
+        denoise: (x_t, t) to x_0; with ``variance``, to all or the leading coordinates, as in ``gaussian_exact``.
         x: standard normal noise, (n, width).
         method: ``euler``, of first order, one evaluation an interval; ``midpoint``, of second order, two.
         variance: of x_0 along each coordinate, (width,), or None.
@@ -203,9 +211,10 @@ def along_line(
         x0 = denoise(x, time)
         if variance is None:
             return (x - x0).div_(time)
-        total = (1 - time) ** 2 * variance + time**2
-        gain = (total / variance).sqrt() / time
-        return ((1 - time) * variance / total * gain * x).addcmul_(gain, x0, value=-1)
+        modelled = variance[: x0.shape[1]]
+        total = (1 - time) ** 2 * modelled + time**2
+        gain = (total / modelled).sqrt() / time
+        return ((1 - time) * modelled / total * gain * x[:, : len(modelled)]).addcmul_(gain, x0, value=-1)
 
     def step(x: Tensor, velocity: Tensor, now: float, then: float) -> Tensor:
         if variance is None:
@@ -213,7 +222,9 @@ def along_line(
         deviation, deviation_then = (((1 - t) ** 2 * variance + t**2).sqrt() for t in (now, then))
         root = variance.sqrt()
         angle, angle_then = (torch.atan2(torch.full_like(root, t), (1 - t) * root) for t in (now, then))
-        return (deviation_then / deviation * x).addcmul_(deviation_then * (angle_then - angle), velocity)
+        moved, k = deviation_then / deviation * x, velocity.shape[1]
+        moved[:, :k].addcmul_((deviation_then * (angle_then - angle))[:k], velocity)
+        return moved
 
     evaluations = 2 if method == "midpoint" else 1
     for i in range(intervals):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,13 @@ class Modules:
     genes: np.ndarray
     members: tuple[np.ndarray, ...]
     correlation: np.ndarray
+
+    @cached_property
+    def known(self) -> list[_Known]:
+        """Of each module what its preservation is measured against."""
+        parts = [self.correlation[np.ix_(genes, genes)] for genes in self.members]
+        uppers = [np.triu_indices(len(part), 1) for part in parts]
+        return [_Known(upper, part[upper], _hubs(part)) for upper, part in zip(uppers, parts, strict=True)]
 
     @classmethod
     def fit(
@@ -71,10 +79,19 @@ class Modules:
 @one_thread_if_small
 def within_correlation(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Pearson correlations of deviations from the class means, (n_genes, n_genes) float64; 0 for constant genes."""
+    units = unit_residuals(values, labels)
+    return units.T @ units
+
+
+def unit_residuals(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Deviations from the class means with columns of length 1, (n, n_genes) float64; 0 for constant genes.
+
+    Their products are the correlations of ``within_correlation``.
+    """
     residuals = _residuals(values, labels)
     length = np.sqrt(np.einsum("ij,ij->j", residuals, residuals))
     residuals /= np.where(length > 1e-9 * max(length.max(initial=0), 1e-300), length, np.inf)
-    return residuals.T @ residuals
+    return residuals
 
 
 def _residuals(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -122,18 +139,19 @@ def preservation(
             f"the modules name column {modules.genes.max()}, the profiles have {values.shape[1]} genes; score the "
             "genes that the modules were fitted on, in the same order."
         )
-    return preservation_of(modules, within_correlation(values[:, modules.genes], labels), permutations, seed)
+    return preservation_of(modules, unit_residuals(values[:, modules.genes], labels), permutations, seed)
 
 
-def preservation_of(modules: Modules, here: np.ndarray, permutations: int = 50, seed: int = 0) -> pd.DataFrame:
-    """``preservation`` from the correlations within classes of the clustered genes, as ``within_correlation``."""
+@one_thread_if_small
+def preservation_of(modules: Modules, units: np.ndarray, permutations: int = 50, seed: int = 0) -> pd.DataFrame:
+    """``preservation`` from ``unit_residuals`` of the clustered genes, (n, n_clustered)."""
     rng = np.random.default_rng(seed)
     rows = []
-    for number, genes in enumerate(modules.members, 1):
-        there = modules.correlation[np.ix_(genes, genes)]
-        density, connectivity, correlation = found = _statistics(there, here, genes)
+    for number, (genes, there) in enumerate(zip(modules.members, modules.known, strict=True), 1):
+        density, connectivity, correlation = found = _statistics(there, units[:, genes])
         random = np.array([
-            _statistics(there, here, rng.choice(len(here), len(genes), replace=False)) for _ in range(permutations)
+            _statistics(there, units[:, rng.choice(units.shape[1], len(genes), replace=False)])
+            for _ in range(permutations)
         ])  # fmt: skip
         if len(random):
             z = (found - random.mean(axis=0)) / random.std(axis=0, ddof=1).clip(min=1e-12)
@@ -145,11 +163,21 @@ def preservation_of(modules: Modules, here: np.ndarray, permutations: int = 50, 
     return pd.DataFrame(rows, columns=columns)
 
 
-def _statistics(there: np.ndarray, here: np.ndarray, genes: np.ndarray) -> np.ndarray:
-    """Density ratio, cor.kIM and cor.cor of a module's correlations in train and of ``genes`` here, (3,)."""
-    now = here[np.ix_(genes, genes)]
-    upper = np.triu_indices(len(genes), 1)
-    before, after = there[upper], now[upper]
-    # the diagonals are the same for every gene that varies, and shift all sums alike
-    hubs = there.sum(axis=1) - np.diag(there), now.sum(axis=1) - np.diag(now)
-    return np.array([after.mean() / before.mean(), pearson(*hubs), pearson(before, after)])
+class _Known(NamedTuple):
+    """Of a module in train: its pairs of genes, their correlations, and the sum of each gene's correlations."""
+
+    upper: tuple[np.ndarray, ...]
+    pairs: np.ndarray
+    hubs: np.ndarray
+
+
+def _statistics(there: _Known, units: np.ndarray) -> np.ndarray:
+    """Density ratio, cor.kIM and cor.cor of a module's correlations in train and of those of ``units``, (3,)."""
+    now = units.T @ units
+    after = now[there.upper]
+    return np.array([after.mean() / there.pairs.mean(), pearson(there.hubs, _hubs(now)), pearson(there.pairs, after)])
+
+
+def _hubs(correlation: np.ndarray) -> np.ndarray:
+    # the diagonal is the same for every gene that varies, and shifts all sums alike
+    return correlation.sum(axis=1) - np.diag(correlation)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import permutations
 from typing import Self
 
 import numpy as np
 import pandas as pd
-from scipy.special import digamma, polygamma, stdtr
+from scipy.special import digamma, polygamma, stdtr, stdtrit
 from scipy.stats import false_discovery_control
 
 from transcriptome_diffusion.metrics.statistics import pearson
@@ -96,8 +98,7 @@ class Differences:
         contrasts: their names.
         effect: log-fold change, in log2 units.
         statistic: t.
-        p: two-sided.
-        q: p adjusted within the contrast after Benjamini and Hochberg.
+        degrees: of freedom of t.
         standardised: effect in within-group standard deviations (the moderated ones).
         noise: mean sampling variance of ``effect`` over the genes, (n_contrasts,).
         noise_standardised: that of ``standardised``, (n_contrasts,).
@@ -106,11 +107,24 @@ class Differences:
     contrasts: tuple[str, ...]
     effect: np.ndarray
     statistic: np.ndarray
-    p: np.ndarray
-    q: np.ndarray
+    degrees: float
     standardised: np.ndarray
     noise: np.ndarray
     noise_standardised: np.ndarray
+
+    @cached_property
+    def p(self) -> np.ndarray:
+        """Two-sided."""
+        return 2 * stdtr(self.degrees, -np.abs(self.statistic))
+
+    @cached_property
+    def q(self) -> np.ndarray:
+        """``p`` adjusted within the contrast after Benjamini and Hochberg."""
+        return false_discovery_control(self.p, axis=1)
+
+    def significant(self, fdr: float) -> np.ndarray:
+        """Where ``q`` is below ``fdr``."""
+        return discoveries(np.abs(self.statistic), self.degrees, fdr, sides=2)
 
 
 # ------------------------------------------------------------------------------------------- contrasts
@@ -190,13 +204,11 @@ def _differential_expression(groups: Groups, contrasts: Mapping[str, Mapping[str
     pooled, degrees = groups.pooled()
     shrunk, prior = squeeze(pooled, degrees)
     statistic = _ratio(effect, np.sqrt(per_profile.sum(axis=1)[:, None] * shrunk))
-    p = 2 * stdtr(min(degrees + prior, float(degrees * len(pooled))), -np.abs(statistic))
     return Differences(
         contrasts=tuple(contrasts),
         effect=effect,
         statistic=statistic,
-        p=p,
-        q=false_discovery_control(p, axis=1),
+        degrees=min(degrees + prior, float(degrees * len(pooled))),
         standardised=_ratio(effect, np.sqrt(shrunk)),
         noise=own.mean(axis=1),
         noise_standardised=_ratio(own, shrunk).mean(axis=1),
@@ -243,6 +255,21 @@ def inverse_trigamma(value: float) -> float:
     return x
 
 
+def discoveries(statistic: np.ndarray, degrees: float, fdr: float, sides: int) -> np.ndarray:
+    """Where the p-value of t (n_contrasts, n_genes), adjusted by contrast as in ``Differences``, is below ``fdr``.
+
+    Only p-values below ``fdr`` can be, and only these are computed.
+    """
+    found = np.zeros(statistic.shape, dtype=bool)
+    for row, t in zip(found, statistic, strict=True):
+        genes = np.flatnonzero(t > -stdtrit(degrees, fdr / sides))
+        p = sides * stdtr(degrees, -t[genes])
+        ordered = np.sort(p)
+        below = ordered[ordered * len(t) < fdr * np.arange(1, len(p) + 1)]
+        row[genes] = p <= below.max(initial=-1.0)
+    return found
+
+
 # ------------------------------------------------------------------------------------------- agreement
 def agreement(reference: Differences, candidate: Differences, top: int = 100, fdr: float = 0.05) -> pd.DataFrame:
     """Whether the tests of two sets of profiles agree, a row per contrast.
@@ -275,10 +302,9 @@ def agreement(reference: Differences, candidate: Differences, top: int = 100, fd
             f"expected the same contrasts of the same genes, found {list(reference.contrasts)} "
             f"{reference.effect.shape} and {list(candidate.contrasts)} {candidate.effect.shape}."
         )
-    rows = []
+    rows, found = [], reference.significant(fdr)
     for i, contrast in enumerate(reference.contrasts):
-        ours, theirs = reference.effect[i], candidate.effect[i]
-        significant = reference.q[i] < fdr
+        ours, theirs, significant = reference.effect[i], candidate.effect[i], found[i]
         notes = []
         slope, signal = _slope(ours, theirs, reference.noise[i])
         size_slope, size_signal = _slope(
@@ -330,8 +356,8 @@ def marker_recovery(reference: Groups, candidate: Groups, top: int = 50, fdr: fl
         ValueError: if fewer than two groups are large enough in both sets.
     """
     names = _large_in_all((reference, candidate))
-    (ours, p), (theirs, _) = (_marker_scores(groups, names) for groups in (reference, candidate))
-    significant = false_discovery_control(p, axis=1) < fdr
+    (ours, degrees), (theirs, _) = (_marker_scores(groups, names) for groups in (reference, candidate))
+    significant = discoveries(ours, degrees, fdr, sides=1)
     rows = []
     for i, name in enumerate(names):
         markers = min(top, int(significant[i].sum()))
@@ -347,19 +373,17 @@ def marker_recovery(reference: Groups, candidate: Groups, top: int = 50, fdr: fl
     return pd.DataFrame(rows)
 
 
-def _marker_scores(groups: Groups, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest t against any other group, and its one-sided p; both (n_names, n_genes)."""
+def _marker_scores(groups: Groups, names: Sequence[str]) -> tuple[np.ndarray, float]:
+    """Smallest t against any other group, (n_names, n_genes), and its degrees of freedom."""
     pooled, degrees = groups.pooled()
     shrunk, prior = squeeze(pooled, degrees)
-    deviation = np.sqrt(shrunk)
     rows = [groups.names.index(name) for name in names]
-    scores = np.full((len(rows), len(pooled)), np.inf)
-    for i, row in enumerate(rows):
-        for other in rows:
-            if other != row:
-                error = deviation * np.sqrt(1 / groups.sizes[row] + 1 / groups.sizes[other])
-                np.minimum(scores[i], _ratio(groups.mean[row] - groups.mean[other], error), out=scores[i])
-    return scores, stdtr(min(degrees + prior, float(degrees * len(pooled))), -scores)
+    means, shares = groups.mean[rows], 1 / groups.sizes[rows]
+    smallest = np.full_like(means, np.inf)
+    for i, j in permutations(range(len(rows)), 2):
+        # the deviation of the gene is common to all
+        np.minimum(smallest[i], (means[i] - means[j]) / np.sqrt(shares[i] + shares[j]), out=smallest[i])
+    return _ratio(smallest, np.sqrt(shrunk)), min(degrees + prior, float(degrees * len(pooled)))
 
 
 def _slope(x: np.ndarray, y: np.ndarray, noise: float) -> tuple[float, float]:
@@ -373,5 +397,10 @@ def _slope(x: np.ndarray, y: np.ndarray, noise: float) -> tuple[float, float]:
 
 def _overlap(x: np.ndarray, y: np.ndarray, top: int) -> float:
     """Share of the ``top`` largest of x among those of y."""
-    best, found = (np.argsort(-values, kind="stable")[:top] for values in (x, y))
-    return len(np.intersect1d(best, found)) / top
+    return len(np.intersect1d(largest(x, top), largest(y, top))) / top
+
+
+def largest(values: np.ndarray, top: int) -> np.ndarray:
+    """Places of the ``top`` largest of ``values`` (n,), n >= ``top``; of equal ones the first."""
+    found = np.flatnonzero(values >= np.partition(values, len(values) - top)[len(values) - top])
+    return found[np.argsort(-values[found], kind="stable")[:top]]

@@ -16,12 +16,13 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from transcriptome_diffusion.metrics.biology import summarise
-from transcriptome_diffusion.metrics.biology.coexpression import within_correlation
+from transcriptome_diffusion.metrics.biology.coexpression import unit_residuals
 from transcriptome_diffusion.metrics.biology.differential import (
     FEWEST_GENES,
     Differences,
     Groups,
     differential_expression,
+    largest,
     one_against_others,
 )
 from transcriptome_diffusion.metrics.statistics import pearson
@@ -56,7 +57,8 @@ class Findings:
         chosen = np.sort(np.argsort(-scale, kind="stable")[:MOST_GENES])
         n_classes, correlation = len(np.unique(labels)), None
         if n_classes < len(labels):
-            correlation = within_correlation(values[:, chosen], labels).astype(np.float32)
+            units = unit_residuals(values[:, chosen], labels).astype(np.float32)
+            correlation = units.T @ units
             np.fill_diagonal(correlation, 0)
         return cls(
             correlation,
@@ -102,11 +104,12 @@ def edge_agreement(real: np.ndarray, synthetic: np.ndarray) -> dict[str, float]:
     Args:
         real, synthetic: correlations, (n_genes, n_genes), symmetric; 0 on the diagonal and for constant genes.
     """
-    same_sign = (real > 0) == (synthetic > 0)
     found = {}
     for cutoff in CUTOFFS:
-        true, made = (np.abs(side) > cutoff / 100 for side in (real, synthetic))
-        both = np.count_nonzero(true & made & same_sign)
+        true, made = (
+            (side > cutoff / 100).view(np.int8) - (side < -cutoff / 100).view(np.int8) for side in (real, synthetic)
+        )
+        both = np.count_nonzero(true * made > 0)
         n_true, n_made = np.count_nonzero(true), np.count_nonzero(made)  # every edge twice
         found[f"edges_found_{cutoff}"] = both / n_true if n_true >= 2 * FEWEST_EDGES else np.nan
         found[f"edges_false_{cutoff}"] = 1 - both / n_made if n_made >= 2 * FEWEST_EDGES else np.nan
@@ -131,6 +134,7 @@ def significance_agreement(reference: Differences, candidate: Differences, fdr: 
         the overlap that of all sets together. The last two are NaN where the reference has fewer than ``FEWEST_GENES``
         significant genes.
     """
+    ranks = [rankdata(side.q, axis=1) for side in (reference, candidate)]
     rows = []
     for i, contrast in enumerate(reference.contrasts):
         ours, theirs = reference.q[i] < fdr, candidate.q[i] < fdr
@@ -139,7 +143,7 @@ def significance_agreement(reference: Differences, candidate: Differences, fdr: 
         rows.append(
             {
                 "contrast": contrast,
-                "q_correlation": pearson(rankdata(reference.q[i]), rankdata(candidate.q[i])),
+                "q_correlation": pearson(ranks[0][i], ranks[1][i]),
                 "significant_ratio": float(theirs.sum() / n) if enough else np.nan,
                 "significant_overlap": float((ours & theirs).sum() / either) if enough else np.nan,
                 "significant_ratio_weight": float(n),
@@ -195,6 +199,6 @@ def attribution_overlap(
     """
     found = {}
     for name in [name for name in reference if name in candidate and len(reference[name]) >= 2 * top]:
-        best, other = (np.argsort(-side[name], kind="stable")[:top] for side in (reference, candidate))
+        best, other = (largest(side[name], top) for side in (reference, candidate))
         found[name] = len(np.intersect1d(best, other)) / top
     return found
