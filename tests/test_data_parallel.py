@@ -21,8 +21,9 @@ from transcriptome_diffusion.options import TrainingOptions
 @pytest.fixture(autouse=True)
 def imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes come from one that has imported what they need, instead of importing it each, for seconds."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__, "transcriptome_diffusion.training"])
+    context.set_forkserver_preload(["transcriptome_diffusion.training"])  # not this module: it does not find it
     monkeypatch.setattr(data_parallel, "get_context", lambda _: context)
 
 
@@ -138,11 +139,9 @@ def many_trainings(group: Group, work: Any, arguments: Any, folder: Path) -> dic
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns_from_the_whole_batch_and_go_on_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, forkserver: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from transcriptome_diffusion import training
-
-    monkeypatch.setattr(data_parallel, "get_context", lambda _: forkserver)
 
     def launched(work: Any, size: int, *arguments: Any, what: str) -> Any:  # new processes take seconds to start
         return launch(many_trainings, size, work, arguments, tmp_path, what=what)
@@ -182,12 +181,9 @@ def end(group: Group) -> None:
     group.any(True)
 
 
-def test_an_error_in_a_process_is_raised_here_and_a_lost_process_is_named(
-    monkeypatch: pytest.MonkeyPatch, forkserver: Any
-) -> None:
+def test_an_error_in_a_process_is_raised_here_and_a_lost_process_is_named() -> None:
     with pytest.raises(ValueError, match="no such tissue in 1"):
         launch(refuse, 1)
-    monkeypatch.setattr(data_parallel, "get_context", lambda _: forkserver)
     lost = r"vae: process 2 of 2 \(`training.devices`\) was lost with exit code -9; .* Use fewer devices"
     with pytest.raises(RuntimeError, match=lost):
         launch(end, 2, what="vae")

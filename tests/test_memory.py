@@ -168,8 +168,8 @@ def test_a_generator_takes_what_it_says(name, monkeypatch):
     generator, options = FITS[name]
     small = cohort(40, 30, "a"), cohort(20, 30, "bb")
     generator.fit(*small, options())  # imports
-    n = 1600 if name == "class_gaussian" else 500
-    train, validation = cohort(n, 3000, "a"), cohort(60, 3000, "bb")
+    n = 800 if name == "class_gaussian" else 250
+    train, validation = cohort(n, 1500, "a"), cohort(60, 1500, "bb")
 
     def fit():
         generator.fit(train, validation, options())
@@ -179,8 +179,8 @@ def test_a_generator_takes_what_it_says(name, monkeypatch):
 
 def test_a_reconstruction_takes_what_it_says(monkeypatch):
     options = RidgeOptions()
-    train, validation = cohort(1500, 4000, "a", classes=12), cohort(300, 4000, "bb", classes=12)
-    pairs = [(part[:, :600].copy(), part) for part in (train, validation)]
+    train, validation = cohort(800, 2000, "a", classes=12), cohort(160, 2000, "bb", classes=12)
+    pairs = [(part[:, :300].copy(), part) for part in (train, validation)]
     model = RidgeReconstructor.fit(pairs[0][0][:200], train[:200], *pairs[1], options)
 
     def fit():
@@ -200,10 +200,18 @@ def test_the_ingestion_takes_what_it_says(monkeypatch):
     prepared = prepare_cohort(raw[:200].copy(), options)
     table, _ = split_samples(prepared, SplitOptions())  # imports
     filter_genes(prepared, table, panel, options)
-    prepared = prepare_cohort(raw, options)
-    table, _ = split_samples(prepared, SplitOptions())
-    for stage in (lambda: prepare_cohort(raw, options), lambda: filter_genes(prepared, table, panel, options)):
-        assert peak(stage) == pytest.approx(announced(monkeypatch, stage, "memory"), rel=0.3)
+    kept = {}
+
+    def prepare():
+        kept["prepared"] = prepare_cohort(raw, options)
+
+    assert peak(prepare) == pytest.approx(announced(monkeypatch, prepare, "memory"), rel=0.3)
+    table, _ = split_samples(kept["prepared"], SplitOptions())
+
+    def keep_genes():
+        filter_genes(kept["prepared"], table, panel, options)
+
+    assert peak(keep_genes) == pytest.approx(announced(monkeypatch, keep_genes, "memory"), rel=0.3)
 
 
 def test_a_matrix_takes_what_the_reader_says(tmp_path, monkeypatch):

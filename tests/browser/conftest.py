@@ -9,6 +9,8 @@ import pytest
 
 #: what Chromium says of its software renderer, which is no fault of the page
 ALLOWED = ("WebGL", "GPU stall", "swiftshader")
+#: one process for all pages of a site and none for a graphics card take half the time
+FLAGS = ("--no-sandbox", "--disable-gpu", "--in-process-gpu", "--process-per-site")
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +24,7 @@ def browser():
         found = next(filter(None, map(shutil.which, names)), started.chromium.executable_path)
         if not Path(found).exists():
             pytest.skip("SKIPPED FOR LACK OF A BROWSER: install Chromium, or `playwright install chromium`")
-        opened = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        opened = started.chromium.launch(executable_path=found, args=FLAGS)
         yield opened
         opened.close()
 
@@ -32,9 +34,9 @@ def visit(browser):
     """Opens an address; at the end, no error, warning, dialog or request to ``elsewhere`` may have come up in it."""
     contexts, faults = [], []
 
-    def opens(address, width=1400, elsewhere=(), **options):
+    def opens(address, width=1400, elsewhere=(), height=900, **options):
         """``elsewhere``: beginnings of addresses that the page may ask for, reachable or not."""
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         here = address.rpartition("/")[0]

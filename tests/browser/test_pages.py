@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 
 from reporting.test_report import HOSTILE, indicators, report_parts
 from reporting.test_study_report import single, study_tables
@@ -38,7 +39,7 @@ def scorecard():
 
 @pytest.fixture(scope="module")
 def pages(scorecard, tmp_path_factory):
-    """Both pages as files."""
+    """Both pages as files, and in ``tables`` without the library that draws figures, which takes seconds to start."""
     folder = tmp_path_factory.mktemp("pages")
     parts = report_parts()
     parts["tables"]["scorecard"] = scorecard
@@ -50,6 +51,11 @@ def pages(scorecard, tmp_path_factory):
     tables = study_tables(summarise(single()))
     figures = {"samplers": [study.steps_figure(tables["samplers"])], "cost": [study.cost_figure(tables["cost"])]}
     (folder / "study.html").write_text(study.build_report(tables, figures, {"tissue": HOSTILE}))
+    (folder / "tables").mkdir()
+    for name in ("report.html", "study.html"):
+        page = (folder / name).read_text()
+        assert page.count(get_plotlyjs()) == 1
+        (folder / "tables" / name).write_text(page.replace(get_plotlyjs(), "const Plotly = {newPlot() {}}"))
     return folder
 
 
@@ -73,9 +79,8 @@ def table_of(space, reference):
     return f'.view [data-name="{space} {reference}"] table'
 
 
-@pytest.mark.parametrize("name", ["report.html", "study.html"])
-def test_every_figure_is_drawn_no_name_becomes_markup_and_no_width_overflows(visit, name):
-    page = visit(name)
+def whole(page):
+    """Every figure is drawn, no name becomes markup, no width overflows."""
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")  # draws those out of view
     page.wait_for_function(
@@ -89,8 +94,26 @@ def test_every_figure_is_drawn_no_name_becomes_markup_and_no_width_overflows(vis
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_the_reader_chooses_the_comparison_and_reads_the_scorecards_own_cells(visit, scorecard):
+def test_every_figure_of_the_study_is_drawn_no_name_becomes_markup_and_no_width_overflows(visit):
+    whole(visit("study.html"))
+
+
+def test_every_figure_of_the_report_is_drawn_and_its_paper_has_no_controls(visit, tmp_path):
     page = visit("report.html")
+    whole(page)
+    controls = ".controls, .tools, nav"
+    assert page.locator(controls).first.is_visible()
+    page.emulate_media(media="print")
+    assert not any(part.is_visible() for part in page.locator(controls).all())
+    assert page.locator(".view table:visible").count() == 1
+    clipped = "parts => parts.filter(part => getComputedStyle(part).overflowX !== 'visible').length"
+    assert page.locator(".scroll, .wide").evaluate_all(clipped) == 0
+    page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_reader_chooses_the_comparison_and_reads_the_scorecards_own_cells(visit, scorecard):
+    page = visit("tables/report.html")
     compared = [("landmarks", "test"), ("landmarks", "train"), ("transcriptome", "test")]
     choice = page.locator(".controls select")
     assert choice.locator("option").count() == len(compared)
@@ -109,7 +132,7 @@ def test_the_reader_chooses_the_comparison_and_reads_the_scorecards_own_cells(vi
 
 
 def test_a_click_or_a_key_on_a_head_sorts_with_missing_values_last(visit, scorecard):
-    page = visit("report.html")
+    page = visit("tables/report.html")
     head = page.locator(f"{table_of('landmarks', 'test')} th", has_text="recall")
     values = wide(scorecard, "landmarks", "test")["recall"]
     assert values.isna().sum() == 1
@@ -126,7 +149,7 @@ def test_a_click_or_a_key_on_a_head_sorts_with_missing_values_last(visit, scorec
 
 
 def test_hovering_or_focus_on_a_head_says_what_the_column_means(visit):
-    page = visit("report.html")
+    page = visit("tables/report.html")
     button = page.locator(f"{table_of('landmarks', 'test')} th button", has_text="recall")
     tip = page.locator(".tip")
     for act in (button.hover, lambda: (page.mouse.move(0, 0), button.focus())):
@@ -137,7 +160,7 @@ def test_hovering_or_focus_on_a_head_says_what_the_column_means(visit):
 
 
 def test_the_download_has_the_shown_rows_in_the_shown_order(visit, scorecard):
-    page = visit("report.html")
+    page = visit("tables/report.html")
     page.locator(".controls summary").click()
     page.get_by_label("memoriser").uncheck()
     assert page.locator(".controls summary").inner_text() == "Rows shown: 4 of 5"
@@ -158,7 +181,7 @@ def test_the_download_has_the_shown_rows_in_the_shown_order(visit, scorecard):
 
 
 def test_a_table_of_the_study_downloads_with_the_published_values_beside_ours(visit):
-    page = visit("study.html")
+    page = visit("tables/study.html")
     with page.expect_download() as waiting:
         page.locator("#paper_protocol ~ .tools button").first.click()
     table = pd.read_csv(io.StringIO(Path(waiting.value.path()).read_text()), index_col=0)
@@ -171,21 +194,8 @@ def test_a_table_of_the_study_downloads_with_the_published_values_beside_ours(vi
     assert not any(name.startswith("ddim") for name in names)
 
 
-def test_paper_has_no_controls(visit, tmp_path):
-    page = visit("report.html")
-    controls = ".controls, .tools, nav"
-    assert page.locator(controls).first.is_visible()
-    page.emulate_media(media="print")
-    assert not any(part.is_visible() for part in page.locator(controls).all())
-    assert page.locator(".view table:visible").count() == 1
-    clipped = "parts => parts.filter(part => getComputedStyle(part).overflowX !== 'visible').length"
-    assert page.locator(".scroll, .wide").evaluate_all(clipped) == 0
-    page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
-    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
-
-
 def test_without_scripts_every_table_is_shown_and_no_control_that_would_do_nothing(visit, scorecard):
-    page = visit("report.html", java_script_enabled=False)
+    page = visit("tables/report.html", java_script_enabled=False)
     assert page.locator(".view table:visible").count() == 3
     assert page.locator("button:visible, select:visible, input:visible").count() == 0
     assert (

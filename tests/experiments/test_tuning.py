@@ -456,7 +456,7 @@ def test_workers_share_one_study_to_the_trial(kind, storage, tmp_path, request):
         other: Any = threading.Thread(target=work, args=(tmp_path, barrier, storage))
     else:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])  # imported once for all tests with a process
+        context.set_forkserver_preload([tuning.__name__])  # imported once for all tests with a process
         barrier = context.Barrier(2)
         other = context.Process(target=work, args=(tmp_path, barrier, storage))
     other.start()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import beta, kstest, norm
-from test_pretrained import SMALL
+from test_pretrained import SMALL, TRAINING
 from test_reference_prior import cohort
 from torch import nn
 
@@ -219,11 +219,12 @@ def test_nothing_but_noisy_sums_reaches_the_network(own, reference, monkeypatch)
 
 def test_layers_that_mix_profiles_are_refused_by_name(own, reference):
     privacy = {"dial": "dp", "axes": 10, "dp_sgd": {"share": 0.3, "steps": 2}}
+    quick = {"training": {**TRAINING, "max_steps": 2, "validate_every": 1}}
     with pytest.raises(ValueError, match=r"encoder\.layers\.0\.1 \(BatchNorm1d\)\. Set `batch_norm: false`"):
-        td.fit("vae", *own, reference=reference, privacy=privacy, **SMALL["vae"])
+        td.fit("vae", *own, reference=reference, privacy=privacy, **(SMALL["vae"] | quick))
     with pytest.raises(ValueError, match="trained against a critic, which DP-SGD does not know"):
-        td.fit("wgan_gp", *own, reference=reference, privacy=privacy, **SMALL["wgan_gp"])
-    model = td.fit("vae", *own, reference=reference, privacy=privacy, batch_norm=False, **SMALL["vae"])
+        td.fit("wgan_gp", *own, reference=reference, privacy=privacy, **(SMALL["wgan_gp"] | quick))
+    model = td.fit("vae", *own, reference=reference, privacy=privacy, batch_norm=False, **(SMALL["vae"] | quick))
     assert model.record["privacy"]["dp_sgd"]["steps"] == 2
 
 

@@ -1,5 +1,7 @@
 """What holds for every metric in METRICS: its null, the faults it has to see, bad input, order, type and range."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,6 +84,17 @@ def means(table):
     return {name: found[name, m.spaces[0], m.references[0]] for name, m in METRICS.items() if name in found.index}
 
 
+class Scored(NamedTuple):
+    """A table of scores, and its means."""
+
+    table: pd.DataFrame
+    means: dict[str, float]
+
+    @classmethod
+    def of(cls, table):
+        return cls(table, means(table))
+
+
 @pytest.fixture(scope="module")
 def reference():
     return EvaluationReference.fit(COHORT, COHORT, GENE_SETS, OPTIONS)
@@ -89,14 +102,14 @@ def reference():
 
 @pytest.fixture(scope="module")
 def ceiling(reference):
-    return score_real(reference, OPTIONS).query("generator == 'real'")
+    return Scored.of(score_real(reference, OPTIONS).query("generator == 'real'"))
 
 
 @pytest.fixture(scope="module")
 def nulls(reference):
     """Fresh draws of the population of the training donors."""
     spaces = (SPACES, ("landmarks",), ("landmarks",))
-    return [scored(draw(SIZES, 20 + i, donors=False), reference, spaces=s) for i, s in enumerate(spaces)]
+    return [Scored.of(scored(draw(SIZES, 20 + i, donors=False), reference, spaces=s)) for i, s in enumerate(spaces)]
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +118,15 @@ def faulty(reference):
     for fault, make in FAULTY.items():
         model = Losses(COHORT["train"].obs_names) if fault == "copies" else None
         spaces = SPACES if fault == "mislabelled" else ("landmarks",)
-        tables[fault] = scored(make(), reference, model, spaces)
+        tables[fault] = Scored.of(scored(make(), reference, model, spaces))
     return tables
+
+
+@pytest.fixture(scope="module")
+def everything(nulls, ceiling, faulty):
+    """All rows, by metric."""
+    tables = [part.table for part in (*nulls, ceiling, *faulty.values())]
+    return dict(list(pd.concat(tables).groupby("metric")))
 
 
 @pytest.fixture(scope="module")
@@ -138,24 +158,24 @@ TOLERANCES = {
 @pytest.mark.parametrize("name", METRICS)
 def test_samples_of_one_population_score_the_null_or_as_real_donors_do(name, nulls, ceiling):
     metric = METRICS[name]
-    found = [means(table)[name] for table in nulls if name in means(table)]
+    found = [part.means[name] for part in nulls if name in part.means]
     if name.endswith("_p"):
         assert np.median(found) > 0.05
         return
     if metric.moved_by == "" and np.isnan(found).all():
-        assert nulls[0].query("metric == @name and label == ''")["note"].str.contains("needed").all()
+        assert nulls[0].table.query("metric == @name and label == ''")["note"].str.contains("needed").all()
         return
-    expected = means(ceiling)[name] if np.isnan(metric.null) else metric.null
+    expected = ceiling.means[name] if np.isnan(metric.null) else metric.null
     assert np.mean(found) == pytest.approx(expected, abs=TOLERANCES.get(name, 0.12) * max(1, abs(expected)))
 
 
 @pytest.mark.parametrize(("name", "fault"), [(n, fault) for n, m in METRICS.items() for fault in m.moved_by.split()])
 def test_each_metric_sees_the_faults_that_it_is_there_for(name, fault, nulls, faulty):
-    found = means(faulty[fault[:-1]])[name]
+    found = faulty[fault[:-1]].means[name]
     if name.endswith("_p"):
         assert found <= 0.01
         return
-    usual = [means(table)[name] for table in nulls if name in means(table)]
+    usual = [part.means[name] for part in nulls if name in part.means]
     sign = {"+": 1, "-": -1}[fault[-1]]
     # three times the deviation between fresh draws, which of one alone is not known
     noise = max(3 * np.std(usual, ddof=1) if len(usual) > 1 else 0.1, 0.02 * abs(np.mean(usual)))
@@ -163,7 +183,7 @@ def test_each_metric_sees_the_faults_that_it_is_there_for(name, fault, nulls, fa
 
 
 def test_plain_faults_are_seen_plainly(faulty, ceiling):
-    found, best = {fault: means(table) for fault, table in faulty.items()}, means(ceiling)
+    found, best = {fault: part.means for fault, part in faulty.items()}, ceiling.means
     assert found["copies"]["copying"] > 0.99
     assert found["copies"]["authenticity"] < 0.05
     assert found["shifted"]["precision"] < 0.3
@@ -182,8 +202,8 @@ def test_faults_are_those_that_are_tried_here():
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_values_are_floats_in_the_stated_range_or_have_a_reason(name, nulls, ceiling, faulty):
-    table = pd.concat([*nulls, ceiling, *faulty.values()]).query("metric == @name")
+def test_values_are_floats_in_the_stated_range_or_have_a_reason(name, everything):
+    table = everything[name]
     values = table["value"]
     assert values.dtype == np.float64
     assert (values.isna() == (table["note"] != "")).all()
@@ -234,7 +254,7 @@ def test_nan_among_real_profiles_is_refused(split):
 
 
 def test_every_metric_has_an_entry_and_every_entry_a_metric(nulls, ceiling):
-    emitted = pd.concat([nulls[0], ceiling])
+    emitted = pd.concat([nulls[0].table, ceiling.table])
     assert set(emitted["metric"]) == set(METRICS)
     for name, metric in METRICS.items():
         part = emitted.query("metric == @name and label == ''")

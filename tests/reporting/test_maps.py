@@ -52,6 +52,11 @@ def umap():
     mixed = fake[0], np.random.default_rng(3).permutation(fake[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NUMBA_OPT", "0")  # compiling takes most of the time, and these data are few
+        # Numba would set the threads of torch as well, for all tests that come after
+        patch.setenv("NUMBA_NUM_THREADS", "1")
+        umap = pytest.importorskip("umap.umap_")
+        for name in ("fast_knn_indices", "smooth_knn_dist", "compute_membership_strengths", "submatrix"):
+            patch.setattr(umap, name, getattr(umap, name).py_func)
         return [umap_comparison(train[0], *held_out, {"ddpm": fake, "mixed": mixed}) for _ in range(2)]
 
 

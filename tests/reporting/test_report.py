@@ -73,6 +73,17 @@ def parts():
     return report_parts()
 
 
+@pytest.fixture(scope="module")
+def html():
+    """The report of ``parts`` as they are."""
+    return build_report(**report_parts())
+
+
+@pytest.fixture(scope="module")
+def body(html):
+    return html.partition("<body>")[2]
+
+
 def body_of(parts):
     return build_report(**parts).partition("<body>")[2]
 
@@ -84,8 +95,7 @@ def drawn(body):
     return dict(zip(names, map(json.loads, data), strict=True))
 
 
-def test_the_report_stands_alone_and_shows_what_it_was_given(parts):
-    html = build_report(**parts)
+def test_the_report_stands_alone_and_shows_what_it_was_given(html):
     assert not re.search(r"""<(script|link)[^>]+(src|href)=["']https?://""", html)
     assert "name: &lt;b&gt;" in html
     assert "50 profiles on each side" in html
@@ -95,17 +105,15 @@ def test_the_report_stands_alone_and_shows_what_it_was_given(parts):
         assert text in html
 
 
-def test_what_a_user_named_is_text_in_every_table_and_figure(parts):
-    html = build_report(**parts)
-    assert "<img" not in html.partition("<body>")[2]
+def test_what_a_user_named_is_text_in_every_table_and_figure(html, body):
+    assert "<img" not in body
     assert html.count("&lt;img src=x onerror=alert(1)&gt;") == 2  # the facts, the cohort
-    figures = drawn(html.partition("<body>")[2])
+    figures = drawn(body)
     assert HOSTILE in {trace["name"] for trace in figures["pca_landmarks"]["data"]}
     assert figures["by_tissue"]["data"][0]["x"] == [HOSTILE]
 
 
-def test_it_opens_with_the_scorecard_and_its_contents_lead_somewhere(parts):
-    body = body_of(parts)
+def test_it_opens_with_the_scorecard_and_its_contents_lead_somewhere(body):
     assert body.index('<table class="card">') < body.index('class="figure"')
     anchors = re.findall(r'href="#([^"]+)"', body)
     assert {"scorecard", "maps", "privacy", "training", "guide"} <= set(anchors)
@@ -130,8 +138,7 @@ def test_figures_that_need_no_profiles_are_made_from_the_tables_unless_given(par
     assert figures["by_tissue"]["layout"]["title"]["text"] == "given"
 
 
-def test_privacy_names_who_is_recognised_on_either_side_of_chance(parts):
-    body = body_of(parts)
+def test_privacy_names_who_is_recognised_on_either_side_of_chance(body):
     sentence = " ".join(re.search(r"Training donors are recognised[^<]*", body).group().split())
     found, _, rest = sentence.partition("By no attack here in: ")
     assert "memoriser (AUC 0.80" in found
@@ -140,8 +147,8 @@ def test_privacy_names_who_is_recognised_on_either_side_of_chance(parts):
     assert "proves nothing by itself" in body
 
 
-def test_the_guide_explains_what_the_scorecard_has(parts):
-    guide = body_of(parts).partition('<table class="guide">')[2]
+def test_the_guide_explains_what_the_scorecard_has(body):
+    guide = body.partition('<table class="guide">')[2]
     assert "<td>precision</td>" in guide
     assert "<td>membership attack, AUC</td>" in guide
     assert "wasserstein" not in guide
