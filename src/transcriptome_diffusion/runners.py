@@ -110,10 +110,10 @@ class WorkersRunner(_TaskRunner, ParallelRunner):
     """Kedro's ``ParallelRunner`` with as many processes as the parameter ``workers`` says.
 
     ``auto`` is a process for every core, as far as there are 3 GB of memory for each. With one process, or one node at
-    a time, nodes run in this process and use all threads. Processes are no copies of this one, which would keep its
-    number of threads: threads of small products wait for each other more than they work. On Linux they are copies of
-    a process that has imported ``PRELOADED`` and done nothing else, elsewhere they are started afresh; the environment
-    variable ``KEDRO_MP_CONTEXT`` overrules it.
+    a time, nodes run in this process and use all threads. Processes are started afresh, since a copy of this one would
+    keep its number of threads: threads of small products wait for each other more than they work. With the environment
+    variable ``KEDRO_MP_CONTEXT`` = ``forkserver`` they are copies of a process that has imported ``PRELOADED`` and done
+    nothing else: they start sooner, and trainings with large arrays take longer in them.
 
     Where the system kills a process, which it does when memory runs out, its nodes run again with half as many at a
     time. Processes end with the one that started them.
@@ -149,8 +149,7 @@ class WorkersRunner(_TaskRunner, ParallelRunner):
             return super().run(pipeline, catalog, *args, **kwargs)
 
     def _get_executor(self, max_workers: int) -> Executor:
-        afresh = "forkserver" if sys.platform == "linux" else "spawn"
-        context: Any = get_context(os.environ.get("KEDRO_MP_CONTEXT", afresh))
+        context: Any = get_context(os.environ.get("KEDRO_MP_CONTEXT", "spawn"))
         if context.get_start_method() == "forkserver":
             context.set_forkserver_preload(list(PRELOADED))
         return ProcessPoolExecutor(max_workers, mp_context=context, initializer=_start_process)
